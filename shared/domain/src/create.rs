@@ -1,0 +1,269 @@
+//! Plans `create`: which due slots to take, which to wait for, and why.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::finding::{Code, Finding};
+use crate::record::{FORMAT, INVOCATION_LIFE, Record, State};
+use crate::snapshot::{
+    ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, Ownership, POLICY, ResourceId, SLOT, SOURCE,
+    Snapshot, SnapshotState, TIMEZONE, Tags, snapshot_name,
+};
+use crate::tags::{OptIn, Protection};
+use crate::time::{Slot, after, humane, since};
+
+/// What is known of one opted-in resource.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The resource.
+    pub instance: Instance,
+    /// What its tags say.
+    pub protection: Protection,
+    /// Its records from the due slot on, the newest before that, and all that are in flight.
+    pub records: Vec<Record>,
+    /// Its snapshots, as far as they could be listed.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// What to do for one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Claim `intent`, then ask for the snapshot.
+    Take {
+        /// The record that the intent replaces; none when the slot is new.
+        from: Option<Box<Record>>,
+        /// The intent to write before anything is asked for.
+        intent: Box<Record>,
+        /// An item of its own for what the failed attempt left behind, written first.
+        leftover: Option<Box<Record>>,
+        /// Slots that passed since the newest record.
+        missed: usize,
+    },
+    /// The slot's snapshot exists already, the ledger lost it: record it.
+    Track {
+        /// The new record.
+        record: Box<Record>,
+    },
+    /// The due slot has what it needs.
+    Served,
+    /// Not now, for this reason.
+    Wait(Finding),
+}
+
+/// A resource with its verdict.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The resource.
+    pub instance: Instance,
+    /// What to do.
+    pub verdict: Verdict,
+}
+
+/// The due slot of a resource: the latest one of its schedule at or before `now`.
+#[must_use]
+pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
+    protection.policy.schedule.latest(&protection.policy.zone, now)
+}
+
+/// Plans for all resources; the least protected come first.
+#[must_use]
+pub fn plan(
+    facts: &[Facts],
+    deployment: &str,
+    pending_timeout: SignedDuration,
+    now: Timestamp,
+) -> Vec<Planned> {
+    let mut order: Vec<(Option<Slot>, &ResourceId, &Facts)> =
+        facts.iter().map(|f| (newest_good(f), &f.instance.id, f)).collect();
+    order.sort_by_key(|(newest, id, _)| (*newest, *id));
+    let planned = |(_, _, f): (_, _, &Facts)| Planned {
+        instance: f.instance.clone(),
+        verdict: verdict(f, deployment, pending_timeout, now),
+    };
+    order.into_iter().map(planned).collect()
+}
+
+/// The newest slot that has, or soon has, a good snapshot.
+fn newest_good(facts: &Facts) -> Option<Slot> {
+    let good = |r: &&Record| !matches!(r.state, State::Intended | State::Failed | State::Deleted);
+    facts.records.iter().filter(good).map(|r| r.slot).max()
+}
+
+fn verdict(
+    facts: &Facts,
+    deployment: &str,
+    pending_timeout: SignedDuration,
+    now: Timestamp,
+) -> Verdict {
+    let Facts { instance, protection, records, snapshots } = facts;
+    if protection.opt_in != OptIn::On {
+        return Verdict::Served;
+    }
+    let slot = due_slot(protection, now);
+    let about =
+        |code, message: String| Finding::new(code, message).of(&instance.id, &instance.name);
+    let wait = |code, message: String| Verdict::Wait(about(code, message));
+
+    let record = records.iter().find(|r| r.slot == slot && !r.leftover);
+    match record.map(|r| r.state) {
+        None => {}
+        Some(State::Intended) if record.is_some_and(|r| !r.intent_is_free(now)) => {
+            return wait(
+                Code::ClaimedElsewhere,
+                format!("slot {slot} is being taken by another invocation right now"),
+            );
+        }
+        Some(State::Intended | State::Failed) => {}
+        Some(_) => return Verdict::Served,
+    }
+
+    let ours: Vec<(&Snapshot, Slot, u32)> = snapshots
+        .iter()
+        .filter(|s| s.source == instance.id)
+        .filter_map(|s| match s.ownership(deployment) {
+            Ownership::Ours { slot, attempt } => Some((s, slot, attempt)),
+            Ownership::LookAlike(_) | Ownership::Foreign => None,
+        })
+        .collect();
+    let of_slot = || ours.iter().filter(|(_, at, _)| *at == slot);
+    if record.is_none()
+        && let Some((found, _, attempt)) = of_slot().find(|(s, ..)| s.state != SnapshotState::Error)
+    {
+        let mut record = Record::adopted(found, slot, *attempt, now);
+        record.policy = protection.policy.text();
+        return Verdict::Track { record: Box::new(record) };
+    }
+
+    // One snapshot of an instance at a time; one that is stuck blocks no later slot.
+    let in_flight = records.iter().find(|r| r.in_flight(now, pending_timeout)).map(|r| &r.name);
+    let shown = ours.iter().find(|(s, ..)| {
+        let recorded = records.iter().any(|r| r.name == s.name);
+        s.state == SnapshotState::Pending
+            && !recorded
+            && since(s.created_at, now) <= pending_timeout
+    });
+    if let Some(name) = in_flight.or(shown.map(|(s, ..)| &s.name)) {
+        return wait(
+            Code::WaitingForPending,
+            format!("slot {slot} waits while {name} is being made"),
+        );
+    }
+
+    let taken_names = of_slot().map(|(_, _, attempt)| *attempt).max().unwrap_or(0);
+    match record {
+        None if taken_names >= ATTEMPTS_MAX => wait(
+            Code::AttemptsExhausted,
+            format!("all {ATTEMPTS_MAX} attempts of slot {slot} failed; the next slot comes"),
+        ),
+        None => Verdict::Take {
+            from: None,
+            intent: Box::new(intent(facts, deployment, slot, taken_names + 1, now)),
+            leftover: None,
+            missed: missed(facts, slot),
+        },
+        Some(old) if old.state == State::Intended => {
+            let mut intent = old.moved(State::Intended, now, "taken over");
+            intent.leased_until = Some(after(now, INVOCATION_LIFE));
+            Verdict::Take {
+                from: Some(Box::new(old.clone())),
+                intent: Box::new(intent),
+                leftover: None,
+                missed: 0,
+            }
+        }
+        Some(old) if old.attempt >= ATTEMPTS_MAX => wait(
+            Code::AttemptsExhausted,
+            format!(
+                "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({}); the next slot comes",
+                old.reason
+            ),
+        ),
+        Some(old) => {
+            let again = after(old.entered(), backoff(old.attempt));
+            if now < again {
+                return wait(
+                    Code::RetryLater,
+                    format!(
+                        "attempt {} of slot {slot} failed ({}); the next is made in {}",
+                        old.attempt,
+                        old.reason,
+                        humane(since(now, again))
+                    ),
+                );
+            }
+            let attempt = taken_names.max(old.attempt) + 1;
+            if attempt > ATTEMPTS_MAX {
+                return wait(
+                    Code::AttemptsExhausted,
+                    format!(
+                        "all {ATTEMPTS_MAX} attempts of slot {slot} failed; the next slot comes"
+                    ),
+                );
+            }
+            let mut next = intent(facts, deployment, slot, attempt, now);
+            next.version = old.version;
+            next.times = old.moved(State::Intended, now, "").times;
+            let leftover =
+                old.remains.then(|| Box::new(Record { leftover: true, version: 0, ..old.clone() }));
+            Verdict::Take {
+                from: Some(Box::new(old.clone())),
+                intent: Box::new(next),
+                leftover,
+                missed: 0,
+            }
+        }
+    }
+}
+
+/// 1, 2, 4, … hours after the first, second, third, … attempt.
+fn backoff(attempt: u32) -> SignedDuration {
+    SignedDuration::from_hours(1 << attempt.clamp(1, ATTEMPTS_MAX).saturating_sub(1))
+}
+
+fn missed(facts: &Facts, due: Slot) -> usize {
+    let newest = facts.records.iter().map(|r| r.slot).filter(|slot| *slot < due).max();
+    let policy = &facts.protection.policy;
+    newest.map_or(0, |newest| policy.schedule.slots_between(&policy.zone, newest, due))
+}
+
+fn intent(facts: &Facts, deployment: &str, slot: Slot, attempt: u32, now: Timestamp) -> Record {
+    let Instance { id, name, region, .. } = &facts.instance;
+    Record {
+        resource: id.clone(),
+        slot,
+        leftover: false,
+        attempt,
+        format: FORMAT,
+        version: 0,
+        state: State::Intended,
+        times: [(State::Intended, now)].into(),
+        reason: "due".to_owned(),
+        name: snapshot_name(deployment, id, name, slot, attempt),
+        region: region.clone(),
+        resource_name: name.clone(),
+        policy: facts.protection.policy.text(),
+        leased_until: Some(after(now, INVOCATION_LIFE)),
+        missing_since: None,
+        mark: None,
+        remains: false,
+    }
+}
+
+/// The tags that the intent's snapshot gets: it explains itself without the ledger.
+#[must_use]
+pub fn tags(intent: &Record, deployment: &str) -> Tags {
+    let mut tags = Tags::from(
+        [
+            (MANAGED_BY, deployment),
+            (SLOT, &intent.slot.to_string()),
+            (SOURCE, &intent.resource.0),
+            (POLICY, &intent.policy.name),
+            (TIMEZONE, &intent.policy.timezone),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    // A retention that cannot be read is not written down: without the tag everything is kept.
+    if let Some(keep) = &intent.policy.keep {
+        tags.insert(KEEP.to_owned(), keep.clone());
+    }
+    tags
+}

@@ -1,0 +1,21 @@
+//! The pure core of snapkeep: every decision as a function of (inventory, ledger, policy, now).
+//!
+//! No clock, no I/O, no environment, no randomness and no hash order: the crate's dependencies and its
+//! `clippy.toml` hold that. It knows no provider.
+//!
+//! A newcomer's map, in the order of the contract: [`tags`] and [`policy`] read what people wrote,
+//! [`schedule`] turns it into slots, [`keep`] judges by retention, [`snapshot`] says what is ours,
+//! [`record`] is the ledger's state machine, and [`create`], [`poll`] and [`prune`] plan.
+
+pub mod create;
+pub mod finding;
+pub mod keep;
+pub mod policy;
+pub mod poll;
+pub mod prune;
+pub mod record;
+pub mod schedule;
+pub mod settings;
+pub mod snapshot;
+pub mod tags;
+pub mod time;

@@ -1,0 +1,297 @@
+//! Policies: schedule, retention and zone under a name, and the small language that names them.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::finding::{Code, Finding};
+use crate::keep::{KEEP_FORM, Keep};
+use crate::record::PolicyText;
+use crate::schedule::Schedule;
+use crate::time::Zone;
+
+/// The name of the default policy.
+pub const DEFAULT: &str = "default";
+/// Words of the opt-in tag that mean the default policy.
+pub const ON_WORDS: [&str; 4] = ["on", "true", "yes", "1"];
+/// Words of the opt-in tag that mean opted out.
+pub const OFF_WORDS: [&str; 4] = ["off", "false", "no", "0"];
+/// The variable that holds the named policies.
+pub const POLICIES_VARIABLE: &str = "SNAPKEEP_POLICIES";
+
+/// Something that somebody wrote and that cannot be read, or does nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether it is a tag's or a variable's.
+    pub code: Code,
+    /// The tag's key, or the variable.
+    pub key: String,
+    /// What was written.
+    pub value: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// The accepted form, or what to do.
+    pub fix: String,
+}
+
+impl Problem {
+    /// A variable's problem.
+    #[must_use]
+    pub fn variable(key: &str, value: &str, accepted: impl Into<String>) -> Self {
+        Self::new(Code::BadVariable, key, value, accepted)
+    }
+
+    /// A tag's problem.
+    #[must_use]
+    pub fn tag(key: &str, value: &str, accepted: impl Into<String>) -> Self {
+        Self::new(Code::BadTag, key, value, accepted)
+    }
+
+    fn new(code: Code, key: &str, value: &str, accepted: impl Into<String>) -> Self {
+        let accepted = accepted.into();
+        Problem {
+            code,
+            key: key.to_owned(),
+            value: value.to_owned(),
+            message: format!("{key}=`{value}` cannot be read; accepted: {accepted}"),
+            fix: format!("set {key} to {accepted}"),
+        }
+    }
+
+    /// The finding that reports it.
+    #[must_use]
+    pub fn finding(&self) -> Finding {
+        Finding::new(self.code, self.message.clone())
+            .key(self.key.clone())
+            .value(self.value.clone())
+            .fix(self.fix.clone())
+    }
+}
+
+/// What is said about retention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Nothing is said: keep everything, and say so.
+    Unset,
+    /// It cannot be read: keep everything, as a problem says.
+    Unreadable,
+    /// These rules.
+    Keep(Keep),
+}
+
+impl Retention {
+    /// Reads a retention text; a blank one keeps everything.
+    ///
+    /// # Errors
+    /// The accepted form.
+    pub fn read(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Retention::Unset);
+        }
+        text.parse().map(Retention::Keep).map_err(|_| KEEP_FORM.to_owned())
+    }
+
+    /// The rules to judge by.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        match self {
+            Retention::Unset | Retention::Unreadable => Keep::All,
+            Retention::Keep(keep) => keep.clone(),
+        }
+    }
+
+    /// The text in force, for tags and records; none when it cannot be read.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        (*self != Retention::Unreadable).then(|| self.keep().to_string())
+    }
+}
+
+/// A policy that can always be scheduled by: what could not be read has fallen back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// When snapshots are due.
+    pub schedule: Schedule,
+    /// The zone of its civil times.
+    pub zone: Zone,
+    /// What to keep.
+    pub retention: Retention,
+    /// What could not be read; while there is anything, nothing is pruned.
+    pub problems: Vec<Problem>,
+}
+
+impl Policy {
+    /// The text that goes into records.
+    #[must_use]
+    pub fn text(&self) -> PolicyText {
+        PolicyText {
+            name: self.name.clone(),
+            schedule: Some(self.schedule.to_string()),
+            keep: self.retention.text(),
+            timezone: self.zone.name().to_owned(),
+        }
+    }
+}
+
+/// The code that confirms these rules in this zone, as the brake prints it.
+#[must_use]
+pub fn confirmation_code(keep: &Keep, zone: &Zone) -> String {
+    let digest = Sha256::digest(format!("{keep}\n{}", zone.name()));
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The default policy and the named ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// The default policy.
+    pub default: Policy,
+    /// The others by name.
+    pub named: BTreeMap<String, Policy>,
+    /// What belongs to no policy that could be named.
+    pub problems: Vec<Problem>,
+}
+
+const ENTRY_FORM: &str = "entries like `gold: schedule=hourly timezone=Europe/Berlin keep=hourly=24 \
+     daily=7`, with `;` or a line end between them and `keep=` last";
+
+impl Policies {
+    /// Reads `SNAPKEEP_POLICIES`. Never fails: each entry stands or falls by itself.
+    #[must_use]
+    pub fn read(default: Policy, text: &str) -> Self {
+        let mut policies = Policies { default, named: BTreeMap::new(), problems: Vec::new() };
+        for entry in text.split([';', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
+            let problem = |accepted: &str| Problem::variable(POLICIES_VARIABLE, entry, accepted);
+            let Some((name, body)) = entry.split_once(':').map(|(n, b)| (n.trim(), b)) else {
+                policies.problems.push(problem(ENTRY_FORM));
+                continue;
+            };
+            let reserved = name == DEFAULT || ON_WORDS.contains(&name) || OFF_WORDS.contains(&name);
+            let legal = |c: char| c.is_alphanumeric() || "+-=._/@".contains(c);
+            if name.is_empty() || !name.chars().all(legal) || reserved {
+                policies.problems.push(problem(
+                    "a policy name of letters, digits and + - = . _ / @ that is none of default, on, \
+                     true, yes, 1, off, false, no, 0",
+                ));
+                continue;
+            }
+            let mut policy = policies.entry(name, entry, body);
+            if policies.named.contains_key(name) {
+                policy.problems.push(problem("each policy name once"));
+            }
+            policies.named.insert(name.to_owned(), policy);
+        }
+        policies
+    }
+
+    fn entry(&self, name: &str, entry: &str, body: &str) -> Policy {
+        let mut policy = Policy {
+            name: name.to_owned(),
+            retention: Retention::Unset,
+            problems: Vec::new(),
+            ..self.default.clone()
+        };
+        let mut problem = |accepted: &str| {
+            policy.problems.push(Problem::variable(POLICIES_VARIABLE, entry, accepted));
+        };
+        // `keep=` takes the rest, for its own rules contain `=` and spaces too.
+        let keep_at = body
+            .match_indices("keep=")
+            .map(|(at, _)| at)
+            .find(|at| body[..*at].ends_with(|c: char| c.is_ascii_whitespace()) || *at == 0);
+        let (head, keep) = match keep_at {
+            Some(at) => (&body[..at], &body[at + "keep=".len()..]),
+            None => (body, ""),
+        };
+        match Retention::read(keep) {
+            Ok(retention) => policy.retention = retention,
+            Err(form) => {
+                policy.retention = Retention::Unreadable;
+                problem(&format!("keep={form}"));
+            }
+        }
+        for word in head.split_ascii_whitespace() {
+            match word.split_once('=') {
+                Some(("schedule", text)) => match text.parse() {
+                    Ok(schedule) => policy.schedule = schedule,
+                    Err(form) => problem(&format!("schedule={form}")),
+                },
+                Some(("timezone", text)) => match text.parse() {
+                    Ok(zone) => policy.zone = zone,
+                    Err(form) => problem(&format!("timezone={form}")),
+                },
+                _ => problem(ENTRY_FORM),
+            }
+        }
+        policy
+    }
+
+    /// The policy of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Policy> {
+        if name == DEFAULT { Some(&self.default) } else { self.named.get(name) }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            name: DEFAULT.to_owned(),
+            schedule: Schedule::Daily(jiff::civil::Time::constant(3, 0, 0, 0)),
+            zone: Zone::utc(),
+            retention: Retention::Unset,
+            problems: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Policies {
+        Policies::read(Policy::default(), text)
+    }
+
+    #[test]
+    fn the_contracts_example_reads() {
+        let policies = read(
+            "gold: schedule=hourly timezone=Europe/Berlin keep=hourly=24 daily=7; silver: keep=daily=7\n",
+        );
+        let gold = &policies.named["gold"];
+        assert_eq!(gold.schedule.to_string(), "hourly");
+        assert_eq!(gold.zone.name(), "Europe/Berlin");
+        assert_eq!(gold.retention.text().unwrap(), "hourly=24 daily=7");
+        let silver = &policies.named["silver"];
+        assert_eq!(silver.schedule.to_string(), "daily@03:00");
+        assert_eq!(silver.retention.text().unwrap(), "daily=7");
+        assert!(policies.problems.is_empty() && gold.problems.is_empty());
+    }
+
+    #[test]
+    fn a_missing_keep_keeps_everything_and_a_bad_part_falls_back() {
+        let policies = read("a: schedule=hourly\nb: schedule=never keep=daily=0; c d: keep=all; e");
+        assert_eq!(policies.named["a"].retention, Retention::Unset);
+        let b = &policies.named["b"];
+        assert_eq!((b.problems.len(), b.schedule.to_string().as_str()), (2, "daily@03:00"));
+        assert_eq!(b.retention.keep(), Keep::All);
+        assert!(b.problems[0].message.contains("SNAPKEEP_POLICIES"));
+        assert_eq!(policies.problems.len(), 2);
+    }
+
+    #[test]
+    fn a_name_said_twice_is_a_problem_of_that_policy() {
+        assert_eq!(read("a: keep=daily=1; a: keep=daily=9").named["a"].problems.len(), 1);
+    }
+
+    #[test]
+    fn codes_depend_on_rules_and_zone_only() {
+        let code = |keep: &str, zone: &str| {
+            confirmation_code(&keep.parse().unwrap(), &zone.parse().unwrap())
+        };
+        assert_eq!(code("daily=7 last=1", "UTC"), code("last=1 daily=7", "UTC"));
+        assert_ne!(code("daily=7", "UTC"), code("daily=7", "Europe/Berlin"));
+        assert_eq!(code("all", "UTC").len(), 8);
+    }
+}

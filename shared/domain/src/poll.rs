@@ -1,0 +1,167 @@
+//! Plans `poll`: what the provider's answers make of the records that are under way.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::finding::{Code, Finding};
+use crate::record::{GONE_AFTER, Record, State};
+use crate::schedule::Schedule;
+use crate::snapshot::{Ownership, Snapshot};
+use crate::time::{Zone, humane, since};
+
+/// The states that `poll` follows.
+pub const FOLLOWED: [State; 4] =
+    [State::Intended, State::Requested, State::Pending, State::Deleting];
+
+/// What asking for a snapshot by its name answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// There it is.
+    Found(Box<Snapshot>),
+    /// The provider says that there is none.
+    Missing,
+    /// No answer.
+    Unknown,
+}
+
+/// What becomes of one record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The record to write, if anything changed.
+    pub next: Option<Record>,
+    /// What a person should know.
+    pub finding: Option<Finding>,
+}
+
+/// Whether to ask the provider about this record: an intent that somebody works on is left alone.
+#[must_use]
+pub fn wants_look(record: &Record, now: Timestamp) -> bool {
+    record.state != State::Intended || record.intent_is_free(now)
+}
+
+/// Plans for one record.
+#[must_use]
+pub fn plan(
+    record: &Record,
+    look: &Look,
+    deployment: &str,
+    pending_timeout: SignedDuration,
+    now: Timestamp,
+) -> Step {
+    let about = |code, message: String| {
+        Finding::new(code, message).of(&record.resource, &record.resource_name)
+    };
+    match (record.state, look) {
+        (_, Look::Unknown) => Step::default(),
+        (State::Intended, Look::Found(snapshot)) => {
+            let ours = Ownership::Ours { slot: record.slot, attempt: record.attempt };
+            if snapshot.ownership(deployment) == ours && snapshot.source == record.resource {
+                observed(record, snapshot, now, about)
+            } else {
+                name_taken(record, now)
+            }
+        }
+        (State::Intended, Look::Missing) if slot_passed(record, now) => Step {
+            next: Some(record.moved(
+                State::Failed,
+                now,
+                "its slot passed before it could be taken",
+            )),
+            finding: Some(
+                about(
+                    Code::MissedSlots,
+                    format!("slot {} passed without a snapshot: {}", record.slot, record.reason),
+                )
+                .value("1"),
+            ),
+        },
+        (State::Intended, Look::Missing) => Step::default(),
+        (State::Requested | State::Pending, Look::Found(snapshot)) => {
+            if snapshot.source != record.resource {
+                return name_taken(record, now);
+            }
+            let mut step = observed(record, snapshot, now, about);
+            let waiting = step.next.as_ref().unwrap_or(record);
+            let age = since(waiting.asked_at(), now);
+            if waiting.state == State::Pending && age > pending_timeout {
+                step.finding = Some(
+                    about(
+                        Code::PendingTooLong,
+                        format!("{} has been pending for {}", record.name, humane(age)),
+                    )
+                    .value(record.name.clone())
+                    .fix(
+                        "look at it in the provider's console; later slots are taken all the same",
+                    ),
+                );
+            }
+            step
+        }
+        (State::Requested | State::Pending, Look::Missing) => match record.missing_since {
+            Some(first) if since(first, now) >= GONE_AFTER => Step {
+                next: Some(record.moved(State::Failed, now, "gone while pending")),
+                finding: Some(
+                    about(Code::AttemptFailed, format!("{} is gone while pending", record.name))
+                        .value(record.attempt.to_string()),
+                ),
+            },
+            Some(_) => Step::default(),
+            None => Step {
+                next: Some(Record { missing_since: Some(now), ..record.clone() }),
+                finding: None,
+            },
+        },
+        (State::Deleting, Look::Missing) => Step {
+            next: Some(record.moved(State::Deleted, now, record.reason.clone())),
+            finding: None,
+        },
+        // Still there: `prune` looks again and deletes again.
+        (State::Deleting, Look::Found(_)) => Step::default(),
+        (State::Available | State::Expiring | State::Deleted | State::Failed, _) => Step::default(),
+    }
+}
+
+fn observed(
+    record: &Record,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    about: impl Fn(Code, String) -> Finding,
+) -> Step {
+    let next = record.observed(snapshot, now, "as the provider shows it");
+    if next.state == record.state && record.missing_since.is_none() {
+        return Step::default();
+    }
+    let finding = (next.state == State::Failed).then(|| {
+        about(Code::AttemptFailed, format!("the provider reports an error for {}", record.name))
+            .value(record.attempt.to_string())
+            .fix("the next attempt is made by itself; look at the instance if it fails again")
+    });
+    let reason = if finding.is_some() { "the provider reports an error" } else { &next.reason };
+    Step { next: Some(Record { reason: reason.to_owned(), ..next }), finding }
+}
+
+/// The step for an attempt whose name belongs to something that is not ours.
+#[must_use]
+pub fn name_taken(record: &Record, now: Timestamp) -> Step {
+    Step {
+        next: Some(record.moved(State::Failed, now, "its name is taken by something foreign")),
+        finding: Some(
+            Finding::new(
+                Code::AttemptFailed,
+                format!("the name {} is taken by something that is not ours", record.name),
+            )
+            .of(&record.resource, &record.resource_name)
+            .value(record.attempt.to_string())
+            .fix("rename or remove what has this name; the next attempt uses another"),
+        ),
+    }
+}
+
+/// Whether the record's slot is no longer the latest of the schedule that made it.
+fn slot_passed(record: &Record, now: Timestamp) -> bool {
+    let schedule = record.policy.schedule.as_deref().and_then(|s| s.parse::<Schedule>().ok());
+    let zone = record.policy.timezone.parse::<Zone>().ok();
+    match (schedule, zone) {
+        (Some(schedule), Some(zone)) => schedule.latest(&zone, now) > record.slot,
+        _ => true,
+    }
+}

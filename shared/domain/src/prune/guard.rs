@@ -1,0 +1,211 @@
+//! The guards: what stands against a deletion, whatever the rules say.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::finding::{Code, Finding};
+use crate::keep::Keep;
+use crate::policy::confirmation_code;
+use crate::prune::resource::{Candidate, Verdict};
+use crate::prune::{Plan, Step};
+use crate::record::{PolicyText, Record};
+use crate::settings::Settings;
+use crate::time::{FUTURE_TOLERANCE, Zone, after, since};
+
+/// Why something is kept that the retention would let go, or that no retention was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// It is held.
+    Held,
+    /// The resource says `off`.
+    OptedOut,
+    /// The resource carries the opt-in tag no more.
+    NoLongerTagged,
+    /// A tag or the named policy cannot be read.
+    Unreadable,
+    /// The resource is gone, and its snapshots stay.
+    OrphanKept,
+    /// Its record says something else.
+    RecordDisagrees,
+    /// A failed attempt of a slot that may be tried again.
+    RetryPending,
+    /// No available snapshot is left, or the minimum would be undercut.
+    Floor,
+    /// The newest available snapshot is too old.
+    Stale,
+    /// Something lies in the future.
+    Future,
+    /// The listing is not complete.
+    Incomplete,
+    /// Whether the source lives is not known.
+    SourceUnknown,
+    /// The brake holds.
+    Brake,
+    /// More marks than a run may make.
+    TooMany,
+}
+
+impl Guard {
+    /// Whether a marked snapshot loses its mark by this guard; by the others it just waits.
+    #[must_use]
+    pub fn rescues(self) -> bool {
+        match self {
+            Guard::Held
+            | Guard::OptedOut
+            | Guard::NoLongerTagged
+            | Guard::Unreadable
+            | Guard::OrphanKept
+            | Guard::RecordDisagrees => true,
+            Guard::RetryPending
+            | Guard::Floor
+            | Guard::Stale
+            | Guard::Future
+            | Guard::Incomplete
+            | Guard::SourceUnknown
+            | Guard::Brake
+            | Guard::TooMany => false,
+        }
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Guard::Held => "held",
+            Guard::OptedOut => "opted out",
+            Guard::NoLongerTagged => "no longer tagged",
+            Guard::Unreadable => "bad configuration",
+            Guard::OrphanKept => "its resource is gone",
+            Guard::RecordDisagrees => "its record disagrees",
+            Guard::RetryPending => "its slot may be tried again",
+            Guard::Floor => "minimum kept",
+            Guard::Stale => "newest available is stale",
+            Guard::Future => "a time in the future",
+            Guard::Incomplete => "incomplete listing",
+            Guard::SourceUnknown => "its resource is not known to live",
+            Guard::Brake => "brake",
+            Guard::TooMany => "too many marks",
+        })
+    }
+}
+
+/// The freshness gate: no older than two periods and a day.
+pub(super) fn is_stale(newest: Timestamp, period: SignedDuration, now: Timestamp) -> bool {
+    let limit = period.saturating_mul(2).saturating_add(SignedDuration::from_hours(24));
+    since(newest, now) > limit
+}
+
+/// The first thing of a resource that lies in the future.
+pub(super) fn in_future(
+    candidates: &[Candidate<'_>],
+    records: &[&Record],
+    now: Timestamp,
+) -> Option<String> {
+    let border = after(now, FUTURE_TOLERANCE);
+    let of_snapshot = candidates.iter().find_map(|c| {
+        if c.slot.timestamp() > border {
+            Some(format!("the slot of {}", c.snapshot.name))
+        } else if c.snapshot.created_at > border {
+            Some(format!("the creation of {}", c.snapshot.name))
+        } else {
+            None
+        }
+    });
+    of_snapshot.or_else(|| {
+        records.iter().find_map(|r| {
+            if r.mark.as_ref().is_some_and(|mark| mark.at > border) {
+                Some(format!("the mark of {}", r.name))
+            } else if r.slot.timestamp() > border {
+                Some(format!("the slot of {}", r.name))
+            } else {
+                None
+            }
+        })
+    })
+}
+
+/// The brake of one resource.
+pub(super) struct Brake<'a> {
+    /// Times of the available snapshots, the newest first.
+    pub(super) times: &'a [Timestamp],
+    /// The indices into `times` to be newly marked, each with the policy of its own record.
+    pub(super) marks: Vec<(usize, &'a PolicyText)>,
+}
+
+impl Brake<'_> {
+    /// How many of the marks come from a changed policy: what its own retention would still keep today.
+    fn surprises(&self) -> usize {
+        let keeps = |(at, policy): &&(usize, &PolicyText)| {
+            let own = policy.keep.as_deref().and_then(|text| text.parse().ok());
+            let zone: Option<Zone> = policy.timezone.parse().ok();
+            match (own, zone) {
+                (Some(keep), Some(zone)) => {
+                    let kept: Vec<_> = Keep::judge(&keep, self.times, &zone);
+                    kept.get(*at).is_none_or(|reasons| !reasons.is_empty())
+                }
+                // Without a readable retention of its own it would keep everything.
+                _ => true,
+            }
+        };
+        self.marks.iter().filter(keeps).count()
+    }
+
+    /// The finding of a brake that holds.
+    pub(super) fn holds(
+        &self,
+        names: &[&str],
+        keep: &Keep,
+        zone: &Zone,
+        confirmed: &[String],
+        settings: &Settings,
+    ) -> Option<Finding> {
+        let surprises = self.surprises();
+        let percent = usize::try_from(settings.max_delete_percent).unwrap_or(usize::MAX);
+        if surprises.saturating_mul(100) <= percent.saturating_mul(self.times.len()) {
+            return None;
+        }
+        let code = confirmation_code(keep, zone);
+        if confirmed.contains(&code) || settings.confirmed.contains(&code) {
+            return None;
+        }
+        let message = format!(
+            "`{keep}` in {} would newly mark {} of {} available snapshots, {surprises} of them because \
+             the policy changed; more than {percent} % need a confirmation: {}",
+            zone.name(),
+            self.marks.len(),
+            self.times.len(),
+            names.join(" ")
+        );
+        let fix = format!(
+            "if that is meant, add {code} to the tag {}:confirm or to SNAPKEEP_CONFIRM; if not, loosen \
+             the retention",
+            settings.tag
+        );
+        Some(Finding::new(Code::Brake, message).value(code).fix(fix))
+    }
+}
+
+/// `SNAPKEEP_MAX_DELETES`: a run that would mark more than this marks none.
+pub(super) fn cap_marks(plan: &mut Plan, settings: &Settings) {
+    let marks = plan.steps.iter().filter(|step| matches!(step, Step::Mark(_))).count();
+    let Some(max) = settings.max_deletes else { return };
+    if marks <= usize::try_from(max).unwrap_or(usize::MAX) {
+        return;
+    }
+    plan.steps.retain(|step| !matches!(step, Step::Mark(_)));
+    for judged in &mut plan.verdicts {
+        if judged.verdict == Verdict::Mark {
+            judged.verdict = Verdict::Guarded(Guard::TooMany);
+        }
+    }
+    plan.findings.push(
+        Finding::new(
+            Code::TooManyMarks,
+            format!("this run would mark {marks} snapshots, more than SNAPKEEP_MAX_DELETES={max}: none is"),
+        )
+        .key("SNAPKEEP_MAX_DELETES")
+        .value(marks.to_string())
+        .fix("look at the plan of a dry run, then raise SNAPKEEP_MAX_DELETES or loosen the retention"),
+    );
+}

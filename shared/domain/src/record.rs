@@ -1,0 +1,318 @@
+//! The ledger's record of one (resource, slot), and its state machine.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::{KEEP, POLICY, ResourceId, Snapshot, SnapshotState, TIMEZONE};
+use crate::time::{Slot, after, since};
+
+/// The format that this code writes. A record of a newer one is left alone.
+pub const FORMAT: u32 = 1;
+/// No invocation lives longer, so an intent this old belongs to nobody any more.
+pub const INVOCATION_LIFE: SignedDuration = SignedDuration::from_mins(15);
+/// How far apart two "not found" must be before a snapshot counts as gone.
+pub const GONE_AFTER: SignedDuration = SignedDuration::from_mins(15);
+/// How long a tombstone stays: a year of history and a bit.
+pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(400 * 24);
+
+/// Where a record stands. See `ARCHITECTURE.md` for the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// We mean to make it; perhaps we asked already.
+    Intended,
+    /// The provider accepted the request.
+    Requested,
+    /// The provider shows it as being made.
+    Pending,
+    /// The provider says so.
+    Available,
+    /// Marked: its deletion is announced.
+    Expiring,
+    /// We mean to delete it; perhaps we asked already.
+    Deleting,
+    /// Gone, confirmed: a tombstone.
+    Deleted,
+    /// This attempt came to nothing.
+    Failed,
+}
+
+impl State {
+    /// All states, in the order of a snapshot's life.
+    pub const ALL: [State; 8] = [
+        State::Intended,
+        State::Requested,
+        State::Pending,
+        State::Available,
+        State::Expiring,
+        State::Deleting,
+        State::Deleted,
+        State::Failed,
+    ];
+
+    /// The word in the ledger.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Intended => "intended",
+            State::Requested => "requested",
+            State::Pending => "pending",
+            State::Available => "available",
+            State::Expiring => "expiring",
+            State::Deleting => "deleting",
+            State::Deleted => "deleted",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// The legal edges; the table with who walks each is in `ARCHITECTURE.md`, and a test compares the two.
+pub const EDGES: &[(State, State)] = {
+    use State::*;
+    &[
+        (Intended, Intended),
+        (Intended, Requested),
+        (Intended, Pending),
+        (Intended, Available),
+        (Intended, Failed),
+        (Requested, Requested),
+        (Requested, Pending),
+        (Requested, Available),
+        (Requested, Failed),
+        (Pending, Pending),
+        (Pending, Available),
+        (Pending, Failed),
+        (Available, Available),
+        (Available, Expiring),
+        (Available, Deleted),
+        (Available, Failed),
+        (Expiring, Expiring),
+        (Expiring, Available),
+        (Expiring, Failed),
+        (Expiring, Deleting),
+        (Expiring, Deleted),
+        (Deleting, Deleting),
+        (Deleting, Available),
+        (Deleting, Failed),
+        (Deleting, Deleted),
+        (Deleted, Available),
+        (Failed, Intended),
+        (Failed, Failed),
+        (Failed, Pending),
+        (Failed, Available),
+        (Failed, Expiring),
+        (Failed, Deleted),
+    ]
+};
+
+/// The policy as it was in force when the record was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// Its name.
+    pub name: String,
+    /// Its schedule; absent in an adopted record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Its retention; absent means keep everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// Its zone.
+    pub timezone: String,
+}
+
+/// An announced deletion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When it was announced.
+    pub at: Timestamp,
+    /// When it may be carried out, by the grace of that time.
+    pub execute_at: Timestamp,
+    /// The snapshots that outlive it.
+    pub survivors: Vec<String>,
+}
+
+/// One (resource, slot) of the ledger, or what a failed attempt of it left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What is backed up: the partition key.
+    pub resource: ResourceId,
+    /// The slot.
+    pub slot: Slot,
+    /// Set on the item of a failed attempt that was superseded: its sort key is `<slot>#<attempt>`.
+    #[serde(default)]
+    pub leftover: bool,
+    /// The attempt whose snapshot this is, from 1.
+    pub attempt: u32,
+    /// Format version, see [`FORMAT`].
+    pub format: u32,
+    /// For optimistic locking; grows by one with each write.
+    pub version: u64,
+    /// Where it stands.
+    pub state: State,
+    /// When each state was last entered.
+    pub times: BTreeMap<State, Timestamp>,
+    /// Why it stands there.
+    pub reason: String,
+    /// The snapshot's name.
+    pub name: String,
+    /// Where it lives.
+    pub region: String,
+    /// The name of the resource, for people.
+    pub resource_name: String,
+    /// The policy in force when it was made.
+    pub policy: PolicyText,
+    /// Until when an intent belongs to the invocation that claimed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leased_until: Option<Timestamp>,
+    /// Since when asking for it by name answers "not found".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
+    /// The announced deletion, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
+    /// Whether a failed attempt left something at the provider.
+    #[serde(default)]
+    pub remains: bool,
+}
+
+impl Record {
+    /// The sort key: the slot as in the tag, with `#<attempt>` on what a failed attempt left behind.
+    #[must_use]
+    pub fn sort_key(&self) -> String {
+        if self.leftover {
+            format!("{}#{}", self.slot, self.attempt)
+        } else {
+            self.slot.to_string()
+        }
+    }
+
+    /// The sparse index's key: the state, but for tombstones and settled failures.
+    #[must_use]
+    pub fn live(&self) -> Option<State> {
+        match self.state {
+            State::Deleted => None,
+            State::Failed if !self.remains => None,
+            state => Some(state),
+        }
+    }
+
+    /// When the item may vanish from the ledger: tombstones and settled failures only.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        match self.live() {
+            Some(_) => None,
+            None => self.times.get(&self.state).map(|entered| after(*entered, TOMBSTONE_LIFE)),
+        }
+    }
+
+    /// When the present state was entered.
+    #[must_use]
+    pub fn entered(&self) -> Timestamp {
+        self.times.get(&self.state).copied().unwrap_or(Timestamp::MIN)
+    }
+
+    /// The same record moved to `state`; the ledger's compare-and-set raises the version.
+    #[must_use]
+    pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Record {
+        debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
+        let mut next = self.clone();
+        if next.state != state {
+            next.times.insert(state, now);
+        }
+        next.state = state;
+        next.reason = reason.into();
+        next.leased_until = None;
+        next.missing_since = None;
+        if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
+            next.mark = None;
+        }
+        next.remains = state == State::Failed && self.remains;
+        next
+    }
+
+    /// The same record as the provider now shows its snapshot.
+    #[must_use]
+    pub fn observed(&self, snapshot: &Snapshot, now: Timestamp, reason: &str) -> Record {
+        let state = match snapshot.state {
+            SnapshotState::Pending | SnapshotState::Other(_) => State::Pending,
+            SnapshotState::Available => State::Available,
+            SnapshotState::Error => State::Failed,
+        };
+        let mut next = self.moved(state, now, reason);
+        next.remains = state == State::Failed;
+        next
+    }
+
+    /// The record of a snapshot of ours that has none: a lost ledger rebuilds itself from the provider.
+    #[must_use]
+    pub fn adopted(snapshot: &Snapshot, slot: Slot, attempt: u32, now: Timestamp) -> Record {
+        let tag = |key: &str| snapshot.tags.get(key).filter(|text| !text.is_empty()).cloned();
+        let record = Record {
+            resource: snapshot.source.clone(),
+            slot,
+            leftover: false,
+            attempt,
+            format: FORMAT,
+            version: 0,
+            state: State::Intended,
+            times: BTreeMap::from([(State::Requested, snapshot.created_at)]),
+            reason: String::new(),
+            name: snapshot.name.clone(),
+            region: snapshot.region.clone(),
+            resource_name: snapshot.source_name.clone(),
+            policy: PolicyText {
+                name: tag(POLICY).unwrap_or_else(|| crate::policy::DEFAULT.to_owned()),
+                schedule: None,
+                keep: tag(KEEP),
+                timezone: tag(TIMEZONE).unwrap_or_else(|| "UTC".to_owned()),
+            },
+            leased_until: None,
+            missing_since: None,
+            mark: None,
+            remains: false,
+        };
+        record.observed(snapshot, now, "adopted from the provider")
+    }
+
+    /// Whether an intent may be taken over: its invocation is over.
+    #[must_use]
+    pub fn intent_is_free(&self, now: Timestamp) -> bool {
+        self.leased_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether it is being made right now and so keeps a later slot waiting.
+    #[must_use]
+    pub fn in_flight(&self, now: Timestamp, pending_timeout: SignedDuration) -> bool {
+        matches!(self.state, State::Requested | State::Pending)
+            && since(self.asked_at(), now) <= pending_timeout
+    }
+
+    /// When the provider took the request, as far as we know.
+    #[must_use]
+    pub fn asked_at(&self) -> Timestamp {
+        let first = [State::Requested, State::Pending, State::Intended];
+        first.iter().find_map(|state| self.times.get(state)).copied().unwrap_or(Timestamp::MIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_no_dead_end_and_no_short_cut_to_a_deletion() {
+        for state in State::ALL {
+            assert!(EDGES.iter().any(|(from, to)| *from == state && *to != state), "{state:?}");
+            assert!(EDGES.iter().any(|(from, to)| *to == state && *from != state), "{state:?}");
+        }
+        // Nothing is deleted without a mark, and nothing is marked that is not there.
+        let into = |state| EDGES.iter().filter(move |(_, to)| *to == state).map(|(from, _)| *from);
+        assert!(
+            into(State::Deleting).all(|from| [State::Expiring, State::Deleting].contains(&from))
+        );
+        let marked = [State::Available, State::Failed, State::Expiring];
+        assert!(into(State::Expiring).all(|from| marked.contains(&from)));
+    }
+}

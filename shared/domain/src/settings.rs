@@ -1,0 +1,322 @@
+//! The variables of the functions, read from text into values that are always valid.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::keep::MinKeep;
+use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Problem, Retention};
+use crate::schedule::Schedule;
+use crate::time::{Zone, parse_duration};
+
+/// Which function is asking: each checks what it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes snapshots.
+    Create,
+    /// Follows them.
+    Poll,
+    /// Deletes those past retention.
+    Prune,
+}
+
+/// Which Regions to look after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Regions {
+    /// All that the provider names.
+    All,
+    /// These.
+    Only(Vec<String>),
+}
+
+/// Everything the functions are configured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The ledger's table.
+    pub table: String,
+    /// This deployment's id.
+    pub deployment: String,
+    /// The policies.
+    pub policies: Policies,
+    /// What no tag and no policy can undercut.
+    pub min_keep: MinKeep,
+    /// From mark to delete.
+    pub grace: SignedDuration,
+    /// The brake, in percent.
+    pub max_delete_percent: u32,
+    /// Confirming codes for every resource.
+    pub confirmed: Vec<String>,
+    /// A run that would mark more marks none.
+    pub max_deletes: Option<u32>,
+    /// How long the snapshots of a deleted instance stay in full.
+    pub orphan_keep: Option<SignedDuration>,
+    /// A snapshot pending for longer blocks no later slot.
+    pub pending_timeout: SignedDuration,
+    /// The Regions.
+    pub regions: Regions,
+    /// The prefix of the tags that people set on instances.
+    pub tag: String,
+    /// `prune` changes nothing.
+    pub dry_run: bool,
+    /// What was set badly, but is not used by this function.
+    pub problems: Vec<Problem>,
+}
+
+/// One message that names every bad variable with its value and accepted form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refusing to start: {}", .0.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; "))]
+pub struct BadSettings(pub Vec<Problem>);
+
+struct Reader<'a> {
+    vars: &'a BTreeMap<String, String>,
+    role: Role,
+    fatal: Vec<Problem>,
+    noted: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// Reads one variable; empty is the same as unset. A bad one is fatal only to those who use it.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        users: &[Role],
+        default: T,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        let Some(text) = self.vars.get(key).map(|text| text.trim()).filter(|text| !text.is_empty())
+        else {
+            return default;
+        };
+        match parse(text) {
+            Ok(value) => value,
+            Err(accepted) => {
+                let problem = Problem::variable(key, text, accepted);
+                let list =
+                    if users.contains(&self.role) { &mut self.fatal } else { &mut self.noted };
+                list.push(problem);
+                default
+            }
+        }
+    }
+}
+
+/// The variables this code knows, for spotting typos.
+pub const VARIABLES: [&str; 17] = [
+    "SNAPKEEP_LEDGER_TABLE",
+    "SNAPKEEP_DEPLOYMENT",
+    "SNAPKEEP_SCHEDULE",
+    "SNAPKEEP_KEEP",
+    "SNAPKEEP_TIMEZONE",
+    "SNAPKEEP_POLICIES",
+    "SNAPKEEP_MIN_KEEP",
+    "SNAPKEEP_GRACE",
+    "SNAPKEEP_MAX_DELETE_PERCENT",
+    "SNAPKEEP_CONFIRM",
+    "SNAPKEEP_MAX_DELETES",
+    "SNAPKEEP_ORPHAN_KEEP",
+    "SNAPKEEP_PENDING_TIMEOUT",
+    "SNAPKEEP_REGIONS",
+    "SNAPKEEP_TAG",
+    "SNAPKEEP_DRY_RUN",
+    "SNAPKEEP_CLOCK_URL",
+];
+
+impl Settings {
+    /// Reads the variables for this function.
+    ///
+    /// # Errors
+    /// When a variable that the function uses is missing or bad.
+    pub fn read(vars: &BTreeMap<String, String>, role: Role) -> Result<Self, BadSettings> {
+        use Role::{Create, Poll, Prune};
+        let all = [Create, Poll, Prune];
+        let mut reader = Reader { vars, role, fatal: Vec::new(), noted: Vec::new() };
+        let table = reader.read("SNAPKEEP_LEDGER_TABLE", &all, String::new(), |text| {
+            let form = "a DynamoDB table name or ARN: 3 to 1024 letters, digits and . _ - : /";
+            let legal = |c: char| c.is_ascii_alphanumeric() || "._-:/".contains(c);
+            let fits = (3..=1024).contains(&text.len()) && text.chars().all(legal);
+            if fits { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+        });
+        if table.is_empty() && reader.fatal.is_empty() {
+            let form = "the name of the ledger's DynamoDB table; it is required";
+            reader.fatal.push(Problem::variable("SNAPKEEP_LEDGER_TABLE", "", form));
+        }
+        let deployment = reader
+            .read("SNAPKEEP_DEPLOYMENT", &all, "snapkeep".to_owned(), |text| tag_text(text, 256));
+        let schedule_users = [Create, Prune];
+        let default = Policy::default();
+        let schedule = reader.read(
+            "SNAPKEEP_SCHEDULE",
+            &schedule_users,
+            default.schedule,
+            str::parse::<Schedule>,
+        );
+        let zone =
+            reader.read("SNAPKEEP_TIMEZONE", &schedule_users, Zone::utc(), str::parse::<Zone>);
+        let noted = reader.noted.len();
+        let mut retention =
+            reader.read("SNAPKEEP_KEEP", &[Prune], Retention::Unset, Retention::read);
+        if reader.noted.len() > noted {
+            retention = Retention::Unreadable;
+        }
+        let default = Policy { schedule, zone, retention, ..default };
+        let policies = vars.get("SNAPKEEP_POLICIES").map_or("", String::as_str);
+        let policies = Policies::read(default, policies);
+        let prune = [Prune];
+        let duration = |text: &str| parse_duration(text);
+        let settings = Settings {
+            table,
+            deployment,
+            policies,
+            min_keep: reader.read("SNAPKEEP_MIN_KEEP", &prune, MinKeep::default(), str::parse),
+            grace: reader.read("SNAPKEEP_GRACE", &prune, SignedDuration::from_hours(72), duration),
+            max_delete_percent: reader.read("SNAPKEEP_MAX_DELETE_PERCENT", &prune, 50, |text| {
+                let percent = whole_number(text)?;
+                if percent <= 100 { Ok(percent) } else { Err("a number from 0 to 100".to_owned()) }
+            }),
+            confirmed: reader.read("SNAPKEEP_CONFIRM", &prune, Vec::new(), |text| {
+                let codes: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+                let legal = |code: &String| code.chars().all(|c| c.is_ascii_alphanumeric());
+                let form = "the codes that findings printed, with spaces between";
+                if codes.iter().all(legal) { Ok(codes) } else { Err(form.to_owned()) }
+            }),
+            max_deletes: reader
+                .read("SNAPKEEP_MAX_DELETES", &prune, None, |text| whole_number(text).map(Some)),
+            orphan_keep: reader
+                .read("SNAPKEEP_ORPHAN_KEEP", &prune, None, |text| duration(text).map(Some)),
+            pending_timeout: reader.read(
+                "SNAPKEEP_PENDING_TIMEOUT",
+                &all,
+                SignedDuration::from_hours(6),
+                duration,
+            ),
+            regions: reader.read("SNAPKEEP_REGIONS", &schedule_users, Regions::All, regions),
+            tag: reader.read("SNAPKEEP_TAG", &schedule_users, "snapkeep".to_owned(), |text| {
+                tag_text(text, 100)
+            }),
+            dry_run: reader.read("SNAPKEEP_DRY_RUN", &prune, false, |text| match text {
+                on if ON_WORDS.contains(&on) => Ok(true),
+                off if OFF_WORDS.contains(&off) => Ok(false),
+                _ => Err("on, true, yes, 1, off, false, no or 0".to_owned()),
+            }),
+            problems: Vec::new(),
+        };
+        if !reader.fatal.is_empty() {
+            return Err(BadSettings(reader.fatal));
+        }
+        let mut problems = reader.noted;
+        problems.extend(settings.policies.problems.iter().cloned());
+        problems.extend(unknown_variables(vars));
+        Ok(Settings { problems, ..settings })
+    }
+}
+
+fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Problem> {
+    let ours = vars.iter().filter(|(key, value)| key.starts_with("SNAPKEEP_") && !value.is_empty());
+    ours.filter(|(key, _)| !VARIABLES.contains(&key.as_str())).map(|(key, value)| Problem {
+        message: format!("{key} is not a variable of snapkeep and does nothing"),
+        fix: format!("use one of {}, or remove {key}", VARIABLES.join(", ")),
+        ..Problem::variable(key, value, "")
+    })
+}
+
+fn whole_number(text: &str) -> Result<u32, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| plain).ok_or_else(|| "a whole number".to_owned())
+}
+
+/// Text that fits into a tag.
+fn tag_text(text: &str, chars_max: usize) -> Result<String, String> {
+    let legal = |c: char| c.is_alphanumeric() || " +-=._:/@".contains(c);
+    if text.chars().count() <= chars_max && text.chars().all(legal) && !text.starts_with("aws:") {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("up to {chars_max} letters, digits, spaces and + - = . _ : / @"))
+    }
+}
+
+fn regions(text: &str) -> Result<Regions, String> {
+    if text == "all" {
+        return Ok(Regions::All);
+    }
+    let mut names: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let region = |name: &String| name != "all" && name.contains('-') && name.chars().all(legal);
+    names.sort();
+    names.dedup();
+    if names.iter().all(region) {
+        Ok(Regions::Only(names))
+    } else {
+        Err("all, or Regions with spaces between, such as eu-west-1 us-east-1".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(role: Role, vars: &[(&str, &str)]) -> Result<Settings, BadSettings> {
+        let mut vars: BTreeMap<String, String> =
+            vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        vars.entry("SNAPKEEP_LEDGER_TABLE".into()).or_insert("ledger".into());
+        Settings::read(&vars, role)
+    }
+
+    #[test]
+    fn empty_is_unset_and_the_defaults_are_the_contracts() {
+        let settings =
+            read(Role::Prune, &[("SNAPKEEP_KEEP", ""), ("SNAPKEEP_GRACE", " ")]).unwrap();
+        assert_eq!(settings.deployment, "snapkeep");
+        assert_eq!(settings.policies.default.schedule.to_string(), "daily@03:00");
+        assert_eq!(settings.policies.default.retention, Retention::Unset);
+        assert_eq!(settings.grace, SignedDuration::from_hours(72));
+        assert_eq!((settings.max_delete_percent, settings.max_deletes), (50, None));
+        assert_eq!(settings.pending_timeout, SignedDuration::from_hours(6));
+        assert_eq!((settings.regions, settings.tag.as_str()), (Regions::All, "snapkeep"));
+        assert!(!settings.dry_run && settings.problems.is_empty());
+    }
+
+    #[test]
+    fn a_typo_in_a_retention_stops_deleting_not_snapshotting() {
+        for (key, bad) in [
+            ("SNAPKEEP_KEEP", "daily=x"),
+            ("SNAPKEEP_MIN_KEEP", "0"),
+            ("SNAPKEEP_GRACE", "3"),
+            ("SNAPKEEP_MAX_DELETE_PERCENT", "101"),
+            ("SNAPKEEP_MAX_DELETES", "-1"),
+            ("SNAPKEEP_ORPHAN_KEEP", "1m"),
+            ("SNAPKEEP_DRY_RUN", "maybe"),
+        ] {
+            let message = read(Role::Prune, &[(key, bad)]).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains(bad), "{message}");
+            let create = read(Role::Create, &[(key, bad)]).unwrap();
+            assert_eq!(create.problems.len(), 1, "{key}");
+            assert!(read(Role::Poll, &[(key, bad)]).is_ok(), "{key}");
+        }
+        let create = read(Role::Create, &[("SNAPKEEP_KEEP", "daily=x")]).unwrap();
+        assert_eq!(create.policies.default.retention, Retention::Unreadable);
+    }
+
+    #[test]
+    fn create_refuses_what_it_uses() {
+        for (key, bad) in [
+            ("SNAPKEEP_SCHEDULE", "daily"),
+            ("SNAPKEEP_TIMEZONE", "Berlin"),
+            ("SNAPKEEP_REGIONS", "eu-west-1,us-east-1"),
+            ("SNAPKEEP_TAG", "a,b"),
+            ("SNAPKEEP_PENDING_TIMEOUT", "soon"),
+            ("SNAPKEEP_DEPLOYMENT", "a*"),
+            ("SNAPKEEP_LEDGER_TABLE", "?"),
+        ] {
+            let message = read(Role::Create, &[(key, bad)]).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains(bad), "{message}");
+        }
+        assert!(Settings::read(&BTreeMap::new(), Role::Poll).is_err());
+    }
+
+    #[test]
+    fn bad_named_policies_and_unknown_variables_are_reported_only() {
+        let settings =
+            read(Role::Prune, &[("SNAPKEEP_POLICIES", "gold"), ("SNAPKEEP_KEP", "all")]).unwrap();
+        assert_eq!(settings.problems.len(), 2);
+    }
+}
