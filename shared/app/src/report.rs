@@ -1,0 +1,262 @@
+//! What a run says about itself: the response of every function.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::snapshot::ResourceId;
+
+use crate::ports::{LedgerError, ProviderError, Unreadable};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
+        /// What is counted; a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter { $($(#[doc = $doc])* $name),* }
+
+        impl Counter {
+            /// Every counter.
+            pub const ALL: &[Counter] = &[$(Counter::$name),*];
+
+            /// The word in reports.
+            #[must_use]
+            pub fn as_str(self) -> &'static str { match self { $(Counter::$name => $text),* } }
+        }
+    };
+}
+
+counters! {
+    /// Regions that were listed completely.
+    Regions = "regions";
+    /// Instances seen.
+    Instances = "instances";
+    /// Instances opted in.
+    Protected = "protected";
+    /// Snapshots asked for and taken by the provider.
+    Requested = "requested";
+    /// Snapshots found that the ledger did not know of.
+    Tracked = "tracked";
+    /// Due slots that have what they need.
+    Served = "served";
+    /// Due slots that wait.
+    Waiting = "waiting";
+    /// Slots that passed without a snapshot.
+    Missed = "missed";
+    /// Attempts that came to nothing.
+    AttemptsFailed = "attempts_failed";
+    /// Records followed.
+    Followed = "followed";
+    /// Snapshots that became available.
+    Available = "available";
+    /// Deletions confirmed.
+    Deleted = "deleted";
+    /// Snapshots judged.
+    Snapshots = "snapshots";
+    /// Of them, not ours.
+    Foreign = "foreign";
+    /// Of them, kept by a rule.
+    Kept = "kept";
+    /// Of them, kept by a guard.
+    HeldBack = "held_back";
+    /// Of them, not available yet.
+    NotAvailable = "not_available";
+    /// Of them, announced for deletion in this run.
+    Marked = "marked";
+    /// Of them, announced earlier and not due.
+    Expiring = "expiring";
+    /// Marks taken back.
+    Rescued = "rescued";
+    /// Snapshots taken into the ledger.
+    Adopted = "adopted";
+    /// Deletions that the provider took.
+    Pruned = "pruned";
+    /// Writes that somebody else was faster with.
+    Conflicts = "conflicts";
+}
+
+/// One item, or one Region, that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The call.
+    pub operation: String,
+    /// The code on the wire.
+    pub code: String,
+    /// The words.
+    pub message: String,
+    /// The Region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The resource's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The name of the resource or snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl From<&ProviderError> for Failure {
+    fn from(error: &ProviderError) -> Self {
+        Failure::new(error.operation, &error.code, &error.message)
+    }
+}
+
+impl From<&LedgerError> for Failure {
+    fn from(error: &LedgerError) -> Self {
+        Failure::new(error.operation, &error.code, &error.message)
+    }
+}
+
+impl Failure {
+    fn new(operation: &str, code: &str, message: &str) -> Self {
+        Failure {
+            operation: operation.to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            region: None,
+            resource: None,
+            name: None,
+        }
+    }
+
+    /// In this Region.
+    #[must_use]
+    pub fn in_region(mut self, region: &str) -> Self {
+        self.region = Some(region.to_owned());
+        self
+    }
+
+    /// Of this resource, by its name or that of its snapshot.
+    #[must_use]
+    pub fn of(mut self, resource: &ResourceId, name: &str) -> Self {
+        self.resource = Some(resource.0.clone());
+        self.name = Some(name.to_owned());
+        self
+    }
+}
+
+/// The report: `{"function", "now", "counts", "failures", "findings", "left"}`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `create`, `poll` or `prune`.
+    pub function: &'static str,
+    /// When the run thought it was.
+    pub now: Timestamp,
+    /// The counters that are not zero.
+    #[serde(serialize_with = "words")]
+    pub counts: BTreeMap<Counter, u64>,
+    /// What did not work.
+    pub failures: Vec<Failure>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+    /// Items that there was no time for; the next tick goes on.
+    pub left: u64,
+}
+
+fn words<S: Serializer>(counts: &BTreeMap<Counter, u64>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(counts.iter().map(|(counter, count)| (counter.as_str(), count)))
+}
+
+impl Report {
+    /// An empty report.
+    #[must_use]
+    pub fn new(function: &'static str, now: Timestamp) -> Self {
+        Report {
+            function,
+            now,
+            counts: BTreeMap::new(),
+            failures: Vec::new(),
+            findings: Vec::new(),
+            left: 0,
+        }
+    }
+
+    /// Counts `n` more.
+    pub fn count(&mut self, counter: Counter, n: usize) {
+        if n > 0 {
+            *self.counts.entry(counter).or_default() += n as u64;
+        }
+    }
+
+    /// Adds what one item's work came to.
+    pub fn add(&mut self, part: Part) {
+        for counter in part.counts {
+            self.count(counter, 1);
+        }
+        self.failures.extend(part.failures);
+        self.findings.extend(part.findings);
+        self.left += part.left;
+    }
+
+    /// Names the records that cannot be read.
+    pub fn unreadable(&mut self, items: &[Unreadable]) {
+        for item in items {
+            self.findings.push(
+                Finding::new(
+                    Code::UnreadableRecord,
+                    format!("record {} cannot be read: {}", item.sort_key, item.why),
+                )
+                .of(&item.resource, &item.sort_key)
+                .fix("deploy the version that wrote it, or remove the item: prune adopts it again"),
+            );
+        }
+    }
+
+    /// Whether the run did less than it should.
+    #[must_use]
+    pub fn fell_short(&self) -> bool {
+        let bad = |finding: &Finding| finding.severity == Severity::Error;
+        !self.failures.is_empty() || self.left > 0 || self.findings.iter().any(bad)
+    }
+
+    /// The report in its final order: the gravest first, each finding once.
+    #[must_use]
+    pub fn finished(mut self) -> Self {
+        self.findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cmp(b)));
+        self.findings.dedup();
+        self
+    }
+}
+
+/// What the work on one item adds to the report.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// One for each entry.
+    pub counts: Vec<Counter>,
+    /// What did not work.
+    pub failures: Vec<Failure>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+    /// Items not begun.
+    pub left: u64,
+}
+
+impl Part {
+    /// An item that there was no time for.
+    #[must_use]
+    pub fn left() -> Self {
+        Part { left: 1, ..Part::default() }
+    }
+}
+
+/// The whole tick failed, and retrying it can help.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// The ledger does not answer.
+    #[error("the ledger does not answer: {0}")]
+    Ledger(#[from] LedgerError),
+    /// No Region can be listed.
+    #[error("the provider does not answer: {0}")]
+    Provider(#[from] ProviderError),
+}
+
+impl TickError {
+    /// A constant name for alarms.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            TickError::Ledger(_) => "LedgerUnavailable",
+            TickError::Provider(_) => "ProviderUnavailable",
+        }
+    }
+}
