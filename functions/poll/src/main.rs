@@ -1,0 +1,8 @@
+//! `poll`: follows the snapshots that are under way. All of it is in the crates under `shared/`.
+
+use lambda_runtime::Error;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    snapkeep_aws::function::poll().await
+}

@@ -1,0 +1,67 @@
+//! The `snapkeep` command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod cloud;
+mod demo;
+mod retention;
+
+/// Scheduled, watched and pruned snapshots for small cloud servers.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch 90 days of snapshot life on the embedded cloud, in seconds.
+    Demo(demo::Arguments),
+    /// Run the embedded cloud: Lightsail, DynamoDB and a clock that runs the functions, on loopback.
+    Cloud(cloud::Arguments),
+    /// Judge timestamps by a retention policy, offline.
+    Retention(retention::Arguments),
+    /// Run one of the Lambda functions in this process (it needs the Lambda Runtime API).
+    Function {
+        /// Which one.
+        name: Function,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Function {
+    Create,
+    Poll,
+    Prune,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Retention(arguments) => retention::run(&arguments),
+        Command::Cloud(arguments) => block_on(cloud::run(arguments)),
+        Command::Demo(arguments) => block_on(demo::run(arguments)),
+        Command::Function { name } => block_on(async move {
+            match name {
+                Function::Create => snapkeep_aws::function::create().await?,
+                Function::Poll => snapkeep_aws::function::poll().await?,
+                Function::Prune => snapkeep_aws::function::prune().await?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("snapkeep: {error}");
+        ExitCode::from(2)
+    })
+}
+
+/// What a command ends with; an error is printed, and gives exit status 2.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
+
+fn block_on(future: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,13 @@
+//! The embedded cloud: what snapkeep needs of AWS, on loopback, in simulated time.
+//!
+//! Lightsail over its real wire protocol, DynamoDB (dynoxide), a schedule with EventBridge's
+//! events, and a Lambda that runs the function binaries over the Runtime API.
+
+pub mod clock;
+mod control;
+pub mod dynamodb;
+pub mod embedded;
+pub mod lambda;
+pub mod runner;
+pub mod schedule;
+mod server;

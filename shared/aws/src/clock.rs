@@ -1,0 +1,126 @@
+//! The one place that reads a clock: `now` once an invocation, and the real time that is left.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Uri;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use snapkeep_app::ports::Deadline;
+use snapkeep_domain::policy::Problem;
+
+/// Where `now` comes from.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine.
+    Real,
+    /// The embedded cloud's clock; only ever on loopback.
+    Simulated(Uri),
+}
+
+/// The clock did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the clock at {url} does not answer: {why}")]
+pub struct ClockError {
+    url: String,
+    why: String,
+}
+
+impl Clock {
+    /// The clock that the environment asks for: `SNAPKEEP_CLOCK_URL` is refused unless it and the
+    /// endpoints of both services are loopback.
+    ///
+    /// # Errors
+    /// With a problem that names the variable to change.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+        const KEY: &str = "SNAPKEEP_CLOCK_URL";
+        let Some(url) = var(KEY) else { return Ok(Clock::Real) };
+        let accepted = "a loopback URL of the embedded cloud, such as http://127.0.0.1:8000/";
+        if !is_loopback(&url) {
+            return Err(Problem::variable(KEY, &url, accepted));
+        }
+        for service in ["AWS_ENDPOINT_URL_LIGHTSAIL", "AWS_ENDPOINT_URL_DYNAMODB"] {
+            let endpoint = var(service).or_else(|| var("AWS_ENDPOINT_URL")).unwrap_or_default();
+            if !is_loopback(&endpoint) {
+                let accepted = format!("a loopback URL while {KEY} is set; unset {KEY} otherwise");
+                return Err(Problem::variable(service, &endpoint, accepted));
+            }
+        }
+        url.parse().map(Clock::Simulated).map_err(|_| Problem::variable(KEY, &url, accepted))
+    }
+
+    /// Now; called once an invocation.
+    ///
+    /// # Errors
+    /// When the simulated clock does not answer with an RFC 3339 time.
+    pub async fn now(&self) -> Result<Timestamp, ClockError> {
+        let Clock::Simulated(url) = self else {
+            #[expect(clippy::disallowed_methods, reason = "the one legitimate reading of now")]
+            return Ok(Timestamp::now());
+        };
+        let error = |why: String| ClockError { url: url.to_string(), why };
+        let client: Client<_, Empty<&[u8]>> = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.get(url.clone()).await.map_err(|e| error(e.to_string()))?;
+        let body = Limited::new(answer.into_body(), 1024).collect().await;
+        let body = body.map_err(|e| error(e.to_string()))?.to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        text.trim().parse().map_err(|_| error(format!("`{}` is not RFC 3339", text.trim())))
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    uri.scheme_str() == Some("http")
+        && (host == "localhost" || address.is_ok_and(|ip| ip.is_loopback()))
+}
+
+/// The real time that an invocation has.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget(Instant);
+
+impl Budget {
+    /// The budget up to Lambda's deadline, less what an item that is under way may still need.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the deadline is real time, whatever now is")]
+    pub fn until(deadline: SystemTime) -> Self {
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let margin = Duration::from_secs(10).min(left / 4);
+        Budget(Instant::now() + (left - margin))
+    }
+}
+
+impl Deadline for Budget {
+    #[expect(clippy::disallowed_methods, reason = "the deadline is real time, whatever now is")]
+    fn passed(&self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulated_clock_is_for_loopback_only() {
+        let clock = |url: &'static str, lightsail: &'static str| {
+            Clock::from_vars(move |key| match key {
+                "SNAPKEEP_CLOCK_URL" => Some(url.to_owned()),
+                "AWS_ENDPOINT_URL_LIGHTSAIL" => Some(lightsail.to_owned()),
+                "AWS_ENDPOINT_URL" => Some("http://localhost:1".to_owned()),
+                _ => None,
+            })
+        };
+        let (clock_url, lightsail) = ("http://127.0.0.1:1/", "http://[::1]:2");
+        assert!(matches!(clock(clock_url, lightsail), Ok(Clock::Simulated(_))));
+        for bad in ["http://10.0.0.1/", "http://localhost.example.com/", "file:///x", "", "https://127.0.0.1"] {
+            assert_eq!(clock(bad, lightsail).unwrap_err().key, "SNAPKEEP_CLOCK_URL");
+        }
+        let real = "https://lightsail.eu-west-1.amazonaws.com";
+        assert_eq!(clock(clock_url, real).unwrap_err().key, "AWS_ENDPOINT_URL_LIGHTSAIL");
+        assert!(matches!(Clock::from_vars(|_| None), Ok(Clock::Real)));
+    }
+}

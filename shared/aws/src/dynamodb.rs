@@ -1,0 +1,183 @@
+//! The ledger on DynamoDB: conditional puts, one query for each live state, and never a scan.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use futures_util::future::try_join_all;
+use snapkeep_app::ports::{Ledger, LedgerError, Records, Write};
+use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::time::Slot;
+
+use crate::sdk::Failure;
+
+mod codec;
+pub mod schema;
+
+/// An item as DynamoDB has it.
+type Item = HashMap<String, AttributeValue>;
+
+/// More pages than any ledger has; without a bound, a service gone mad would hold us forever.
+const PAGES_MAX: usize = 10_000;
+
+/// How many records of a resource are read at a time: mostly the newest two or three decide.
+const RECENT_PAGE: i32 = 8;
+
+/// The ledger in one table of DynamoDB; [`schema`] says how it is laid out.
+#[derive(Clone, Debug)]
+pub struct DynamoLedger {
+    client: Client,
+    table: String,
+    /// Unlike that of any other process, so that a write can be recognised as our own.
+    writer: u64,
+    writes: Arc<AtomicU64>,
+}
+
+impl DynamoLedger {
+    /// Makes it; nothing is called yet.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        // Seeded by the operating system.
+        let writer = RandomState::new().hash_one(0);
+        Self { client, table: table.into(), writer, writes: Arc::default() }
+    }
+
+    /// Puts `record`, on a condition that is the whole of our locking.
+    async fn put(
+        &self,
+        record: Record,
+        condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
+    ) -> Result<Write, LedgerError> {
+        const OPERATION: &str = "PutItem";
+        let mut item = codec::encode(&record).map_err(|why| LedgerError {
+            operation: OPERATION,
+            code: "Unwritable".to_owned(),
+            message: why,
+        })?;
+        let number = self.writes.fetch_add(1, Ordering::Relaxed);
+        let write = AttributeValue::S(format!("{:016x}-{number}", self.writer));
+        item.insert(schema::WRITE.to_owned(), write.clone());
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .expression_attribute_names("#resource", schema::RESOURCE)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let Err(error) = condition(call).send().await else {
+            return Ok(Write::Done(Box::new(record)));
+        };
+        if let Some(PutItemError::ConditionalCheckFailedException(conflict)) =
+            error.as_service_error()
+        {
+            // The SDK asks again after a lost response, and then what stands in its way is this very
+            // write: taken for somebody else's, the slot would wait for an intent of nobody.
+            if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
+                return Ok(Write::Done(Box::new(record)));
+            }
+            let standing = conflict.item().and_then(|item| codec::decode(item).ok());
+            return Ok(Write::Conflict(standing.map(Box::new)));
+        }
+        let failure = Failure::of(&error);
+        Err(LedgerError { operation: OPERATION, code: failure.word(), message: failure.message })
+    }
+
+    fn query(&self, key: &'static str, value: &str) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("#key = :key")
+            .expression_attribute_names("#key", key)
+            .expression_attribute_values(":key", AttributeValue::S(value.to_owned()))
+    }
+}
+
+/// Items of a query up to and with the first that is `last`, page by page.
+async fn items(
+    query: QueryFluentBuilder,
+    last: impl Fn(&Item) -> bool,
+) -> Result<Vec<Item>, LedgerError> {
+    const OPERATION: &str = "Query";
+    let error = |code: String, message: String| LedgerError { operation: OPERATION, code, message };
+    let mut found = Vec::new();
+    let mut used = BTreeSet::new();
+    let mut from = None;
+    for _ in 0..PAGES_MAX {
+        let answer = query.clone().set_exclusive_start_key(from).send().await.map_err(|e| {
+            let failure = Failure::of(&e);
+            error(failure.word(), failure.message)
+        })?;
+        for item in answer.items.unwrap_or_default() {
+            let enough = last(&item);
+            found.push(item);
+            if enough {
+                return Ok(found);
+            }
+        }
+        // A page may be empty and still not be the last.
+        let Some(next) = answer.last_evaluated_key.filter(|key| !key.is_empty()) else {
+            return Ok(found);
+        };
+        // Going round in a circle would show some items twice and perhaps others never.
+        if !used.insert(codec::key_text(&next)) {
+            return Err(error("RepeatedKey".to_owned(), codec::key_text(&next)));
+        }
+        from = Some(next);
+    }
+    Err(error("TooManyPages".to_owned(), format!("no end after {PAGES_MAX} pages")))
+}
+
+fn read(items: impl IntoIterator<Item = Item>) -> Records {
+    let mut records = Records::default();
+    for item in items {
+        match codec::decode(&item) {
+            Ok(record) => records.records.push(record),
+            Err(unreadable) => records.unreadable.push(unreadable),
+        }
+    }
+    records
+}
+
+impl Ledger for DynamoLedger {
+    async fn claim(&self, record: &Record) -> Result<Write, LedgerError> {
+        let record = Record { version: 1, ..record.clone() };
+        self.put(record, |put| put.condition_expression("attribute_not_exists(#resource)")).await
+    }
+
+    async fn advance(&self, record: &Record) -> Result<Write, LedgerError> {
+        let before = AttributeValue::N(record.version.to_string());
+        let record = Record { version: record.version.saturating_add(1), ..record.clone() };
+        self.put(record, |put| {
+            put.condition_expression("attribute_exists(#resource) AND #version = :version")
+                .expression_attribute_names("#version", schema::VERSION)
+                .expression_attribute_values(":version", before)
+        })
+        .await
+    }
+
+    async fn live(&self, states: &[State]) -> Result<Records, LedgerError> {
+        let queries = states.iter().map(|state| {
+            items(self.query(schema::LIVE, state.as_str()).index_name(schema::INDEX), |_| false)
+        });
+        Ok(read(try_join_all(queries).await?.into_iter().flatten()))
+    }
+
+    async fn recent(&self, resource: &ResourceId, from: Slot) -> Result<Records, LedgerError> {
+        let query = self
+            .query(schema::RESOURCE, &resource.0)
+            // What an invocation wrote, the next one must see.
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(RECENT_PAGE);
+        // `<slot>#<attempt>` sorts after `<slot>`, so going down the slot's own item comes last.
+        let before = |item: &Item| codec::slot_itself(item).is_some_and(|slot| slot < from);
+        Ok(read(items(query, before).await?))
+    }
+}

@@ -1,0 +1,200 @@
+//! A record as an item: its members as attributes, and the keys of table, index and time to live.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+use snapkeep_app::ports::Unreadable;
+use snapkeep_domain::record::{FORMAT, Record};
+use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::time::Slot;
+
+use super::{Item, schema};
+
+/// The item that a record is stored as.
+pub(super) fn encode(record: &Record) -> Result<Item, String> {
+    let mut item: Item = to_item(record).map_err(|error| error.to_string())?;
+    // The record's own `slot` gives way to the sort key, which begins with it.
+    item.insert(schema::SLOT.to_owned(), AttributeValue::S(record.sort_key()));
+    if let Some(state) = record.live() {
+        let word = AttributeValue::S(state.as_str().to_owned());
+        item.insert(schema::LIVE.to_owned(), word);
+    }
+    if let Some(at) = record.expires_at() {
+        let seconds = AttributeValue::N(at.as_second().to_string());
+        item.insert(schema::EXPIRES_AT.to_owned(), seconds);
+    }
+    Ok(item)
+}
+
+/// The record of an item, or what is wrong with the item.
+pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
+    let sort_key = text(item, schema::SLOT);
+    let unreadable = |why: String| Unreadable {
+        resource: ResourceId(text(item, schema::RESOURCE)),
+        sort_key: sort_key.clone(),
+        why,
+    };
+    // First of all: in a newer format, even what can be read may mean something else.
+    match number(item, schema::FORMAT) {
+        Some(format) if format > FORMAT => {
+            let why = format!("its format {format} is newer than {FORMAT}: update snapkeep");
+            return Err(unreadable(why));
+        }
+        Some(_) => {}
+        None => return Err(unreadable("it says no format".to_owned())),
+    }
+    let slot = sort_key.split('#').next().unwrap_or_default().to_owned();
+    let mut members = item.clone();
+    members.insert(schema::SLOT.to_owned(), AttributeValue::S(slot));
+    let record: Record = from_item(members).map_err(|error| unreadable(error.to_string()))?;
+    if record.sort_key() != sort_key {
+        let why = format!("its key should be `{}`", record.sort_key());
+        return Err(unreadable(why));
+    }
+    Ok(record)
+}
+
+/// The slot of an item that is the slot's own, not what a failed attempt left behind.
+pub(super) fn slot_itself(item: &Item) -> Option<Slot> {
+    text(item, schema::SLOT).parse().ok()
+}
+
+/// A key as a text that tells keys apart.
+pub(super) fn key_text(key: &Item) -> String {
+    let attributes = [schema::LIVE, schema::RESOURCE, schema::SLOT];
+    attributes.map(|attribute| text(key, attribute)).join(" ")
+}
+
+fn text(item: &Item, attribute: &str) -> String {
+    let value = item.get(attribute).and_then(|value| value.as_s().ok());
+    value.cloned().unwrap_or_default()
+}
+
+fn number(item: &Item, attribute: &str) -> Option<u32> {
+    item.get(attribute)?.as_n().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+    use snapkeep_domain::record::{Mark, PolicyText, State};
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn record() -> Record {
+        Record {
+            resource: ResourceId("arn:web".to_owned()),
+            slot: "2026-11-20T03:00:00Z".parse().unwrap(),
+            leftover: false,
+            attempt: 2,
+            format: FORMAT,
+            version: u64::MAX,
+            state: State::Expiring,
+            times: BTreeMap::from([
+                (State::Available, at("2026-11-20T03:10:00Z")),
+                (State::Expiring, at("2026-11-28T03:10:00.5Z")),
+            ]),
+            reason: String::new(),
+            name: "web-s".to_owned(),
+            region: "eu-west-1".to_owned(),
+            resource_name: "web".to_owned(),
+            policy: PolicyText {
+                name: "gold".to_owned(),
+                schedule: Some("hourly".to_owned()),
+                keep: None,
+                timezone: "Europe/Berlin".to_owned(),
+            },
+            leased_until: None,
+            missing_since: Some(at("2026-11-20T03:00:00Z")),
+            mark: Some(Mark {
+                at: at("2026-11-28T03:10:00Z"),
+                execute_at: at("2026-12-01T03:10:00Z"),
+                survivors: vec!["web-t".to_owned(), "web-u".to_owned()],
+            }),
+            remains: false,
+        }
+    }
+
+    fn s(text: &str) -> AttributeValue {
+        AttributeValue::S(text.to_owned())
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was() {
+        let mut records = vec![record(), Record { leftover: true, ..record() }];
+        for state in State::ALL {
+            for remains in [false, true] {
+                let bare = Record { mark: None, missing_since: None, remains, state, ..record() };
+                records.push(bare);
+            }
+        }
+        for record in records {
+            assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn an_item_can_be_read_by_people_and_found_by_its_keys() {
+        let item = encode(&record()).unwrap();
+        assert_eq!(item["resource"], s("arn:web"));
+        assert_eq!(item["slot"], s("2026-11-20T03:00:00Z"));
+        assert_eq!((&item["state"], &item["live"]), (&s("expiring"), &s("expiring")));
+        assert_eq!(item["times"].as_m().unwrap()["expiring"], s("2026-11-28T03:10:00.5Z"));
+        assert!(!item.contains_key("expires_at") && !item.contains_key("leased_until"));
+        let leftover = Record { leftover: true, ..record() };
+        assert_eq!(encode(&leftover).unwrap()["slot"], s("2026-11-20T03:00:00Z#2"));
+        let tombstone = record().moved(State::Deleted, at("2026-12-01T03:20:00Z"), "gone");
+        let tombstone = encode(&tombstone).unwrap();
+        assert!(!tombstone.contains_key("live"));
+        assert_eq!(tombstone["expires_at"], AttributeValue::N("1830655200".to_owned()));
+    }
+
+    #[test]
+    fn members_that_came_later_have_defaults() {
+        let record = Record { mark: None, missing_since: None, ..record() };
+        let mut item = encode(&record).unwrap();
+        for later in ["leftover", "remains"] {
+            item.remove(later).unwrap();
+        }
+        item.insert("added_by_somebody".to_owned(), AttributeValue::Bool(true));
+        assert_eq!(decode(&item).unwrap(), record);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let n = |text: &str| AttributeValue::N(text.to_owned());
+        let breakers: [(&str, Option<AttributeValue>, &str); 8] = [
+            ("format", Some(n("2")), "newer"),
+            ("format", Some(s("1")), "no format"),
+            ("format", None, "no format"),
+            ("state", Some(s("sleeping")), "sleeping"),
+            ("version", None, "version"),
+            ("times", Some(s("now")), ""),
+            ("slot", Some(s("2026-11-20T03:00:00Z#1")), "key"),
+            ("slot", Some(s("noon")), "noon"),
+        ];
+        for (attribute, value, why) in breakers {
+            let mut item = encode(&record()).unwrap();
+            item.remove(attribute);
+            item.extend(value.map(|value| (attribute.to_owned(), value)));
+            let unreadable = decode(&item).unwrap_err();
+            assert_eq!(unreadable.resource.0, "arn:web");
+            assert_eq!(unreadable.sort_key, text(&item, "slot"));
+            assert!(unreadable.why.contains(why), "{unreadable:?}");
+        }
+        assert!(decode(&Item::new()).is_err());
+    }
+
+    #[test]
+    fn only_the_slots_own_item_ends_a_reading_of_the_newest() {
+        let item = |key: &str| Item::from([("slot".to_owned(), s(key))]);
+        assert!(slot_itself(&item("2026-11-20T03:00:00Z")).is_some());
+        assert!(slot_itself(&item("2026-11-20T03:00:00Z#2")).is_none());
+        assert!(slot_itself(&item("noon")).is_none());
+    }
+}

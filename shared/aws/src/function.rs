@@ -1,0 +1,133 @@
+//! The three functions on lambda_runtime: wiring, one handler each, and nothing to decide.
+
+use std::collections::BTreeMap;
+
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+use snapkeep_app::ports::Invocation;
+use snapkeep_app::report::{Report, TickError};
+use snapkeep_app::{create, poll, prune};
+use snapkeep_domain::settings::{BadSettings, Role, Settings};
+
+use crate::clock::{Budget, Clock};
+use crate::dynamodb::DynamoLedger;
+use crate::event::{self, BadEvent};
+use crate::lightsail::{LightsailCreator, LightsailDeleter, LightsailInventory};
+use crate::{sdk, telemetry};
+
+/// Why an invocation failed; the type is a stable word for alarms.
+#[derive(Debug)]
+struct Failed {
+    kind: &'static str,
+    message: String,
+}
+
+impl From<Failed> for Diagnostic {
+    fn from(failed: Failed) -> Self {
+        tracing::error!(error_type = failed.kind, "{}", failed.message);
+        Diagnostic { error_type: failed.kind.to_owned(), error_message: failed.message }
+    }
+}
+
+impl From<TickError> for Failed {
+    fn from(error: TickError) -> Self {
+        Failed { kind: error.kind(), message: error.to_string() }
+    }
+}
+
+impl From<BadEvent> for Failed {
+    fn from(error: BadEvent) -> Self {
+        Failed { kind: "BadEvent", message: error.to_string() }
+    }
+}
+
+/// What every function starts with: checked settings, a clock, and the two clients.
+struct Wiring {
+    settings: Settings,
+    clock: Clock,
+    sdk: aws_config::SdkConfig,
+    inventory: LightsailInventory,
+    ledger: DynamoLedger,
+}
+
+impl Wiring {
+    async fn from_env(role: Role) -> Result<Self, BadSettings> {
+        let vars: BTreeMap<String, String> = crate::environment::vars();
+        let settings = Settings::read(&vars, role)?;
+        let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
+        let clock = Clock::from_vars(filled).map_err(|problem| BadSettings(vec![problem]))?;
+        let sdk = sdk::sdk_config().await;
+        Ok(Wiring {
+            inventory: LightsailInventory::new(&sdk),
+            ledger: DynamoLedger::new(aws_sdk_dynamodb::Client::new(&sdk), settings.table.clone()),
+            settings,
+            clock,
+            sdk,
+        })
+    }
+}
+
+/// `create` as a Lambda function, until the runtime ends it.
+///
+/// # Errors
+/// When a variable is bad, or the runtime ends.
+pub async fn create() -> Result<(), Error> {
+    let wiring = start(Role::Create).await?;
+    let creator = LightsailCreator::new(&wiring.sdk);
+    serve(&wiring, async |invocation| {
+        create::run(&wiring.inventory, &creator, &wiring.ledger, &wiring.settings, invocation).await
+    })
+    .await
+}
+
+/// `poll` as a Lambda function, until the runtime ends it.
+///
+/// # Errors
+/// When a variable is bad, or the runtime ends.
+pub async fn poll() -> Result<(), Error> {
+    let wiring = start(Role::Poll).await?;
+    serve(&wiring, async |invocation| {
+        poll::run(&wiring.inventory, &wiring.ledger, &wiring.settings, invocation).await
+    })
+    .await
+}
+
+/// `prune` as a Lambda function, until the runtime ends it.
+///
+/// # Errors
+/// When a variable is bad, or the runtime ends.
+pub async fn prune() -> Result<(), Error> {
+    let wiring = start(Role::Prune).await?;
+    let deleter = LightsailDeleter::new(&wiring.sdk);
+    serve(&wiring, async |invocation| {
+        prune::run(&wiring.inventory, &deleter, &wiring.ledger, &wiring.settings, invocation).await
+    })
+    .await
+}
+
+/// Bad setup fails the start, never half an invocation.
+async fn start(role: Role) -> Result<Wiring, Error> {
+    telemetry::init();
+    Wiring::from_env(role).await.map_err(|error| {
+        tracing::error!(error_type = "BadConfiguration", "{error}");
+        Error::from(error.to_string())
+    })
+}
+
+async fn serve(
+    wiring: &Wiring,
+    tick: impl AsyncFn(&Invocation<Budget>) -> Result<Report, TickError>,
+) -> Result<(), Error> {
+    let tick = &tick;
+    run(service_fn(async |event: LambdaEvent<Value>| {
+        let trigger = event::read(&event.payload)?;
+        let now = wiring.clock.now().await;
+        let now = now.map_err(|e| Failed { kind: "ClockUnavailable", message: e.to_string() })?;
+        let deadline = Budget::until(event.context.deadline());
+        let report = tick(&Invocation { now, deadline }).await?;
+        telemetry::report(&report, &trigger);
+        serde_json::to_value(&report)
+            .map_err(|e| Failed { kind: "BadReport", message: e.to_string() })
+    }))
+    .await
+}

@@ -1,0 +1,12 @@
+//! Adapters: Lightsail, DynamoDB, events, configuration, telemetry, and the functions wired from them.
+//!
+//! Everything that touches the world is here, and nothing that decides.
+
+pub mod clock;
+pub mod dynamodb;
+pub mod environment;
+pub mod event;
+pub mod function;
+pub mod lightsail;
+pub mod sdk;
+pub mod telemetry;

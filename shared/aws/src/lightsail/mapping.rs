@@ -1,0 +1,185 @@
+//! Lightsail's shapes as the core's values, and back. What is incomplete is an error, never skipped.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_lightsail::types;
+use jiff::Timestamp;
+use snapkeep_app::ports::ProviderError;
+use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
+
+use super::distrust;
+
+pub(super) fn incomplete(operation: &'static str, what: &str) -> ProviderError {
+    distrust(operation, "IncompleteAnswer", format!("the answer contains {what}"))
+}
+
+/// What a successful answer must contain.
+pub(super) fn answered<T>(operation: &'static str, found: Option<T>) -> Result<T, ProviderError> {
+    found.ok_or_else(|| incomplete(operation, "nothing, neither a resource nor an error"))
+}
+
+pub(super) fn same_name(
+    operation: &'static str,
+    asked: &str,
+    found: &str,
+) -> Result<(), ProviderError> {
+    if asked == found {
+        return Ok(());
+    }
+    Err(distrust(operation, "WrongAnswer", format!("asked for `{asked}`, got `{found}`")))
+}
+
+/// Elements without the duplicates that a list shows when it moves under the paging; the one seen
+/// last is the freshest. Sorted by id, since Lightsail documents no order.
+pub(super) fn unique<T>(
+    elements: impl Iterator<Item = Result<T, ProviderError>>,
+    id: impl Fn(&T) -> String,
+) -> Result<Vec<T>, ProviderError> {
+    let by_id: Result<BTreeMap<String, T>, ProviderError> =
+        elements.map(|element| element.map(|element| (id(&element), element))).collect();
+    Ok(by_id?.into_values().collect())
+}
+
+pub(super) fn instance(
+    operation: &'static str,
+    region: &str,
+    shape: &types::Instance,
+) -> Result<Instance, ProviderError> {
+    let (id, name) = identity(operation, shape.arn(), shape.name())?;
+    let tags = tags(operation, shape.tags())?;
+    Ok(Instance { id: ResourceId(id), name, region: region.to_owned(), tags })
+}
+
+pub(super) fn snapshot(
+    operation: &'static str,
+    region: &str,
+    shape: &types::InstanceSnapshot,
+) -> Result<Snapshot, ProviderError> {
+    let (id, name) = identity(operation, shape.arn(), shape.name())?;
+    let created_at = shape
+        .created_at()
+        .and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok())
+        .ok_or_else(|| incomplete(operation, &format!("no time of creation for `{name}`")))?;
+    let state = match shape.state().map(types::InstanceSnapshotState::as_str) {
+        Some("pending") => SnapshotState::Pending,
+        Some("available") => SnapshotState::Available,
+        Some("error") => SnapshotState::Error,
+        other => SnapshotState::Other(other.unwrap_or_default().to_owned()),
+    };
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    Ok(Snapshot {
+        id,
+        name,
+        region: region.to_owned(),
+        source: ResourceId(text(shape.from_instance_arn())),
+        source_name: text(shape.from_instance_name()),
+        created_at,
+        state,
+        tags: tags(operation, shape.tags())?,
+        // Only for people to read; a size that makes no sense must not fail the list.
+        size_gb: shape.size_in_gb().and_then(|gb| u32::try_from(gb).ok()).unwrap_or_default(),
+    })
+}
+
+fn identity(
+    operation: &'static str,
+    arn: Option<&str>,
+    name: Option<&str>,
+) -> Result<(String, String), ProviderError> {
+    match (arn.filter(|arn| !arn.is_empty()), name.filter(|name| !name.is_empty())) {
+        (Some(arn), Some(name)) => Ok((arn.to_owned(), name.to_owned())),
+        (_, Some(name)) => Err(incomplete(operation, &format!("no ARN for `{name}`"))),
+        _ => Err(incomplete(operation, "a resource without a name")),
+    }
+}
+
+fn tags(operation: &'static str, tags: &[types::Tag]) -> Result<Tags, ProviderError> {
+    let pair = |tag: &types::Tag| {
+        let key = tag.key().ok_or_else(|| incomplete(operation, "a tag without a key"))?;
+        Ok((key.to_owned(), tag.value().unwrap_or_default().to_owned()))
+    };
+    tags.iter().map(pair).collect()
+}
+
+/// Tags for a request; an empty value is sent as a key-only tag, which is what it means.
+pub(super) fn tags_for(tags: &Tags) -> Vec<types::Tag> {
+    let tag = |(key, value): (&String, &String)| {
+        let value = Some(value.clone()).filter(|value| !value.is_empty());
+        types::Tag::builder().key(key).set_value(value).build()
+    };
+    tags.iter().map(tag).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_lightsail::primitives::DateTime;
+    use aws_sdk_lightsail::types::{InstanceSnapshot, Tag};
+
+    use super::*;
+
+    fn shape() -> aws_sdk_lightsail::types::builders::InstanceSnapshotBuilder {
+        InstanceSnapshot::builder()
+            .name("web-s")
+            .arn("arn:aws:lightsail:eu-west-1:1:InstanceSnapshot/u")
+            .created_at(DateTime::from_millis(1_569_866_438_480))
+            .state(types::InstanceSnapshotState::Available)
+            .from_instance_arn("arn:aws:lightsail:eu-west-1:1:Instance/u")
+            .from_instance_name("web")
+            .size_in_gb(20)
+            .tags(Tag::builder().key("only").build())
+            .tags(Tag::builder().key("k").value("v").build())
+    }
+
+    #[test]
+    fn a_snapshot_is_read_whole() {
+        let read = snapshot("Get", "eu-west-1", &shape().build()).unwrap();
+        assert_eq!(read.created_at.to_string(), "2019-09-30T18:00:38.48Z");
+        assert_eq!(read.state, SnapshotState::Available);
+        let tags = [("k", "v"), ("only", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(read.tags, Tags::from(tags));
+        assert_eq!((read.region.as_str(), read.size_gb), ("eu-west-1", 20));
+        assert_eq!(read.source_name, "web");
+        assert_eq!(tags_for(&read.tags)[1], Tag::builder().key("only").build());
+    }
+
+    #[test]
+    fn what_may_be_missing_has_a_careful_default() {
+        let bare = shape()
+            .set_from_instance_arn(None)
+            .set_from_instance_name(None)
+            .set_size_in_gb(None)
+            .state(types::InstanceSnapshotState::from("copying"))
+            .is_from_auto_snapshot(true);
+        let read = snapshot("Get", "r", &bare.build()).unwrap();
+        assert_eq!((read.source, read.size_gb), (ResourceId(String::new()), 0));
+        assert_eq!(read.state, SnapshotState::Other("copying".to_owned()));
+        let read = snapshot("Get", "r", &shape().set_state(None).build()).unwrap();
+        assert_eq!(read.state, SnapshotState::Other(String::new()));
+    }
+
+    #[test]
+    fn an_incomplete_element_is_an_error() {
+        let broken = [
+            shape().set_name(None),
+            shape().name(""),
+            shape().set_arn(None),
+            shape().set_created_at(None),
+            shape().tags(Tag::builder().value("v").build()),
+        ];
+        for broken in broken {
+            let error = snapshot("Get", "r", &broken.build()).unwrap_err();
+            assert_eq!(error.code, "IncompleteAnswer");
+        }
+        let nameless = types::Instance::builder().arn("a").build();
+        assert!(instance("Get", "r", &nameless).is_err());
+        assert!(answered::<u8>("Get", None).is_err());
+        assert!(same_name("Get", "a", "b").is_err() && same_name("Get", "a", "a").is_ok());
+    }
+
+    #[test]
+    fn a_duplicate_counts_once_as_last_seen() {
+        let seen = [("b", 1), ("a", 2), ("b", 3)].into_iter().map(Ok);
+        let unique = unique(seen, |(id, _)| (*id).to_owned()).unwrap();
+        assert_eq!(unique, [("a", 2), ("b", 3)]);
+    }
+}

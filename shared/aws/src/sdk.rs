@@ -1,0 +1,87 @@
+//! What both SDK clients share: one configuration, and one reading of their errors.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// The SDK's configuration: Region, credentials, endpoints and number of attempts from the
+/// standard AWS variables, HTTPS by rustls on ring, and bounds on how long a call may take.
+pub async fn sdk_config() -> SdkConfig {
+    let https = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    // One attempt that hangs must leave time for another, and all of them for the other items.
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(Duration::from_secs(15))
+        .operation_timeout(Duration::from_secs(40))
+        .build();
+    let loader = aws_config::defaults(BehaviorVersion::latest());
+    loader.http_client(https).timeout_config(timeouts).load().await
+}
+
+/// How far a failed call got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It never left: the request could not even be built.
+    NotSent,
+    /// It may have arrived; no answer that can be read came back.
+    NoAnswer,
+    /// The service answered with this HTTP status.
+    Answered(u16),
+}
+
+/// An SDK's error, flattened.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    /// The code on the wire; absent unless the service gave one.
+    pub(crate) code: Option<String>,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let stage = match error {
+            SdkError::ConstructionFailure(_) => Stage::NotSent,
+            SdkError::ServiceError(answer) => Stage::Answered(answer.raw().status().as_u16()),
+            _ => Stage::NoAnswer,
+        };
+        let message = error.message().filter(|text| !text.is_empty());
+        let message = message.map_or_else(|| chain(error), str::to_owned);
+        Failure { stage, code: error.code().map(str::to_owned), message }
+    }
+
+    /// The code on the wire, or a word for what came instead.
+    pub(crate) fn word(&self) -> String {
+        match (&self.code, self.stage) {
+            (Some(code), _) => code.clone(),
+            (None, Stage::NotSent) => "NotSent".to_owned(),
+            (None, Stage::NoAnswer) => "NoAnswer".to_owned(),
+            (None, Stage::Answered(status)) => format!("HTTP {status}"),
+        }
+    }
+}
+
+/// An SDK's error says little by itself; what happened is in its sources.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,190 @@
+//! What the test targets share: a small world of facts for the planners.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_domain::create::tags;
+use snapkeep_domain::prune::{Facts, Plan, Step, Verdict, plan};
+use snapkeep_domain::record::{FORMAT, Mark, PolicyText, Record, State};
+use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::snapshot::{
+    Instance, ResourceId, Snapshot, SnapshotState, Tags, snapshot_name,
+};
+use snapkeep_domain::time::Slot;
+
+/// The deployment of every test that does not say otherwise.
+pub const DEPLOYMENT: &str = "test";
+/// The Region of every test that does not say otherwise.
+pub const REGION: &str = "eu-west-1";
+
+/// A time, written as in the contract.
+#[must_use]
+pub fn at(text: &str) -> Timestamp {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// Settings of `prune` from a few variables.
+#[must_use]
+pub fn settings(vars: &[(&str, &str)]) -> Settings {
+    let mut all: BTreeMap<String, String> =
+        vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    all.entry("SNAPKEEP_LEDGER_TABLE".to_owned()).or_insert_with(|| "ledger".to_owned());
+    all.entry("SNAPKEEP_DEPLOYMENT".to_owned()).or_insert_with(|| DEPLOYMENT.to_owned());
+    Settings::read(&all, Role::Prune).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Facts about one instance called `web`, ready for `prune`.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The facts.
+    pub facts: Facts,
+    /// Now.
+    pub now: Timestamp,
+    /// The variables.
+    pub settings: Settings,
+}
+
+impl World {
+    /// An opted-in instance without snapshots; `keep` is its retention.
+    #[must_use]
+    pub fn new(keep: &str, now: &str) -> Self {
+        let mut world = World {
+            facts: Facts::default(),
+            now: at(now),
+            settings: settings(&[("SNAPKEEP_KEEP", keep)]),
+        };
+        world.facts.complete.insert(REGION.to_owned());
+        world.facts.instances.push(Instance {
+            id: web(),
+            name: "web".to_owned(),
+            region: REGION.to_owned(),
+            tags: Tags::from([("snapkeep".to_owned(), String::new())]),
+        });
+        world
+    }
+
+    /// Sets a tag on the instance.
+    pub fn tag(&mut self, key: &str, value: &str) {
+        self.facts.instances[0].tags.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Adds an available snapshot of ours with a record that agrees, made under `keep`.
+    pub fn add(&mut self, slot: Timestamp, keep: Option<&str>) -> &mut Snapshot {
+        let record = record(Slot::at(slot), 1, keep);
+        let snapshot = snapshot_of(&record);
+        self.facts.records.push(record);
+        self.facts.snapshots.push(snapshot);
+        let last = self.facts.snapshots.len() - 1;
+        &mut self.facts.snapshots[last]
+    }
+
+    /// One snapshot a day at 03:00, the newest at or before now, for so many days.
+    pub fn daily(&mut self, days: i64, keep: Option<&str>) {
+        let today = self.now.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let newest = at(&format!("{today}T03:00:00Z"));
+        for day in 0..days {
+            self.add(newest - SignedDuration::from_hours(24 * day), keep);
+        }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        plan(&self.facts, &self.settings, self.now)
+    }
+
+    /// Applies the ledger's side of a plan, and returns the names that it would delete now.
+    pub fn apply(&mut self, plan: &Plan) -> Vec<String> {
+        let mut deleted = Vec::new();
+        for step in &plan.steps {
+            match step {
+                Step::Adopt(record) => self.facts.records.push(record.clone()),
+                Step::Write(record) | Step::Mark(record) | Step::Rescue(record) => {
+                    for old in &mut self.facts.records {
+                        if old.resource == record.resource && old.sort_key() == record.sort_key() {
+                            *old = record.clone();
+                        }
+                    }
+                }
+                Step::Delete(record) => {
+                    deleted.push(record.name.clone());
+                    self.facts.snapshots.retain(|s| s.name != record.name);
+                    self.facts.records.retain(|r| r.name != record.name);
+                }
+            }
+        }
+        deleted
+    }
+
+    /// The slots with this verdict, the newest first.
+    #[must_use]
+    pub fn slots(&self, which: impl Fn(&Verdict) -> bool) -> Vec<String> {
+        let plan = self.plan();
+        let mut slots: Vec<Slot> =
+            plan.verdicts.iter().filter(|j| which(&j.verdict)).filter_map(|j| j.slot).collect();
+        slots.sort_by_key(|slot| std::cmp::Reverse(*slot));
+        slots.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// The id of the one instance.
+#[must_use]
+pub fn web() -> ResourceId {
+    ResourceId("arn:aws:lightsail:eu-west-1:111122223333:Instance/web-1".to_owned())
+}
+
+/// A record of an available snapshot.
+#[must_use]
+pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
+    Record {
+        resource: web(),
+        slot,
+        leftover: false,
+        attempt,
+        format: FORMAT,
+        version: 1,
+        state: State::Available,
+        times: [(State::Available, slot.timestamp())].into(),
+        reason: String::new(),
+        name: snapshot_name(DEPLOYMENT, &web(), "web", slot, attempt),
+        region: REGION.to_owned(),
+        resource_name: "web".to_owned(),
+        policy: PolicyText {
+            name: "default".to_owned(),
+            schedule: Some("daily@03:00".to_owned()),
+            keep: keep.map(str::to_owned),
+            timezone: "UTC".to_owned(),
+        },
+        leased_until: None,
+        missing_since: None,
+        mark: None,
+        remains: false,
+    }
+}
+
+/// The snapshot that a record speaks of.
+#[must_use]
+pub fn snapshot_of(record: &Record) -> Snapshot {
+    Snapshot {
+        id: format!("arn:snapshot/{}", record.name),
+        name: record.name.clone(),
+        region: record.region.clone(),
+        source: record.resource.clone(),
+        source_name: record.resource_name.clone(),
+        created_at: record.slot.timestamp() + SignedDuration::from_secs(30),
+        state: SnapshotState::Available,
+        tags: tags(record, DEPLOYMENT),
+        size_gb: 20,
+    }
+}
+
+/// Marks a record at this time, with a grace of three days.
+pub fn mark(record: &mut Record, marked: Timestamp) {
+    record.state = State::Expiring;
+    record.times.insert(State::Expiring, marked);
+    record.mark = Some(Mark {
+        at: marked,
+        execute_at: marked + SignedDuration::from_hours(72),
+        survivors: Vec::new(),
+    });
+}

@@ -1,0 +1,287 @@
+//! Properties of retention and of the planner of `prune`, and a naive reference beside them.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::ISOWeekDate;
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use snapkeep_domain::keep::Keep;
+use snapkeep_domain::prune::{Step, Verdict};
+use snapkeep_domain::record::State;
+use snapkeep_domain::snapshot::{ATTEMPTS_MAX, HOLD, MANAGED_BY, SnapshotState};
+use snapkeep_domain::time::{Slot, Zone};
+use snapkeep_tests::{World, at, mark, settings};
+
+const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"];
+
+/// A set of rules, as text and as (name, count) for the reference.
+fn rules() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
+    let names = ["last", "hourly", "daily", "weekly", "monthly", "yearly", "within"];
+    proptest::sample::subsequence(names.to_vec(), 1..=4)
+        .prop_flat_map(|names| {
+            let count = names.len();
+            (Just(names), proptest::collection::vec(1u32..12, count))
+        })
+        .prop_map(|(names, counts)| names.into_iter().zip(counts).collect())
+}
+
+fn text(rules: &[(&str, u32)]) -> String {
+    let word = |(name, count): &(&str, u32)| match *name {
+        "within" => format!("within={count}d"),
+        _ => format!("{name}={count}"),
+    };
+    rules.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Times around a night in which Berlin's clocks go back, sometimes close, sometimes far apart.
+fn times() -> impl Strategy<Value = Vec<Timestamp>> {
+    let gap = prop_oneof![0i64..7200, 0i64..200_000, 0i64..6_000_000];
+    proptest::collection::vec(gap, 0..40).prop_map(|gaps| {
+        let mut time = at("2026-10-25T03:00:00Z");
+        let mut times = Vec::new();
+        for gap in gaps {
+            times.push(time);
+            time -= SignedDuration::from_secs(gap);
+        }
+        times
+    })
+}
+
+/// What stays, straight from the words of the contract, sharing no code.
+fn reference(rules: &[(&str, u32)], times: &[Timestamp], zone: &Zone) -> Vec<bool> {
+    let key = |name: &str, time: Timestamp| {
+        let civil = time.to_zoned(zone.rules().clone());
+        let iso = ISOWeekDate::from(civil.date());
+        match name {
+            "hourly" => civil.strftime("%Y-%m-%d %H").to_string(),
+            "daily" => civil.strftime("%Y-%m-%d").to_string(),
+            "weekly" => format!("{}-{}", iso.year(), iso.week()),
+            "monthly" => civil.strftime("%Y-%m").to_string(),
+            _ => civil.strftime("%Y").to_string(),
+        }
+    };
+    let mut stays = vec![false; times.len()];
+    for (name, count) in rules {
+        let count = *count as usize;
+        let mut newer: BTreeSet<String> = BTreeSet::new();
+        for at in 0..times.len() {
+            stays[at] |= match *name {
+                "last" => at < count,
+                "within" => {
+                    let newest = times[0].to_zoned(zone.rules().clone());
+                    let border = newest.checked_sub(jiff::Span::new().days(count as i64)).unwrap();
+                    times[at] > border.timestamp()
+                }
+                _ => {
+                    let own = key(name, times[at]);
+                    let oldest = at + 1 == times.len();
+                    let left = newer.len() < count;
+                    let fresh = newer.insert(own);
+                    left && (oldest || fresh)
+                }
+            };
+        }
+    }
+    stays
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn retention_equals_the_naive_reference(rules in rules(), times in times(), zone in 0usize..4) {
+        let zone: Zone = ZONES[zone].parse().unwrap();
+        let keep: Keep = text(&rules).parse().unwrap();
+        let stays: Vec<bool> =
+            keep.judge(&times, &zone).iter().map(|reasons| !reasons.is_empty()).collect();
+        prop_assert_eq!(stays, reference(&rules, &times, &zone));
+    }
+
+    #[test]
+    fn a_larger_count_keeps_at_least_as_much(rules in rules(), times in times(), more in 0usize..4) {
+        let mut larger = rules.clone();
+        let at = more % larger.len();
+        larger[at].1 += 1;
+        let judge = |rules: &[(&str, u32)]| {
+            text(rules).parse::<Keep>().unwrap().judge(&times, &Zone::utc())
+        };
+        for (small, large) in judge(&rules).iter().zip(judge(&larger)) {
+            prop_assert!(small.is_empty() || !large.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_newest_always_stays(rules in rules(), times in times()) {
+        let kept = text(&rules).parse::<Keep>().unwrap().judge(&times, &Zone::utc());
+        prop_assert!(kept.first().is_none_or(|reasons| !reasons.is_empty()));
+    }
+
+    #[test]
+    fn keep_texts_round_trip(rules in rules()) {
+        let keep: Keep = text(&rules).parse().unwrap();
+        prop_assert_eq!(keep.to_string().parse::<Keep>().unwrap(), keep);
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text in "\\PC{0,40}") {
+        let _ = text.parse::<Keep>();
+        let _ = text.parse::<snapkeep_domain::schedule::Schedule>();
+        let _ = text.parse::<Slot>();
+        let _ = text.parse::<Zone>();
+        let _ = snapkeep_domain::time::parse_duration(&text);
+        let policies = snapkeep_domain::policy::Policies::read(Default::default(), &text);
+        let tags = [(format!("snapkeep:{text}"), text.clone()), ("snapkeep".to_owned(), text)];
+        let _ = snapkeep_domain::tags::Protection::read(&tags.into(), "snapkeep", &policies);
+    }
+
+    #[test]
+    fn prune_conserves_and_guards(world in world()) {
+        check(world)?;
+    }
+}
+
+/// What befalls one snapshot of the random world.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Good,
+    Pending,
+    Error,
+    Held,
+    Foreign,
+    Copied,
+    NoRecord,
+    MarkedLongAgo,
+    MarkedNow,
+}
+
+fn world() -> impl Strategy<Value = World> {
+    use Fate::*;
+    let fate = prop_oneof![
+        6 => Just(Good), 1 => Just(Pending), 1 => Just(Error), 1 => Just(Held), 1 => Just(Foreign),
+        1 => Just(Copied), 1 => Just(NoRecord), 4 => Just(MarkedLongAgo), 1 => Just(MarkedNow)
+    ];
+    let one = (fate, 1i64..60, any::<bool>());
+    (rules(), proptest::collection::vec(one, 0..25), 0u32..4, 0i64..80).prop_map(
+        |(rules, list, floor, age)| {
+            let keep = text(&rules);
+            let mut world = World::new(&keep, "2026-11-20T04:00:00Z");
+            let floor = (floor + 1).to_string();
+            world.settings = settings(&[("SNAPKEEP_KEEP", &keep), ("SNAPKEEP_MIN_KEEP", &floor)]);
+            let mut slot = world.now - SignedDuration::from_hours(age);
+            for (fate, gap, own) in list {
+                let now = world.now;
+                let snapshot = world.add(slot, own.then_some(keep.as_str()));
+                match fate {
+                    Good | MarkedLongAgo | MarkedNow => {}
+                    Pending => snapshot.state = SnapshotState::Pending,
+                    Error => snapshot.state = SnapshotState::Error,
+                    Held => drop(snapshot.tags.insert(HOLD.into(), String::new())),
+                    Foreign => drop(snapshot.tags.remove(MANAGED_BY)),
+                    Copied => snapshot.name.push('x'),
+                    NoRecord => drop(world.facts.records.pop()),
+                }
+                if let (Some(record), true) =
+                    (world.facts.records.last_mut(), matches!(fate, MarkedLongAgo | MarkedNow))
+                {
+                    let hours = if matches!(fate, MarkedNow) { 1 } else { 100 };
+                    mark(record, now - SignedDuration::from_hours(hours));
+                }
+                slot -= SignedDuration::from_hours(gap);
+            }
+            world
+        },
+    )
+}
+
+fn check(mut world: World) -> Result<(), TestCaseError> {
+    let plan = world.plan();
+    prop_assert_eq!(plan.verdicts.len(), world.facts.snapshots.len(), "one verdict each");
+
+    // The order of the input is irrelevant.
+    let mut reversed = world.clone();
+    reversed.facts.snapshots.reverse();
+    reversed.facts.records.reverse();
+    let sorted = |plan: &snapkeep_domain::prune::Plan| {
+        let mut all: Vec<_> = plan.verdicts.iter().map(|j| (j.name.clone(), j.verdict.clone())).collect();
+        all.sort();
+        all
+    };
+    prop_assert_eq!(sorted(&plan), sorted(&reversed.plan()));
+
+    // What is touched is ours, recorded, not held, available or failed, and was announced.
+    let mut going = BTreeSet::new();
+    for step in &plan.steps {
+        let (record, deleted) = match step {
+            Step::Delete(record) => (record, true),
+            Step::Mark(record) => (record, false),
+            Step::Adopt(_) | Step::Write(_) | Step::Rescue(_) => continue,
+        };
+        let snapshot = world.facts.snapshots.iter().find(|s| s.name == record.name);
+        let snapshot = snapshot.ok_or_else(|| TestCaseError::fail("a step for nothing"))?;
+        prop_assert!(snapshot.tags.contains_key(MANAGED_BY) && !snapshot.tags.contains_key(HOLD));
+        prop_assert!(!matches!(snapshot.state, SnapshotState::Pending | SnapshotState::Other(_)));
+        prop_assert!(record.mark.is_some() && record.attempt <= ATTEMPTS_MAX);
+        if deleted {
+            let mark = record.mark.clone().unwrap();
+            prop_assert!(mark.at + world.settings.grace <= world.now);
+            prop_assert!(matches!(record.state, State::Expiring | State::Deleting));
+        }
+        going.insert(record.name.clone());
+    }
+
+    // The floor: what is not going, over all available ones of ours.
+    let ours = |j: &&snapkeep_domain::prune::Judged| {
+        !matches!(j.verdict, Verdict::Foreign | Verdict::LookAlike | Verdict::NotAvailable)
+    };
+    let available: Vec<_> = plan
+        .verdicts
+        .iter()
+        .filter(ours)
+        .filter(|j| {
+            let of = |s: &&_| name_of(s) == &j.name;
+            world.facts.snapshots.iter().find(of).is_some_and(|s| s.state == SnapshotState::Available)
+        })
+        .collect();
+    let remain = available.iter().filter(|j| !going.contains(&j.name)).count();
+    let floor = match &world.settings.min_keep {
+        snapkeep_domain::keep::MinKeep::Count(count) => *count as usize,
+        snapkeep_domain::keep::MinKeep::Rules(_) => 1,
+    };
+    prop_assert!(remain >= floor.min(available.len()), "{} of {}", remain, available.len());
+
+    // A clock that steps back deletes nothing that is not past its grace by that clock either.
+    let mut back = world.clone();
+    back.now = world.now - SignedDuration::from_hours(200);
+    prop_assert!(!back.plan().steps.iter().any(|s| matches!(s, Step::Delete(_) | Step::Mark(_)))
+        || world.facts.snapshots.iter().all(|s| s.created_at <= back.now));
+
+    // Applied, the plan has nothing new to delete at the same instant.
+    let names: BTreeSet<String> = world.apply(&plan).into_iter().collect();
+    prop_assert!(names.is_subset(&going));
+    let again = world.plan();
+    prop_assert!(!again.steps.iter().any(|s| matches!(s, Step::Delete(_))), "{:?}", again.steps);
+    Ok(())
+}
+
+fn name_of(snapshot: &snapkeep_domain::snapshot::Snapshot) -> &String {
+    &snapshot.name
+}
+
+/// A year of hourly slots, and both nights of each zone: the rules keep exactly what they say.
+#[test]
+fn a_year_of_hours_ends_with_the_exact_set() {
+    for zone in ZONES {
+        let zone: Zone = zone.parse().unwrap();
+        let hourly: snapkeep_domain::schedule::Schedule = "hourly".parse().unwrap();
+        let times: Vec<Timestamp> = hourly
+            .slots_back(&zone, at("2026-12-31T23:30:00Z"))
+            .map(Slot::timestamp)
+            .take_while(|t| *t >= at("2026-01-01T12:00:00Z"))
+            .collect();
+        let keep: Keep = "hourly=24 daily=7 weekly=4 monthly=12".parse().unwrap();
+        let kept = keep.judge(&times, &zone).iter().filter(|reasons| !reasons.is_empty()).count();
+        let rules = [("hourly", 24), ("daily", 7), ("weekly", 4), ("monthly", 12)];
+        let expected = reference(&rules, &times, &zone).iter().filter(|stays| **stays).count();
+        assert_eq!(kept, expected, "{}", zone.name());
+    }
+}
