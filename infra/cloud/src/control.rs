@@ -4,8 +4,6 @@
 //! clock by the seconds in its body, `GET /knobs` and `PUT /knobs` read and turn the knobs of the
 //! embedded Lightsail.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,23 +13,16 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
-
-/// Access to the knobs of the embedded Lightsail as a JSON object, wherever they are kept.
-pub trait Knobs: Send + Sync {
-    /// All of them.
-    fn read(&self) -> Result<Value, String>;
-    /// Replaces all of them; says what is wrong with `value` otherwise, with no effect.
-    fn write(&self, value: Value) -> Result<(), String>;
-}
+use crate::http::{Shared, lock};
 
 #[derive(Clone)]
 struct Control {
     clock: Clock,
-    knobs: Arc<dyn Knobs>,
+    lightsail: Shared,
 }
 
-pub(crate) fn router(clock: &Clock, knobs: Arc<dyn Knobs>) -> Router {
-    let control = Control { clock: clock.clone(), knobs };
+pub(crate) fn router(clock: &Clock, lightsail: Shared) -> Router {
+    let control = Control { clock: clock.clone(), lightsail };
     Router::new()
         .route("/advance", post(advance))
         .route("/knobs", get(read_knobs).put(write_knobs))
@@ -52,30 +43,24 @@ async fn advance(State(control): State<Control>, body: String) -> Response {
 }
 
 async fn read_knobs(State(control): State<Control>) -> Response {
-    match control.knobs.read() {
-        Ok(knobs) => json(&knobs),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
-    }
+    axum::Json(&lock(&control.lightsail).knobs).into_response()
 }
 
+/// Turns the knobs that the body names; the others stay.
 async fn write_knobs(State(control): State<Control>, body: String) -> Response {
-    let written = serde_json::from_str(&body).map_err(|error| error.to_string()).and_then(
-        |turned: Map<String, Value>| {
-            // What the request does not name stays as it is.
-            let mut all = control.knobs.read()?;
-            if let Some(all) = all.as_object_mut() {
-                all.extend(turned);
-            }
-            control.knobs.write(all)
-        },
-    );
-    match written {
-        Ok(()) => read_knobs(State(control)).await,
+    let mut lightsail = lock(&control.lightsail);
+    let turned = serde_json::from_str::<Map<String, Value>>(&body).and_then(|new| {
+        let mut all = serde_json::to_value(&lightsail.knobs)?;
+        if let Value::Object(all) = &mut all {
+            all.extend(new);
+        }
+        serde_json::from_value(all)
+    });
+    match turned {
+        Ok(knobs) => {
+            lightsail.knobs = knobs;
+            axum::Json(&lightsail.knobs).into_response()
+        }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
-}
-
-fn json(value: &Value) -> Response {
-    let kind = [("content-type", "application/json")];
-    (kind, value.to_string()).into_response()
 }

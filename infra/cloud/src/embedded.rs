@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use dynoxide::Database;
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -14,9 +13,11 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::control;
-pub use crate::control::Knobs;
-use crate::dynamodb::{DynamoDb, DynamoDbError};
+pub use crate::dynamodb::{DynamoDb, DynamoDbError};
+use crate::http::{self, Shared};
+use crate::knobs::Knobs;
 use crate::lambda::{Function, FunctionConfig, LineSink};
+use crate::lightsail::Lightsail;
 use crate::server::{Server, listen};
 
 /// How often expired items go, in simulated time; AWS promises only "within days".
@@ -65,6 +66,8 @@ pub struct CloudConfig {
     pub ttl_attribute: Option<String>,
     /// Where to listen.
     pub ports: Ports,
+    /// Faults, limits and unknowns of the embedded Lightsail.
+    pub knobs: Knobs,
 }
 
 impl CloudConfig {
@@ -77,6 +80,7 @@ impl CloudConfig {
             table,
             ttl_attribute: None,
             ports: Ports::default(),
+            knobs: Knobs::default(),
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct Endpoints {
 /// A running cloud. Everything in it ends with [`Cloud::shutdown`], or when it is dropped.
 pub struct Cloud {
     clock: Clock,
+    state: Shared,
     region: String,
     table: String,
     lightsail: Server,
@@ -107,14 +112,16 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Starts everything around a Lightsail and its knobs; returns when all of it answers.
-    pub async fn start(
-        config: CloudConfig,
-        lightsail: Router,
-        knobs: Arc<dyn Knobs>,
-    ) -> Result<Self, CloudError> {
+    /// Starts everything; returns when all of it answers.
+    ///
+    /// # Errors
+    /// When a port is taken, or the table cannot be made.
+    pub async fn start(config: CloudConfig) -> Result<Self, CloudError> {
         let failed = |service| move |source| CloudError::Listen { service, source };
-        let CloudConfig { clock, region, table, ttl_attribute, ports } = config;
+        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs } = config;
+        let state: Shared = Arc::new(Mutex::new(Lightsail::new(knobs)));
+        let now = clock.clone();
+        let lightsail = http::router(state.clone(), move || now.now());
         // All ports first: nothing runs yet if one of them is taken.
         let at_lightsail = listen(ports.lightsail).await.map_err(failed("Lightsail"))?;
         let at_dynamodb = listen(ports.dynamodb).await.map_err(failed("DynamoDB"))?;
@@ -123,17 +130,23 @@ impl Cloud {
         let table = dynamodb.create_table(table, ttl_attribute.as_deref())?;
         let lightsail =
             Server::start("lightsail", at_lightsail, lightsail).map_err(failed("Lightsail"))?;
-        let control = Server::start("clock", at_clock, control::router(&clock, knobs))
+        let control = Server::start("clock", at_clock, control::router(&clock, state.clone()))
             .map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));
         let functions = Mutex::default();
-        Ok(Self { clock, region, table, lightsail, dynamodb, control, sweeper, functions })
+        Ok(Self { clock, state, region, table, lightsail, dynamodb, control, sweeper, functions })
     }
 
     /// The simulated time.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The Lightsail itself, to look at and to make misbehave.
+    #[must_use]
+    pub fn lightsail(&self) -> &Shared {
+        &self.state
     }
 
     /// The ledger's DynamoDB, to look at and to make misbehave.
@@ -223,29 +236,12 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use axum::body::Body;
     use axum::http::{Method, Request};
-    use axum::routing::post;
     use http_body_util::BodyExt;
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
     use serde_json::json;
 
     use super::*;
-
-    struct Fake(Mutex<Value>);
-
-    impl Knobs for Fake {
-        fn read(&self) -> Result<Value, String> {
-            Ok(self.0.lock().unwrap().clone())
-        }
-
-        fn write(&self, value: Value) -> Result<(), String> {
-            if !value["quota"].is_number() {
-                return Err("quota is a number".to_owned());
-            }
-            *self.0.lock().unwrap() = value;
-            Ok(())
-        }
-    }
 
     async fn started() -> Cloud {
         let table = json!({
@@ -257,9 +253,7 @@ mod tests {
         let clock = Clock::stepped("2026-01-01T00:00:00Z".parse().unwrap());
         let mut config = CloudConfig::new(clock, table);
         config.ttl_attribute = Some("expires".to_owned());
-        let lightsail = Router::new().route("/", post(async || "{}"));
-        let knobs = Arc::new(Fake(Mutex::new(json!({"speed": 1}))));
-        Cloud::start(config, lightsail, knobs).await.unwrap()
+        Cloud::start(config).await.unwrap()
     }
 
     async fn call(method: Method, url: String, body: &str) -> (u16, String) {
@@ -286,13 +280,14 @@ mod tests {
         let moved = call(Method::POST, clock("/advance"), "90").await;
         assert_eq!(moved, time("2026-01-01T00:01:30Z"));
         assert_eq!(call(Method::POST, clock("/advance"), "soon").await.0, 400);
-        let turned = call(Method::PUT, clock("/knobs"), r#"{"quota": 3}"#).await;
-        assert_eq!(turned, (200, r#"{"quota":3,"speed":1}"#.to_owned()));
-        assert_eq!(call(Method::PUT, clock("/knobs"), "3").await.0, 400);
-        let wrong = call(Method::PUT, clock("/knobs"), r#"{"quota": "x"}"#).await;
-        assert_eq!(wrong, (400, "quota is a number\n".to_owned()));
+        let turned = call(Method::PUT, clock("/knobs"), r#"{"page_size": 3}"#).await;
+        assert!(turned.0 == 200 && turned.1.contains(r#""page_size":3"#), "{turned:?}");
+        assert_eq!(http::lock(cloud.lightsail()).knobs.page_size, 3);
+        for bad in ["3", r#"{"page_sise": 3}"#, r#"{"page_size": "many"}"#] {
+            assert_eq!(call(Method::PUT, clock("/knobs"), bad).await.0, 400, "{bad}");
+        }
         assert_eq!(call(Method::GET, clock("/knobs"), "").await, turned);
-        assert_eq!(call(Method::POST, endpoints.lightsail.clone(), "{}").await.0, 200);
+        assert_eq!(call(Method::POST, endpoints.lightsail.clone(), "{}").await.0, 403);
         assert_eq!(call(Method::GET, endpoints.dynamodb.clone(), "").await.0, 200);
         cloud.clock().set("2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(call(Method::GET, clock("/"), "").await, time("2026-01-01T00:00:00Z"));
@@ -330,8 +325,7 @@ while True:
         let port = cloud.endpoints().clock.rsplit(':').next().unwrap().parse().unwrap();
         let mut config = CloudConfig::new(Clock::real(), json!({}));
         config.ports.clock = Some(port);
-        let knobs = Arc::new(Fake(Mutex::new(json!({}))));
-        let refused = Cloud::start(config, Router::new(), knobs).await;
+        let refused = Cloud::start(config).await;
         assert!(refused.err().unwrap().to_string().starts_with("cannot listen for the clock"));
         cloud.shutdown().await;
         let after = function.invoke(json!({})).await;

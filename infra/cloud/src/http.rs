@@ -1,0 +1,150 @@
+//! The wire on the embedded Lightsail: awsJson1_1 over HTTP, signed in form.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use futures_util::stream;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::knobs::ErrorForm;
+use crate::lightsail::{Answer, ApiError, Lightsail};
+
+const TARGET: &str = "Lightsail_20161128.";
+/// Longest request: an instance's user data is 16 KB, so this is plenty.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A Lightsail that many share.
+pub type Shared = Arc<Mutex<Lightsail>>;
+
+/// Takes the lock; what a panicking holder left is still a Lightsail.
+pub fn lock(shared: &Shared) -> MutexGuard<'_, Lightsail> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone)]
+struct Service<N> {
+    shared: Shared,
+    now: N,
+}
+
+/// The service on `POST /`.
+pub fn router<N>(shared: Shared, now: N) -> Router
+where
+    N: Fn() -> Timestamp + Clone + Send + Sync + 'static,
+{
+    Router::new()
+        .route("/", post(handle::<N>))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Service { shared, now })
+}
+
+async fn handle<N>(State(service): State<Service<N>>, headers: HeaderMap, body: Bytes) -> Response
+where
+    N: Fn() -> Timestamp + Clone + Send + Sync + 'static,
+{
+    let now = (service.now)();
+    let mut lightsail = lock(&service.shared);
+    let (form, not_found) = (lightsail.knobs.error_form, lightsail.knobs.not_found_status);
+    let count: u64 = lightsail.calls.values().sum();
+    let answer = region_of(&headers).and_then(|region| {
+        let operation = operation_of(&headers)?;
+        let body: Value = match body.is_empty() {
+            true => json!({}),
+            false => serde_json::from_slice(&body).map_err(|error| {
+                ApiError::new("SerializationException", "", format!("malformed JSON: {error}"))
+            })?,
+        };
+        lightsail.call(now, &region, &operation, &body)
+    });
+    drop(lightsail);
+    let mut response = match answer {
+        Ok(Answer::Body(body)) => Response::new(Body::from(body.to_string())),
+        Ok(Answer::Broken) => {
+            // A body that breaks off: hyper closes the connection, and the client has no answer.
+            let broken: Result<Bytes, std::io::Error> =
+                Err(std::io::ErrorKind::ConnectionReset.into());
+            Response::new(Body::from_stream(stream::iter([broken])))
+        }
+        Err(error) => refusal(&error, form, not_found),
+    };
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/x-amz-json-1.1");
+    headers.insert(header::CONTENT_TYPE, json);
+    let id = format!("00000000-0000-4000-8000-{:012x}", count + 1);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+fn refusal(error: &ApiError, form: ErrorForm, not_found: u16) -> Response {
+    let mut body = json!({"__type": error.kind, "message": error.message});
+    if form == ErrorForm::TypeAndCode {
+        body["code"] = error.code.into();
+        body["docs"] = "https://docs.aws.amazon.com/lightsail/".into();
+        body["tip"] = "".into();
+    }
+    let status = match error.kind {
+        "ServiceException" => 500,
+        "NotFoundException" => not_found,
+        "MissingAuthenticationTokenException" | "InvalidSignatureException" => 403,
+        _ => 400,
+    };
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    if form == ErrorForm::Header
+        && let Ok(kind) = HeaderValue::from_str(error.kind)
+    {
+        response.headers_mut().insert("x-amzn-errortype", kind);
+    }
+    response
+}
+
+/// The Region of the signature's credential scope. Any credentials do, so long as the request is signed.
+fn region_of(headers: &HeaderMap) -> Result<String, ApiError> {
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        let message = "Missing Authentication Token";
+        return Err(ApiError::new("MissingAuthenticationTokenException", "", message));
+    };
+    let bad = |what: &str| {
+        let message = format!("the Authorization header is no SigV4 signature: {what}");
+        ApiError::new("InvalidSignatureException", "", message)
+    };
+    let text = authorization.to_str().map_err(|_| bad("it is not text"))?;
+    let parts = text.strip_prefix("AWS4-HMAC-SHA256 ").ok_or_else(|| bad("its algorithm"))?;
+    let part = |name: &str| {
+        let found = parts.split(',').find_map(|part| part.trim().strip_prefix(name));
+        found.ok_or_else(|| bad(&format!("no {name}")))
+    };
+    let scope: Vec<&str> = part("Credential=")?.split('/').collect();
+    let signature = part("Signature=")?;
+    part("SignedHeaders=")?;
+    if signature.len() != 64 || !signature.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(bad("its signature is not 64 hex digits"));
+    }
+    match scope[..] {
+        [id, date, region, "lightsail", "aws4_request"]
+            if !id.is_empty() && date.len() == 8 && !region.is_empty() =>
+        {
+            Ok(region.to_owned())
+        }
+        [_, _, _, service, "aws4_request"] => {
+            Err(bad(&format!("it is scoped to the service {service}, not to lightsail")))
+        }
+        _ => Err(bad("its credential scope")),
+    }
+}
+
+fn operation_of(headers: &HeaderMap) -> Result<String, ApiError> {
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    target.and_then(|target| target.strip_prefix(TARGET)).map(str::to_owned).ok_or_else(|| {
+        let message = format!("X-Amz-Target must be {TARGET}<operation>");
+        ApiError::new("UnknownOperationException", "", message)
+    })
+}

@@ -1,0 +1,359 @@
+//! The embedded Lightsail: one pure, clock-free, deterministic struct. [`crate::http`] puts the wire on it.
+//!
+//! Names, Regions, pages, tags, operations and states over time are those of the real service as far as
+//! they are known; what is not known is a [knob](crate::knobs::Knobs).
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::knobs::{Fault, FaultKind, Knobs};
+
+mod catalog;
+mod error;
+mod instances;
+mod operations;
+mod shapes;
+mod snapshots;
+
+pub use error::ApiError;
+
+/// The account of every embedded Lightsail.
+pub const ACCOUNT: &str = "111122223333";
+
+/// Tags: key-only ones have no value.
+pub type Tags = BTreeMap<String, Option<String>>;
+
+/// An instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Its zone.
+    pub zone: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its image.
+    pub blueprint: String,
+    /// Its plan.
+    pub bundle: String,
+    /// Size of its disk.
+    pub disk_gb: u32,
+    /// The hour of its automatic snapshots, if the add-on is on.
+    pub auto_hour: Option<i8>,
+    /// Since when the add-on is on.
+    pub auto_since: Timestamp,
+}
+
+/// A manual snapshot.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// When it is no longer pending.
+    pub settles_at: Timestamp,
+    /// How it settles.
+    pub fate: Option<FaultKind>,
+    /// Its tags.
+    pub tags: Tags,
+    /// The instance's name.
+    pub from_name: String,
+    /// The instance's ARN.
+    pub from_arn: String,
+    /// The instance's image.
+    pub from_blueprint: String,
+    /// The instance's plan.
+    pub from_bundle: String,
+    /// Size of the instance's disks.
+    pub size_gb: u32,
+}
+
+impl Snapshot {
+    /// `pending`, `available` or `error`.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        match self.fate {
+            Some(FaultKind::StuckPending) => "pending",
+            _ if now < self.settles_at => "pending",
+            Some(FaultKind::FailSnapshot) => "error",
+            _ => "available",
+        }
+    }
+
+    /// What the service says: later than the request.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.requested_at + SignedDuration::from_secs(30)
+    }
+
+    fn vanished(&self, now: Timestamp) -> bool {
+        self.fate == Some(FaultKind::Vanish)
+            && now >= self.requested_at + SignedDuration::from_secs(20)
+    }
+}
+
+/// What an effect on a snapshot was, for tests and the demo to look at.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub region: String,
+    /// `CreateInstanceSnapshot` or `DeleteInstanceSnapshot`.
+    pub operation: &'static str,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+}
+
+#[derive(Debug, Default)]
+struct Region {
+    instances: BTreeMap<String, Instance>,
+    snapshots: BTreeMap<String, Snapshot>,
+    operations: Vec<operations::Operation>,
+}
+
+/// What a call comes to, before it is put on the wire.
+#[derive(Debug)]
+pub enum Answer {
+    /// A response.
+    Body(Value),
+    /// The connection breaks; the effect may have happened.
+    Broken,
+}
+
+/// The whole service.
+#[derive(Debug, Default)]
+pub struct Lightsail {
+    /// The knobs; turn them at any time.
+    pub knobs: Knobs,
+    /// Calls by operation, refused ones included.
+    pub calls: BTreeMap<String, u64>,
+    /// Every snapshot made and deleted, in order.
+    pub events: Vec<Event>,
+    regions: BTreeMap<String, Region>,
+    made: u64,
+}
+
+/// What one call works on.
+struct Call<'a> {
+    now: Timestamp,
+    region: &'a str,
+    body: &'a serde_json::Map<String, Value>,
+    fate: Option<FaultKind>,
+}
+
+impl Lightsail {
+    /// An empty service.
+    #[must_use]
+    pub fn new(knobs: Knobs) -> Self {
+        Lightsail { knobs, ..Lightsail::default() }
+    }
+
+    /// Answers one call. `region` is the Region of the signature.
+    ///
+    /// # Errors
+    /// As the service does.
+    pub fn call(
+        &mut self,
+        now: Timestamp,
+        region: &str,
+        operation: &str,
+        body: &Value,
+    ) -> Result<Answer, ApiError> {
+        *self.calls.entry(operation.to_owned()).or_default() += 1;
+        if !self.knobs.regions.iter().any(|name| name == region) {
+            let message = format!("there is no Region {region}");
+            return Err(ApiError::new("UnrecognizedClientException", "", message));
+        }
+        if self.knobs.disabled_regions.iter().any(|name| name == region) {
+            let message = format!("Region {region} is not set up for this account.");
+            return Err(ApiError::new("RegionSetupInProgressException", "", message));
+        }
+        let Value::Object(members) = body else {
+            return Err(ApiError::new("SerializationException", "", "the body is no JSON object"));
+        };
+        let fate = self.fault(now, region, operation, body);
+        match fate {
+            Some(FaultKind::Throttle) => {
+                return Err(ApiError::new("ThrottlingException", "", "Rate exceeded"));
+            }
+            Some(FaultKind::ServerError) => {
+                return Err(ApiError::new("ServiceException", "", "An internal error occurred"));
+            }
+            Some(FaultKind::Denied) => {
+                let message = format!("User is not authorized to perform: lightsail:{operation}");
+                return Err(ApiError::new("AccessDeniedException", "", message));
+            }
+            Some(FaultKind::Dropped) => return Ok(Answer::Broken),
+            _ => {}
+        }
+        if let Some(region) = self.regions.get_mut(region) {
+            region.snapshots.retain(|_, snapshot| !snapshot.vanished(now));
+        }
+        let call = Call { now, region, body: members, fate };
+        let answer = self.dispatch(operation, &call)?;
+        if fate == Some(FaultKind::LostResponse) {
+            return Ok(Answer::Broken);
+        }
+        Ok(Answer::Body(answer))
+    }
+
+    fn dispatch(&mut self, operation: &str, call: &Call<'_>) -> Result<Value, ApiError> {
+        match operation {
+            "CreateInstances" => self.create_instances(call),
+            "GetInstances" => self.get_instances(call),
+            "GetInstance" => self.get_instance(call),
+            "GetInstanceState" => self.get_instance_state(call),
+            "DeleteInstance" => self.delete_instance(call),
+            "EnableAddOn" => self.enable_add_on(call),
+            "DisableAddOn" => self.disable_add_on(call),
+            "GetAutoSnapshots" => self.get_auto_snapshots(call),
+            "CreateInstanceSnapshot" => self.create_snapshot(call),
+            "CreateInstancesFromSnapshot" => self.create_from_snapshot(call),
+            "GetInstanceSnapshot" => self.get_snapshot(call),
+            "GetInstanceSnapshots" => self.get_snapshots(call),
+            "DeleteInstanceSnapshot" => self.delete_snapshot(call),
+            "TagResource" => self.tag_resource(call),
+            "UntagResource" => self.untag_resource(call),
+            "GetOperation" => self.get_operation(call),
+            "GetOperations" => self.get_operations(call, None),
+            "GetOperationsForResource" => self.get_operations_for_resource(call),
+            "GetRegions" => Ok(catalog::regions(&self.knobs, call)),
+            "GetBundles" => Ok(catalog::bundles()),
+            "GetBlueprints" => Ok(catalog::blueprints()),
+            other => Err(ApiError::new(
+                "UnknownOperationException",
+                "",
+                format!("the embedded cloud does not have the operation {other}"),
+            )),
+        }
+    }
+
+    /// The fault that this call meets, if any; it uses up one of its times.
+    fn fault(
+        &mut self,
+        now: Timestamp,
+        region: &str,
+        operation: &str,
+        body: &Value,
+    ) -> Option<FaultKind> {
+        let hits = |fault: &Fault| {
+            (fault.operation == "*" || fault.operation == operation)
+                && fault.region.as_deref().is_none_or(|wanted| wanted == region)
+                && fault.from.is_none_or(|from| now >= from)
+                && fault.until.is_none_or(|until| now < until)
+                && fault.times != Some(0)
+                && fault.resource.as_deref().is_none_or(|wanted| names(body, wanted))
+        };
+        let fault = self.knobs.faults.iter_mut().find(|fault| hits(fault))?;
+        if fault.skip > 0 {
+            fault.skip -= 1;
+            return None;
+        }
+        if let Some(times) = &mut fault.times {
+            *times -= 1;
+        }
+        Some(fault.kind)
+    }
+
+    /// The instances of a Region.
+    #[must_use]
+    pub fn instances(&self, region: &str) -> Vec<&Instance> {
+        self.regions.get(region).map(|r| r.instances.values().collect()).unwrap_or_default()
+    }
+
+    /// The snapshots of a Region.
+    #[must_use]
+    pub fn snapshots(&self, region: &str) -> Vec<&Snapshot> {
+        self.regions.get(region).map(|r| r.snapshots.values().collect()).unwrap_or_default()
+    }
+
+    /// A snapshot to change behind the service's back.
+    pub fn snapshot_mut(&mut self, region: &str, name: &str) -> Option<&mut Snapshot> {
+        self.regions.get_mut(region)?.snapshots.get_mut(name)
+    }
+
+    fn at(&mut self, region: &str) -> &mut Region {
+        self.regions.entry(region.to_owned()).or_default()
+    }
+
+    /// A UUID that no other thing of this service has: the same run gives the same ones.
+    fn uuid(&mut self) -> String {
+        self.made += 1;
+        // SplitMix64: spreads a counter over all bits.
+        let mix = |seed: u64| {
+            let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            x ^ (x >> 31)
+        };
+        let (a, b) = (mix(self.made), mix(self.made ^ 0xffff_0000));
+        format!(
+            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+            a >> 32,
+            a >> 16 & 0xffff,
+            a & 0xfff,
+            b >> 48 & 0xfff,
+            b & 0xffff_ffff_ffff
+        )
+    }
+
+    fn arn(&mut self, region: &str, kind: &str) -> String {
+        let uuid = self.uuid();
+        format!("arn:aws:lightsail:{region}:{ACCOUNT}:{kind}/{uuid}")
+    }
+}
+
+/// Whether any text in the body contains this name.
+fn names(body: &Value, wanted: &str) -> bool {
+    match body {
+        Value::String(text) => text.contains(wanted),
+        Value::Array(list) => list.iter().any(|value| names(value, wanted)),
+        Value::Object(members) => members.values().any(|value| names(value, wanted)),
+        _ => false,
+    }
+}
+
+/// One page of a list, newest first: the token names the last element given, so that it survives what
+/// is made and deleted meanwhile.
+fn page<T>(
+    mut items: Vec<(Timestamp, String, T)>,
+    call: &Call<'_>,
+    size: usize,
+) -> Result<(Vec<T>, Option<String>), ApiError> {
+    items.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
+    if let Some(token) = call.optional("pageToken")? {
+        let bad = || ApiError::invalid(format!("The page token {token} is not valid"));
+        let (second, name) = token.split_once('~').ok_or_else(bad)?;
+        let nanosecond: i128 = second.parse().map_err(|_| bad())?;
+        let last = (Timestamp::from_nanosecond(nanosecond).map_err(|_| bad())?, name.to_owned());
+        items.retain(|(time, name, _)| (last.0, name) > (*time, &last.1));
+    }
+    let size = size.max(1);
+    let more = items.len() > size;
+    items.truncate(size);
+    let token =
+        items.last().filter(|_| more).map(|(t, name, _)| format!("{}~{name}", t.as_nanosecond()));
+    Ok((items.into_iter().map(|(_, _, item)| item).collect(), token))
+}
+
+/// A response with one list, and its token if there is more.
+fn list(name: &str, items: Vec<Value>, token: Option<String>) -> Value {
+    let mut answer = json!({ name: items });
+    if let Some(token) = token {
+        answer["nextPageToken"] = token.into();
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+use super::*;
+
+const NOW: &str = "2026-01-01T00:00:00Z";
+
+fn at(seconds: i64) -> Timestamp {
+    NOW.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+struct Cloud(Lightsail);
+
+impl Cloud {
+    fn new() -> Self {
+        Cloud(Lightsail::new(Knobs::default()))
+    }
+
+    fn call(&mut self, seconds: i64, operation: &str, body: Value) -> Result<Value, ApiError> {
+        match self.0.call(at(seconds), "eu-west-1", operation, &body)? {
+            Answer::Body(body) => Ok(body),
+            Answer::Broken => Ok(json!("broken")),
+        }
+    }
+
+    fn launch(&mut self, name: &str) {
+        let body = json!({"instanceNames": [name], "availabilityZone": "eu-west-1a",
+            "blueprintId": "debian_12", "bundleId": "nano_3_0", "tags": [{"key": "snapkeep"}]});
+        self.call(0, "CreateInstances", body).unwrap();
+    }
+
+    fn snapshot(&mut self, seconds: i64, of: &str, name: &str) -> Result<Value, ApiError> {
+        let body = json!({"instanceName": of, "instanceSnapshotName": name,
+            "tags": [{"key": "a", "value": "b"}, {"key": "alone"}]});
+        self.call(seconds, "CreateInstanceSnapshot", body)
+    }
+
+    fn state(&mut self, seconds: i64, name: &str) -> String {
+        let body = json!({ "instanceSnapshotName": name });
+        let answer = self.call(seconds, "GetInstanceSnapshot", body).unwrap();
+        answer["instanceSnapshot"]["state"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn a_snapshot_gives_two_operations_and_settles_with_time() {
+    let mut cloud = Cloud::new();
+    cloud.launch("web");
+    assert_eq!(cloud.snapshot(5, "web", "s-1").unwrap_err().kind, "OperationFailureException");
+    let answer = cloud.snapshot(60, "web", "s-1").unwrap();
+    let operations = answer["operations"].as_array().unwrap();
+    assert_eq!(operations.len(), 2);
+    assert_eq!(operations[0]["resourceType"], "InstanceSnapshot");
+    assert_eq!(operations[0]["status"], "Started");
+    assert_eq!(cloud.state(60, "s-1"), "pending");
+    assert_eq!(cloud.state(140, "s-1"), "available");
+    let id = json!({"operationId": operations[0]["id"]});
+    let operation = cloud.call(140, "GetOperation", id).unwrap();
+    assert_eq!(operation["operation"]["status"], "Succeeded");
+    let shown =
+        cloud.call(140, "GetInstanceSnapshot", json!({"instanceSnapshotName": "s-1"})).unwrap();
+    let tags = &shown["instanceSnapshot"]["tags"];
+    assert_eq!(*tags, json!([{"key": "a", "value": "b"}, {"key": "alone"}]));
+    assert_eq!(shown["instanceSnapshot"]["createdAt"], 1_767_225_690);
+}
+
+#[test]
+fn names_are_one_space_and_ids_are_never_used_again() {
+    let mut cloud = Cloud::new();
+    cloud.launch("web");
+    let taken = cloud.snapshot(60, "web", "web").unwrap_err();
+    assert_eq!((taken.kind, taken.code), ("InvalidInputException", "NameExists"));
+    for bad in ["x", "-web", "web-", "we b", ""] {
+        assert_eq!(cloud.snapshot(60, "web", bad).unwrap_err().code, "InvalidInputException");
+    }
+    cloud.snapshot(60, "web", "s-1").unwrap();
+    let first = cloud.0.instances("eu-west-1")[0].arn.clone();
+    cloud.call(61, "DeleteInstance", json!({"instanceName": "web"})).unwrap();
+    cloud.launch("web");
+    assert_ne!(cloud.0.instances("eu-west-1")[0].arn, first);
+    assert_eq!(cloud.0.snapshots("eu-west-1")[0].from_arn, first);
+}
+
+#[test]
+fn pages_survive_what_happens_between_them() {
+    let mut cloud = Cloud::new();
+    cloud.0.knobs.page_size = 2;
+    cloud.launch("web");
+    for at in 0..5 {
+        cloud.snapshot(100 + at, "web", &format!("s-{at}")).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut body = json!({});
+    loop {
+        let answer = cloud.call(200, "GetInstanceSnapshots", body.clone()).unwrap();
+        for snapshot in answer["instanceSnapshots"].as_array().unwrap() {
+            seen.push(snapshot["name"].as_str().unwrap().to_owned());
+        }
+        let gone = json!({"instanceSnapshotName": seen[0]});
+        let _ = cloud.call(200, "DeleteInstanceSnapshot", gone);
+        match answer.get("nextPageToken") {
+            Some(token) => body["pageToken"] = token.clone(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["s-4", "s-3", "s-2", "s-1", "s-0"]);
+    let bad = cloud.call(200, "GetInstanceSnapshots", json!({"pageToken": "x"})).unwrap_err();
+    assert_eq!(bad.kind, "InvalidInputException");
+}
+
+#[test]
+fn automatic_snapshots_keep_seven_and_block_manual_ones() {
+    let mut cloud = Cloud::new();
+    cloud.launch("web");
+    let add_on = json!({"resourceName": "web", "addOnRequest": {"addOnType": "AutoSnapshot",
+        "autoSnapshotAddOnRequest": {"snapshotTimeOfDay": "06:00"}}});
+    cloud.call(60, "EnableAddOn", add_on).unwrap();
+    let ten_days = 10 * 86_400;
+    let answer = cloud.call(ten_days, "GetAutoSnapshots", json!({"resourceName": "web"})).unwrap();
+    let autos = answer["autoSnapshots"].as_array().unwrap();
+    assert_eq!(autos.len(), 7);
+    let begins = autos[0]["createdAt"].as_i64().unwrap() - at(0).as_second();
+    let busy = cloud.snapshot(begins + 86_401, "web", "s-1").unwrap_err();
+    assert!(busy.message.contains("Please wait for it to complete before trying again"));
+    assert!(cloud.snapshot(begins + 86_400 + 3600, "web", "s-1").is_ok());
+}
+
+#[test]
+fn faults_hit_as_often_as_they_say() {
+    let mut cloud = Cloud::new();
+    cloud.launch("web");
+    let fault = |kind| Fault::on("CreateInstanceSnapshot", kind).times(1);
+    cloud.0.knobs.faults = vec![fault(FaultKind::Throttle)];
+    assert_eq!(cloud.snapshot(60, "web", "s-1").unwrap_err().kind, "ThrottlingException");
+    cloud.0.knobs.faults.push(fault(FaultKind::LostResponse));
+    assert_eq!(cloud.snapshot(60, "web", "s-1").unwrap(), "broken");
+    assert_eq!(cloud.state(61, "s-1"), "pending");
+    cloud.0.knobs.faults.push(fault(FaultKind::FailSnapshot).of("s-2"));
+    cloud.snapshot(60, "web", "s-3").unwrap();
+    cloud.snapshot(60, "web", "s-2").unwrap();
+    assert_eq!(
+        (cloud.state(600, "s-2").as_str(), cloud.state(600, "s-3").as_str()),
+        ("error", "available")
+    );
+    cloud.0.knobs.faults.push(fault(FaultKind::Vanish));
+    cloud.snapshot(700, "web", "s-4").unwrap();
+    let gone = cloud.call(730, "GetInstanceSnapshot", json!({"instanceSnapshotName": "s-4"}));
+    assert_eq!(gone.unwrap_err().code, "DoesNotExist");
+}
+
+#[test]
+fn bad_requests_are_refused_and_do_no_harm() {
+    let mut cloud = Cloud::new();
+    cloud.launch("web");
+    for (operation, body, kind) in [
+        ("CreateInstanceSnapshot", json!({}), "InvalidInputException"),
+        ("CreateInstanceSnapshot", json!({"instanceSnapshotName": 3}), "SerializationException"),
+        ("GetInstance", json!([]), "SerializationException"),
+        ("GetInstance", json!({"instanceName": "none"}), "NotFoundException"),
+        ("AttachDisk", json!({}), "UnknownOperationException"),
+        (
+            "TagResource",
+            json!({"resourceName": "web", "tags": [{"key": "a*"}]}),
+            "InvalidInputException",
+        ),
+        ("TagResource", json!({"resourceName": "web", "tags": {"a": 1}}), "SerializationException"),
+    ] {
+        assert_eq!(
+            cloud.call(60, operation, body.clone()).unwrap_err().kind,
+            kind,
+            "{operation} {body}"
+        );
+    }
+    let elsewhere = cloud.0.call(at(60), "mars-north-1", "GetInstances", &json!({}));
+    assert_eq!(elsewhere.unwrap_err().kind, "UnrecognizedClientException");
+}
