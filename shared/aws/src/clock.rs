@@ -116,7 +116,13 @@ mod tests {
         };
         let (clock_url, lightsail) = ("http://127.0.0.1:1/", "http://[::1]:2");
         assert!(matches!(clock(clock_url, lightsail), Ok(Clock::Simulated(_))));
-        for bad in ["http://10.0.0.1/", "http://localhost.example.com/", "file:///x", "", "https://127.0.0.1"] {
+        for bad in [
+            "http://10.0.0.1/",
+            "http://localhost.example.com/",
+            "file:///x",
+            "",
+            "https://127.0.0.1",
+        ] {
             assert_eq!(clock(bad, lightsail).unwrap_err().key, "SNAPKEEP_CLOCK_URL");
         }
         let real = "https://lightsail.eu-west-1.amazonaws.com";

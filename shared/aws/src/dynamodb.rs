@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use futures_util::future::try_join_all;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Write};
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::record::{FORMAT, Record, State};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -155,9 +155,14 @@ impl Ledger for DynamoLedger {
         let before = AttributeValue::N(record.version.to_string());
         let record = Record { version: record.version.saturating_add(1), ..record.clone() };
         self.put(record, |put| {
-            put.condition_expression("attribute_exists(#resource) AND #version = :version")
-                .expression_attribute_names("#version", schema::VERSION)
-                .expression_attribute_values(":version", before)
+            // An item of a newer format stays as it is, whatever its version.
+            put.condition_expression(
+                "attribute_exists(#resource) AND #version = :version AND #format <= :format",
+            )
+            .expression_attribute_names("#version", schema::VERSION)
+            .expression_attribute_values(":version", before)
+            .expression_attribute_names("#format", schema::FORMAT)
+            .expression_attribute_values(":format", AttributeValue::N(FORMAT.to_string()))
         })
         .await
     }

@@ -46,7 +46,10 @@ pub fn read(event: &Value) -> Result<Trigger, BadEvent> {
         // `detail` is an object from a rule and the string "{}" from Scheduler.
         let event: EventBridgeEvent<Value> =
             serde_json::from_value(event.clone()).map_err(|error| bad(error.to_string()))?;
-        return Ok(Trigger { source: event.source, time: event.time.map(|time| time.to_rfc3339()) });
+        return Ok(Trigger {
+            source: event.source,
+            time: event.time.map(|time| time.to_rfc3339()),
+        });
     }
     match members.get("time").or_else(|| members.get("scheduledTime")) {
         None => Ok(Trigger { source: "by hand".to_owned(), time: None }),
@@ -81,8 +84,13 @@ mod tests {
     #[test]
     fn what_is_no_event_is_named() {
         for bad in [
-            json!(null), json!([]), json!("tick"), json!(3), json!({"source": "aws.events"}),
-            json!({"time": "noon"}), json!({"detail-type": 3, "source": "x", "detail": {}}),
+            json!(null),
+            json!([]),
+            json!("tick"),
+            json!(3),
+            json!({"source": "aws.events"}),
+            json!({"time": "noon"}),
+            json!({"detail-type": 3, "source": "x", "detail": {}}),
         ] {
             let message = read(&bad).unwrap_err().to_string();
             assert!(message.contains(&bad.to_string()) && message.contains("by hand"), "{message}");

@@ -124,7 +124,8 @@ async fn serve(
         let now = wiring.clock.now().await;
         let now = now.map_err(|e| Failed { kind: "ClockUnavailable", message: e.to_string() })?;
         let deadline = Budget::until(event.context.deadline());
-        let report = tick(&Invocation { now, deadline }).await?;
+        // Boxed: the whole tick as one nested future is too deep a type for the compiler.
+        let report = Box::pin(tick(&Invocation { now, deadline })).await?;
         telemetry::report(&report, &trigger);
         serde_json::to_value(&report)
             .map_err(|e| Failed { kind: "BadReport", message: e.to_string() })

@@ -14,6 +14,8 @@ use snapkeep_domain::snapshot::{Instance, Snapshot};
 mod error;
 mod mapping;
 mod paging;
+#[cfg(test)]
+mod tests;
 
 pub use error::classify;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -13,9 +14,6 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 /// The SDK's configuration: Region, credentials, endpoints and number of attempts from the
 /// standard AWS variables, HTTPS by rustls on ring, and bounds on how long a call may take.
 pub async fn sdk_config() -> SdkConfig {
-    let https = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
     // One attempt that hangs must leave time for another, and all of them for the other items.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
@@ -23,7 +21,15 @@ pub async fn sdk_config() -> SdkConfig {
         .operation_timeout(Duration::from_secs(40))
         .build();
     let loader = aws_config::defaults(BehaviorVersion::latest());
-    loader.http_client(https).timeout_config(timeouts).load().await
+    loader.http_client(http_client()).timeout_config(timeouts).load().await
+}
+
+/// The HTTP client of every SDK client here; it speaks plain HTTP too, to the embedded cloud.
+#[must_use]
+pub fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https()
 }
 
 /// How far a failed call got.
@@ -31,9 +37,9 @@ pub async fn sdk_config() -> SdkConfig {
 pub(crate) enum Stage {
     /// It never left: the request could not even be built.
     NotSent,
-    /// It may have arrived; no answer that can be read came back.
+    /// It may have arrived; no answer came back.
     NoAnswer,
-    /// The service answered with this HTTP status.
+    /// An answer with this HTTP status came back, readable or not.
     Answered(u16),
 }
 
@@ -54,6 +60,8 @@ impl Failure {
         let stage = match error {
             SdkError::ConstructionFailure(_) => Stage::NotSent,
             SdkError::ServiceError(answer) => Stage::Answered(answer.raw().status().as_u16()),
+            // Something came back, but not what the service says; its status still tells.
+            SdkError::ResponseError(answer) => Stage::Answered(answer.raw().status().as_u16()),
             _ => Stage::NoAnswer,
         };
         let message = error.message().filter(|text| !text.is_empty());

@@ -43,7 +43,8 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
             region = failure.region,
             resource = failure.resource,
             name = failure.name,
-            "{}", failure.message
+            "{}",
+            failure.message
         );
     }
     let counts: std::collections::BTreeMap<&str, u64> =

@@ -61,7 +61,7 @@ pub fn classify(code: Option<&str>, message: &str, status: u16) -> ErrorKind {
     if let Some(kind) = by_code(code) {
         return kind;
     }
-    let bare = ["InvalidInputException", "OperationFailureException"].contains(&code);
+    let bare = ["InvalidInputException", "OperationFailureException", ""].contains(&code);
     match by_message(message) {
         Some(ErrorKind::NotFound) if !bare => by_status,
         Some(kind) => kind,
@@ -132,6 +132,8 @@ fn by_message(message: &str) -> Option<ErrorKind> {
         "please wait for it to complete before trying again",
     ]) {
         Some(ErrorKind::Busy)
+    } else if says(&["rate exceeded"]) {
+        Some(ErrorKind::Throttled)
     } else if says(&["reached or will exceed your maximum limit"]) {
         Some(ErrorKind::Quota)
     } else if says(&["automatic snapshot", "auto snapshot"]) && says(&["progress", "being created"])
@@ -182,6 +184,8 @@ mod tests {
             (Some("RequestLimitExceeded"), "", 503, Throttled),
             (Some("SlowDown"), "", 503, Throttled),
             (None, "", 429, Throttled),
+            (Some(""), "Rate exceeded", 400, Throttled),
+            (Some(""), gone, 400, NotFound),
             (Some("AccessDeniedException"), "User: x is not authorized", 400, Denied),
             (Some("UnauthenticatedException"), "", 400, Denied),
             (Some("ExpiredTokenException"), "", 400, Denied),
