@@ -77,8 +77,8 @@ impl DynamoLedger {
         if let Some(PutItemError::ConditionalCheckFailedException(conflict)) =
             error.as_service_error()
         {
-            // The SDK asks again after a lost response, and then what stands in its way is this very
-            // write: taken for somebody else's, the slot would wait for an intent of nobody.
+            // The SDK asks again after a lost response, and then what stands in its way is this
+            // very write: taken for somebody else's, the slot would wait for an intent of nobody.
             if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
                 return Ok(Write::Done(Box::new(record)));
             }

@@ -1,4 +1,4 @@
-//! What Lightsail's errors amount to: by the code on the wire, and by the message where that is bare.
+//! What Lightsail's errors amount to: by the wire's code, and by the message where that is bare.
 
 use std::error::Error;
 

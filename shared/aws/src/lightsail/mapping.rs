@@ -1,4 +1,4 @@
-//! Lightsail's shapes as the core's values, and back. What is incomplete is an error, never skipped.
+//! Lightsail's shapes as the core's values, and back. What is incomplete is an error, not skipped.
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,221 @@
+//! What every ledger does alike.
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::ports::{Ledger, Write};
+use snapkeep_domain::record::{FORMAT, PolicyText, Record, State};
+use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::time::Slot;
+
+/// More than three pages by number, for a ledger that reads a few records at a time.
+const MANY: i64 = 50;
+/// As many of them as make more than three pages of 1 MB with [`LONG`] each.
+const MANY_LONG: i64 = 60;
+const LONG: usize = 60_000;
+
+/// All checks, on a ledger that is empty at the beginning.
+pub async fn ledger(ledger: &impl Ledger) {
+    is_empty_at_first(ledger).await;
+    lets_one_claim_win(ledger).await;
+    lets_one_advance_win(ledger).await;
+    indexes_what_lives(ledger).await;
+    reads_back_to_the_one_before(ledger).await;
+    keeps_resources_apart(ledger).await;
+    reads_many(ledger).await;
+}
+
+async fn is_empty_at_first(ledger: &impl Ledger) {
+    assert_eq!(recent(ledger, "nothing", 0).await, []);
+    let live = ledger.live(&State::ALL).await.unwrap();
+    assert!(live.records.is_empty() && live.unreadable.is_empty());
+    assert!(ledger.live(&[]).await.unwrap().records.is_empty());
+}
+
+async fn lets_one_claim_win(ledger: &impl Ledger) {
+    let first = record("claimed", 1);
+    let standing = done(ledger.claim(&first).await.unwrap());
+    assert_eq!(standing, Record { version: 1, ..first.clone() });
+    let late = Record { reason: "the other one".to_owned(), version: 7, ..first.clone() };
+    assert_eq!(conflict(ledger.claim(&late).await.unwrap()), Some(standing.clone()));
+    // Not even the very same record is claimed twice.
+    assert_eq!(conflict(ledger.claim(&first).await.unwrap()), Some(standing.clone()));
+    assert_eq!(recent(ledger, "claimed", 0).await, [standing]);
+    // What a failed attempt left behind has a key of its own.
+    let leftover = Record { leftover: true, ..first };
+    done(ledger.claim(&leftover).await.unwrap());
+}
+
+async fn lets_one_advance_win(ledger: &impl Ledger) {
+    let first = record("advanced", 1);
+    assert_eq!(conflict(ledger.advance(&first).await.unwrap()), None, "there is nothing yet");
+    let first = done(ledger.claim(&first).await.unwrap());
+    let second = done(ledger.advance(&moved(&first, State::Requested)).await.unwrap());
+    assert_eq!(second, Record { version: 2, ..moved(&first, State::Requested) });
+    let stale = ledger.advance(&moved(&first, State::Failed)).await.unwrap();
+    assert_eq!(conflict(stale), Some(second.clone()));
+    let ahead = Record { version: 3, ..moved(&second, State::Pending) };
+    assert_eq!(conflict(ledger.advance(&ahead).await.unwrap()), Some(second.clone()));
+    let third = done(ledger.advance(&moved(&second, State::Pending)).await.unwrap());
+    assert_eq!((third.version, third.state), (3, State::Pending));
+    assert_eq!(recent(ledger, "advanced", 0).await, [third]);
+}
+
+async fn indexes_what_lives(ledger: &impl Ledger) {
+    let path = [
+        State::Requested,
+        State::Pending,
+        State::Available,
+        State::Expiring,
+        State::Deleting,
+        State::Deleted,
+        State::Available,
+    ];
+    let mut now = done(ledger.claim(&record("lived", 1)).await.unwrap());
+    assert_eq!(shown(ledger, "lived").await, [now.clone()]);
+    for state in path {
+        now = done(ledger.advance(&moved(&now, state)).await.unwrap());
+        let expected = if state == State::Deleted { vec![] } else { vec![now.clone()] };
+        assert_eq!(shown(ledger, "lived").await, expected, "{state:?}");
+        assert_eq!(recent(ledger, "lived", 0).await, [now.clone()], "{state:?}");
+    }
+    let only = ledger.live(&[State::Pending, State::Available]).await.unwrap().records;
+    let of_it: Vec<_> = only.iter().filter(|record| record.resource == now.resource).collect();
+    assert_eq!(of_it, [&now]);
+    let others = ledger.live(&[State::Intended, State::Expiring]).await.unwrap().records;
+    assert!(others.iter().all(|record| record.resource != now.resource));
+
+    // A failure is shown while something remains of it, and not once it is settled.
+    let failed = Record { remains: true, ..moved(&now, State::Failed) };
+    let failed = done(ledger.advance(&failed).await.unwrap());
+    let settled = Record { remains: false, ..failed.clone() };
+    assert_eq!(shown(ledger, "lived").await, [failed]);
+    done(ledger.advance(&settled).await.unwrap());
+    assert_eq!(shown(ledger, "lived").await, []);
+}
+
+async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
+    let mut all = Vec::new();
+    for hour in 1..=5 {
+        all.push(done(ledger.claim(&record("recent", hour)).await.unwrap()));
+        // Three is a slot with two failed attempts behind it, and two with one.
+        for attempt in 1..=[0, 0, 1, 2, 0, 0][usize::try_from(hour).unwrap_or_default()] {
+            let leftover = Record { leftover: true, attempt, ..record("recent", hour) };
+            all.push(done(ledger.claim(&leftover).await.unwrap()));
+        }
+    }
+    let keys = async |from: i64| {
+        let found = recent(ledger, "recent", from).await;
+        assert!(found.iter().all(|record| all.contains(record)));
+        found.iter().map(short).collect::<Vec<_>>()
+    };
+    let down = ["5", "4", "3#2", "3#1", "3", "2#1", "2", "1"];
+    assert_eq!(keys(6).await, ["5"], "the newest one before");
+    assert_eq!(keys(5).await, ["5", "4"]);
+    // The one before comes with what its failed attempts left behind.
+    assert_eq!(keys(4).await, ["5", "4", "3#2", "3#1", "3"]);
+    assert_eq!(keys(3).await, down[..7]);
+    assert_eq!(keys(2).await, down);
+    assert_eq!(keys(0).await, down, "from before all of them");
+}
+
+async fn keeps_resources_apart(ledger: &impl Ledger) {
+    // One id begins with the other, and both have the same slot.
+    for resource in ["apart", "apart2"] {
+        done(ledger.claim(&record(resource, 1)).await.unwrap());
+    }
+    let first = recent(ledger, "apart", 0).await;
+    let moved = done(ledger.advance(&moved(&first[0], State::Requested)).await.unwrap());
+    assert_eq!(recent(ledger, "apart", 0).await, [moved]);
+    let other = recent(ledger, "apart2", 0).await;
+    assert_eq!((other.len(), other[0].state, other[0].version), (1, State::Intended, 1));
+}
+
+async fn reads_many(ledger: &impl Ledger) {
+    for hour in 1..=MANY {
+        done(ledger.claim(&record("many", hour)).await.unwrap());
+    }
+    let down = |most: i64| (1..=most).rev().map(|hour| hour.to_string()).collect::<Vec<_>>();
+    let found = recent(ledger, "many", 0).await;
+    assert_eq!(found.iter().map(short).collect::<Vec<_>>(), down(MANY));
+    for hour in 1..=MANY_LONG {
+        let long = Record { reason: "x".repeat(LONG), ..record("long", hour) };
+        done(ledger.claim(&long).await.unwrap());
+    }
+    let found = recent(ledger, "long", 0).await;
+    assert_eq!(found.iter().map(short).collect::<Vec<_>>(), down(MANY_LONG));
+    let mut live = shown(ledger, "long").await;
+    live.sort_by_key(|record| std::cmp::Reverse(record.slot));
+    assert_eq!(live, found);
+}
+
+fn start() -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_hours(500_000)
+}
+
+fn slot(hour: i64) -> Slot {
+    Slot::at(start() + SignedDuration::from_hours(hour))
+}
+
+/// The key as `hour` or `hour#attempt`.
+fn short(record: &Record) -> String {
+    let hour = record.slot.timestamp().duration_since(start()).as_hours();
+    let attempt = record.leftover.then(|| format!("#{}", record.attempt));
+    format!("{hour}{}", attempt.unwrap_or_default())
+}
+
+fn record(resource: &str, hour: i64) -> Record {
+    Record {
+        resource: ResourceId(format!("arn:{resource}")),
+        slot: slot(hour),
+        leftover: false,
+        attempt: 1,
+        format: FORMAT,
+        version: 0,
+        state: State::Intended,
+        times: [(State::Intended, slot(hour).timestamp())].into(),
+        reason: "due".to_owned(),
+        name: format!("{resource}-{hour}"),
+        region: "eu-west-1".to_owned(),
+        resource_name: resource.to_owned(),
+        policy: PolicyText {
+            name: "default".to_owned(),
+            schedule: Some("hourly".to_owned()),
+            keep: Some("last=3".to_owned()),
+            timezone: "UTC".to_owned(),
+        },
+        leased_until: Some(slot(hour + 1).timestamp()),
+        missing_since: None,
+        mark: None,
+        remains: false,
+    }
+}
+
+fn moved(record: &Record, state: State) -> Record {
+    record.moved(state, record.slot.timestamp() + SignedDuration::from_mins(1), "moved")
+}
+
+fn done(write: Write) -> Record {
+    match write {
+        Write::Done(record) => *record,
+        Write::Conflict(standing) => panic!("not written: {standing:?} stands there"),
+    }
+}
+
+fn conflict(write: Write) -> Option<Record> {
+    match write {
+        Write::Conflict(standing) => standing.map(|record| *record),
+        Write::Done(record) => panic!("written: {record:?}"),
+    }
+}
+
+async fn recent(ledger: &impl Ledger, resource: &str, from: i64) -> Vec<Record> {
+    let found = ledger.recent(&ResourceId(format!("arn:{resource}")), slot(from)).await.unwrap();
+    assert!(found.unreadable.is_empty(), "{:?}", found.unreadable);
+    found.records
+}
+
+/// What the index shows of a resource.
+async fn shown(ledger: &impl Ledger, resource: &str) -> Vec<Record> {
+    let mut live = ledger.live(&State::ALL).await.unwrap().records;
+    live.retain(|record| record.resource.0 == format!("arn:{resource}"));
+    live
+}

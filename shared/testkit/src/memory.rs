@@ -1,0 +1,296 @@
+//! A provider in memory: Regions, instances and snapshots in a time that stands until it is set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, ProviderError};
+use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
+
+/// How much later than its request a snapshot says that it was made.
+pub const CREATED_LAG: SignedDuration = SignedDuration::from_secs(30);
+/// The size of every instance's disk.
+pub const SIZE_GB: u32 = 20;
+
+/// A provider in memory. One namespace of names for each Region, as at Lightsail.
+#[derive(Debug)]
+pub struct MemoryProvider {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    now: Timestamp,
+    pending_for: SignedDuration,
+    ids: u64,
+    regions: BTreeMap<String, Region>,
+    disabled: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Region {
+    instances: BTreeMap<String, Instance>,
+    snapshots: BTreeMap<String, Stored>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    snapshot: Snapshot,
+    /// When a pending one becomes available; never again after somebody set its state.
+    ready_at: Option<Timestamp>,
+}
+
+impl Inner {
+    fn region(&mut self, name: &str) -> Result<&mut Region, ProviderError> {
+        if self.disabled.contains(name) || !self.regions.contains_key(name) {
+            return Err(refusal("Region", ErrorKind::RegionNotEnabled, name));
+        }
+        Ok(self.regions.entry(name.to_owned()).or_default())
+    }
+
+    fn id(&mut self, what: &str) -> String {
+        self.ids += 1;
+        format!("{what}/{:06}", self.ids)
+    }
+
+    /// Lets what is due happen; called after every change of the time.
+    fn settle(&mut self) {
+        for stored in self.regions.values_mut().flat_map(|region| region.snapshots.values_mut()) {
+            if stored.ready_at.is_some_and(|at| at <= self.now) {
+                stored.ready_at = None;
+                stored.snapshot.state = SnapshotState::Available;
+            }
+        }
+    }
+}
+
+fn refusal(operation: &'static str, kind: ErrorKind, name: &str) -> ProviderError {
+    let message = format!("{name}: {kind:?}");
+    ProviderError { kind, operation, code: format!("{kind:?}"), message }
+}
+
+impl MemoryProvider {
+    /// An empty provider with these Regions, at this time; a snapshot is pending for 2 minutes.
+    #[must_use]
+    pub fn new(regions: &[&str], now: Timestamp) -> Self {
+        let inner = Inner {
+            now,
+            pending_for: SignedDuration::from_mins(2),
+            ids: 0,
+            regions: regions.iter().map(|name| ((*name).to_owned(), Region::default())).collect(),
+            disabled: BTreeSet::new(),
+        };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.lock().now
+    }
+
+    /// Makes it `now`; what became due meanwhile has happened.
+    pub fn set_now(&self, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.now = now;
+        inner.settle();
+    }
+
+    /// How long snapshots made from now on are pending.
+    pub fn set_pending_for(&self, pending_for: SignedDuration) {
+        self.lock().pending_for = pending_for;
+    }
+
+    /// The Regions from now on; what is in one that stays, stays.
+    pub fn set_regions(&self, regions: &[&str]) {
+        let mut inner = self.lock();
+        inner.regions.retain(|name, _| regions.contains(&name.as_str()));
+        for name in regions {
+            inner.regions.entry((*name).to_owned()).or_default();
+        }
+    }
+
+    /// Whether a Region is enabled for the account; one that is not still has a name.
+    pub fn enable_region(&self, region: &str, enabled: bool) {
+        let mut inner = self.lock();
+        if enabled {
+            inner.disabled.remove(region);
+        } else {
+            inner.disabled.insert(region.to_owned());
+        }
+    }
+
+    /// Makes an instance; its name must be free.
+    pub fn launch(&self, region: &str, name: &str, tags: Tags) -> Instance {
+        let mut inner = self.lock();
+        let id = ResourceId(inner.id("instance"));
+        let home = inner.regions.entry(region.to_owned()).or_default();
+        assert!(home.is_free(name), "{name} is taken in {region}");
+        let instance = Instance { id, name: name.to_owned(), region: region.to_owned(), tags };
+        home.instances.insert(name.to_owned(), instance.clone());
+        instance
+    }
+
+    /// Deletes an instance; its snapshots stay.
+    pub fn terminate(&self, region: &str, name: &str) {
+        self.change(region, |region| {
+            assert!(region.instances.remove(name).is_some(), "no instance {name}");
+        });
+    }
+
+    /// Sets a tag of an instance.
+    pub fn tag_instance(&self, region: &str, name: &str, key: &str, value: &str) {
+        self.change(region, |region| set(&mut region.instance(name).tags, key, value));
+    }
+
+    /// Takes a tag off an instance.
+    pub fn untag_instance(&self, region: &str, name: &str, key: &str) {
+        self.change(region, |region| drop(region.instance(name).tags.remove(key)));
+    }
+
+    /// Sets a tag of a snapshot.
+    pub fn tag_snapshot(&self, region: &str, name: &str, key: &str, value: &str) {
+        self.change(region, |region| set(&mut region.stored(name).snapshot.tags, key, value));
+    }
+
+    /// Takes a tag off a snapshot.
+    pub fn untag_snapshot(&self, region: &str, name: &str, key: &str) {
+        self.change(region, |region| drop(region.stored(name).snapshot.tags.remove(key)));
+    }
+
+    /// Puts a snapshot there that somebody else made, or a look-alike; it keeps its state.
+    pub fn insert(&self, snapshot: Snapshot) {
+        let (region, name) = (snapshot.region.clone(), snapshot.name.clone());
+        self.change(&region, |region| {
+            assert!(region.is_free(&name), "{name} is taken");
+            region.snapshots.insert(name, Stored { snapshot, ready_at: None });
+        });
+    }
+
+    /// Sets a snapshot's state for good, whatever it was.
+    pub fn set_state(&self, region: &str, name: &str, state: SnapshotState) {
+        self.change(region, |region| {
+            let stored = region.stored(name);
+            stored.snapshot.state = state;
+            stored.ready_at = None;
+        });
+    }
+
+    /// The provider gives up on a snapshot.
+    pub fn fail(&self, region: &str, name: &str) {
+        self.set_state(region, name, SnapshotState::Error);
+    }
+
+    /// Somebody else deletes a snapshot; returns it, to be put back with [`Self::insert`].
+    pub fn vanish(&self, region: &str, name: &str) -> Snapshot {
+        let gone = self.change(region, |region| region.snapshots.remove(name));
+        gone.unwrap_or_else(|| panic!("no snapshot {name}")).snapshot
+    }
+
+    /// All snapshots of all Regions, enabled or not, by Region and name.
+    #[must_use]
+    pub fn all_snapshots(&self) -> Vec<Snapshot> {
+        let inner = self.lock();
+        let stored = inner.regions.values().flat_map(|region| region.snapshots.values());
+        stored.map(|stored| stored.snapshot.clone()).collect()
+    }
+
+    fn change<T>(&self, region: &str, change: impl FnOnce(&mut Region) -> T) -> T {
+        let mut inner = self.lock();
+        let found = inner.regions.get_mut(region);
+        change(found.unwrap_or_else(|| panic!("no Region {region}")))
+    }
+}
+
+fn set(tags: &mut Tags, key: &str, value: &str) {
+    tags.insert(key.to_owned(), value.to_owned());
+}
+
+impl Region {
+    fn is_free(&self, name: &str) -> bool {
+        !self.instances.contains_key(name) && !self.snapshots.contains_key(name)
+    }
+
+    fn instance(&mut self, name: &str) -> &mut Instance {
+        self.instances.get_mut(name).unwrap_or_else(|| panic!("no instance {name}"))
+    }
+
+    fn stored(&mut self, name: &str) -> &mut Stored {
+        self.snapshots.get_mut(name).unwrap_or_else(|| panic!("no snapshot {name}"))
+    }
+}
+
+impl Inventory for MemoryProvider {
+    async fn regions(&self) -> Result<Vec<String>, ProviderError> {
+        Ok(self.lock().regions.keys().cloned().collect())
+    }
+
+    async fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
+        Ok(self.lock().region(region)?.instances.values().cloned().collect())
+    }
+
+    async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
+        Ok(self.lock().region(region)?.instances.get(name).cloned())
+    }
+
+    async fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
+        let mut inner = self.lock();
+        Ok(inner.region(region)?.snapshots.values().map(|s| s.snapshot.clone()).collect())
+    }
+
+    async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
+        Ok(self.lock().region(region)?.snapshots.get(name).map(|s| s.snapshot.clone()))
+    }
+}
+
+impl Creator for MemoryProvider {
+    async fn create(&self, order: &Order) -> Result<(), ProviderError> {
+        const OPERATION: &str = "create";
+        let mut inner = self.lock();
+        let id = inner.id("snapshot");
+        let (now, ready_at) = (inner.now, inner.now + inner.pending_for);
+        let region = inner.region(&order.region)?;
+        let Some(instance) = region.instances.get(&order.instance) else {
+            return Err(refusal(OPERATION, ErrorKind::NotFound, &order.instance));
+        };
+        if !region.is_free(&order.name) {
+            return Err(refusal(OPERATION, ErrorKind::NameTaken, &order.name));
+        }
+        let snapshot = Snapshot {
+            id,
+            name: order.name.clone(),
+            region: order.region.clone(),
+            source: instance.id.clone(),
+            source_name: instance.name.clone(),
+            created_at: now + CREATED_LAG,
+            state: SnapshotState::Pending,
+            tags: order.tags.clone(),
+            size_gb: SIZE_GB,
+        };
+        let stored = Stored { snapshot, ready_at: Some(ready_at) };
+        region.snapshots.insert(order.name.clone(), stored);
+        inner.settle();
+        Ok(())
+    }
+}
+
+impl Deleter for MemoryProvider {
+    async fn delete(&self, region: &str, name: &str) -> Result<(), ProviderError> {
+        const OPERATION: &str = "delete";
+        let mut inner = self.lock();
+        let region = inner.region(region)?;
+        match region.snapshots.get(name).map(|stored| &stored.snapshot.state) {
+            None => Err(refusal(OPERATION, ErrorKind::NotFound, name)),
+            // Nobody knows what a provider does then, so nothing here may come to rely on it.
+            Some(SnapshotState::Pending) => Err(refusal(OPERATION, ErrorKind::Refused, name)),
+            Some(_) => {
+                region.snapshots.remove(name);
+                Ok(())
+            }
+        }
+    }
+}
