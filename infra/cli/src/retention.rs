@@ -52,7 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let lines = judge(&text, &arguments.keep, &arguments.timezone, &arguments.min_keep)?;
     let mut out = std::io::stdout().lock();
     let printed = if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &lines).map_err(Into::into).and_then(|()| writeln!(out))
+        serde_json::to_writer_pretty(&mut out, &lines)
+            .map_err(Into::into)
+            .and_then(|()| writeln!(out))
     } else {
         lines.iter().try_for_each(|line| {
             let verdict = if line.keep { "keep  " } else { "delete" };
@@ -74,7 +76,10 @@ fn judge(text: &str, keep: &Keep, zone: &Zone, min_keep: &MinKeep) -> Result<Vec
             continue;
         }
         let time = line.parse().map_err(|_| {
-            format!("line {}: `{line}` is not an RFC 3339 time such as 2026-11-20T03:00:00Z", at + 1)
+            format!(
+                "line {}: `{line}` is not an RFC 3339 time such as 2026-11-20T03:00:00Z",
+                at + 1
+            )
         })?;
         times.push((time, line));
     }

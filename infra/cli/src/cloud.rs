@@ -1,0 +1,190 @@
+//! `snapkeep cloud`: the embedded cloud for people and for programs that are not ours.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use snapkeep_aws::dynamodb::schema;
+use snapkeep_cloud::clock::Clock;
+use snapkeep_cloud::embedded::{Cloud, CloudConfig, Ports};
+use snapkeep_cloud::knobs::Knobs;
+use snapkeep_cloud::lambda::{Function, FunctionConfig, Invocation, Outcome};
+use snapkeep_cloud::runner;
+use snapkeep_cloud::schedule::{Due, Habits, Rule, Schedule};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Outcome as CommandOutcome;
+
+/// The name of the ledger's table in the embedded cloud.
+pub(crate) const TABLE: &str = "snapkeep-ledger";
+
+/// Runs the embedded cloud until Ctrl-C or SIGTERM. SNAPKEEP_ variables configure the functions.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// When simulated time begins; now without it.
+    #[arg(long)]
+    start: Option<Timestamp>,
+    /// Simulated seconds a real second.
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// Write the endpoints to this file, as JSON, once everything answers.
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+    /// Port of Lightsail; a free one without it.
+    #[arg(long)]
+    lightsail_port: Option<u16>,
+    /// Port of DynamoDB; a free one without it.
+    #[arg(long)]
+    dynamodb_port: Option<u16>,
+    /// Port of the clock; a free one without it.
+    #[arg(long)]
+    clock_port: Option<u16>,
+    /// The Region that the functions run in.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// A JSON file with knobs: faults, limits, unknowns. They can be turned later by PUT /knobs.
+    #[arg(long)]
+    knobs: Option<PathBuf>,
+    /// Do not run the functions by the clock: only the services.
+    #[arg(long)]
+    no_schedule: bool,
+    /// Print what the functions log.
+    #[arg(long)]
+    logs: bool,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let accepted = "a number of simulated seconds a real second, from 0.01 to 1000000";
+    let speed: f64 = text.parse().map_err(|_| accepted.to_owned())?;
+    if (0.01..=1e6).contains(&speed) { Ok(speed) } else { Err(accepted.to_owned()) }
+}
+
+/// The three functions, carried by this very command.
+pub(crate) fn deploy(
+    cloud: &Cloud,
+    settings: &BTreeMap<String, String>,
+    logs: bool,
+) -> std::io::Result<Vec<Function>> {
+    let command = std::env::current_exe()?;
+    let function = |name: &str| {
+        let mut config = FunctionConfig::new(name, &command);
+        config.args = vec!["function".to_owned(), name.to_owned()];
+        config.env.clone_from(settings);
+        let sink =
+            logs.then(|| Arc::new(|name: &str, line: &str| eprintln!("{name}: {line}")) as _);
+        cloud.deploy(config, sink)
+    };
+    Ok(["create", "poll", "prune"].map(function).to_vec())
+}
+
+pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
+    let start = arguments.start.unwrap_or_else(|| Clock::real().now());
+    let clock = match arguments.start {
+        None if arguments.speed == 1.0 => Clock::real(),
+        _ => Clock::running(start, arguments.speed),
+    };
+    let knobs = match &arguments.knobs {
+        None => Knobs::default(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?
+        }
+    };
+    // Before anything runs: a signal that comes early ends everything all the same.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
+    config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
+    config.region.clone_from(&arguments.region);
+    config.knobs = knobs;
+    config.ports = Ports {
+        lightsail: arguments.lightsail_port,
+        dynamodb: arguments.dynamodb_port,
+        clock: arguments.clock_port,
+    };
+    let cloud = Cloud::start(config).await?;
+    let mut settings = snapkeep_aws::environment::vars();
+    settings.retain(|key, _| key.starts_with("SNAPKEEP_") || key == "AWS_MAX_ATTEMPTS");
+    let functions = deploy(&cloud, &settings, arguments.logs)?;
+
+    let endpoints = cloud.endpoints();
+    if let Some(file) = &arguments.ready_file {
+        // Written beside and moved: whoever waits for the file never reads half of it.
+        let part = file.with_extension("part");
+        std::fs::write(&part, serde_json::to_string(&endpoints)? + "\n")
+            .and_then(|()| std::fs::rename(&part, file))
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    println!("Lightsail  {}", endpoints.lightsail);
+    println!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
+    println!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
+    println!();
+    println!(
+        "export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_REGION={}",
+        arguments.region
+    );
+    println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
+    println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
+    println!(
+        "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
+         --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",
+        arguments.region
+    );
+    println!("aws lightsail get-instance-snapshots");
+    println!("\nCtrl-C ends it.");
+
+    let rules = if arguments.no_schedule { Vec::new() } else { Rule::defaults() };
+    let habits = Habits { retries: true, ..Habits::default() };
+    let schedule = Schedule::new(rules, arguments.region, start).with_habits(habits);
+    let work = async {
+        runner::run(&clock, schedule, &functions, |due, invocation| tell(due, invocation)).await;
+        // Without rules there is nothing to run, and still something to serve.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = work => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    cloud.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line for an invocation that did or found something.
+fn tell(due: &Due, invocation: &Invocation) {
+    match &invocation.outcome {
+        Outcome::Success(report) => {
+            let quiet =
+                ["regions", "instances", "protected", "served", "snapshots", "kept", "foreign"];
+            let counts = report["counts"].as_object();
+            let did: Vec<String> = counts
+                .into_iter()
+                .flatten()
+                .filter(|(name, _)| !quiet.contains(&name.as_str()))
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect();
+            if !did.is_empty() {
+                println!("{}  {:6} {}", due.at, due.function, did.join(", "));
+            }
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            for finding in report["findings"].as_array().into_iter().flatten() {
+                if finding["severity"] != "info" {
+                    println!(
+                        "{}         {}: {}",
+                        due.at,
+                        text(&finding["code"]),
+                        text(&finding["message"])
+                    );
+                }
+            }
+            for failure in report["failures"].as_array().into_iter().flatten() {
+                println!("{}         failed: {}", due.at, text(&failure["message"]));
+            }
+        }
+        other => println!("{}  {:6} did not answer: {other:?}", due.at, due.function),
+    }
+}

@@ -1,0 +1,159 @@
+//! `snapkeep demo`: 90 days of snapshot life on the embedded cloud, in seconds.
+//!
+//! The functions are the real ones, in processes of their own, over the real wire; only time is
+//! simulated. What goes wrong on the way is in [`script`], what must hold at the end in [`promises`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use snapkeep_aws::dynamodb::schema;
+use snapkeep_cloud::clock::Clock;
+use snapkeep_cloud::embedded::{Cloud, CloudConfig};
+use snapkeep_cloud::lambda::{Function, Outcome};
+use snapkeep_cloud::schedule::{Rule, Schedule};
+
+use crate::Outcome as CommandOutcome;
+use crate::cloud::{TABLE, deploy};
+
+mod promises;
+mod script;
+mod table;
+
+/// Lets 90 days pass in seconds, and prints what was created, kept and pruned, and why.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How many days pass.
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=366))]
+    days: u16,
+}
+
+/// When the story begins.
+const START: &str = "2026-01-01T00:00:00Z";
+
+/// What the run's reports said.
+#[derive(Default)]
+struct Story {
+    /// The findings, each with how often it was reported: by code, name and message.
+    findings: BTreeMap<(String, String, String), Told>,
+    /// Invocations by function.
+    invocations: BTreeMap<String, u64>,
+    /// Marks, by the resource's name.
+    failures: u64,
+    /// Codes that the brake printed.
+    codes: BTreeSet<String>,
+    /// Slots reported as missed, by the resource's name.
+    missed: BTreeMap<String, u64>,
+    /// Attempts reported as failed, by the resource's name.
+    failed: BTreeMap<String, u64>,
+    /// Invocations that did not answer.
+    broken: Vec<String>,
+}
+
+struct Told {
+    times: u64,
+    first: Timestamp,
+    severity: String,
+    fix: String,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
+    let start: Timestamp = START.parse()?;
+    let end = start + SignedDuration::from_hours(24 * i64::from(arguments.days));
+    let clock = Clock::stepped(start);
+    let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
+    config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
+    let cloud = Cloud::start(config).await?;
+    let functions = deploy(&cloud, &script::settings(), false)?;
+    let told = pass_time(&cloud, &clock, &functions, start, end).await;
+    let story = match told {
+        Ok(story) => story,
+        Err(error) => {
+            cloud.shutdown().await;
+            return Err(error);
+        }
+    };
+    let rows = table::rows(&cloud, &story, end).await?;
+    let broken = promises::check(&cloud, &story, &rows, start, end).await?;
+    table::print(&rows, &story, &cloud, arguments.days);
+    cloud.shutdown().await;
+    if broken.is_empty() {
+        println!("\nEvery promise held.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for promise in broken {
+        println!("\nBROKEN: {promise}");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Steps from event to event; what the script wants to happen, happens in between.
+async fn pass_time(
+    cloud: &Cloud,
+    clock: &Clock,
+    functions: &[Function],
+    start: Timestamp,
+    end: Timestamp,
+) -> Result<Story, Box<dyn std::error::Error + Send + Sync>> {
+    // An hourly create meets every slot of the demo's policies at once; the cadence of a deployment
+    // (15, 10 and 60 minutes) would do the same with four times as many empty ticks.
+    let rules = vec![
+        Rule::every(60, "snapkeep-create", "create")?,
+        Rule::every(20, "snapkeep-poll", "poll")?,
+        Rule::every(360, "snapkeep-prune", "prune")?,
+    ];
+    let mut schedule = Schedule::new(rules, "us-east-1", start);
+    let mut script = script::Script::new(cloud, start).await?;
+    let mut story = Story::default();
+    let days = u64::try_from((end.as_second() - start.as_second()) / 86_400)?;
+    let bar = ProgressBar::new(days);
+    bar.set_style(ProgressStyle::with_template("{bar:40} day {pos}/{len}  {msg}")?);
+    while let Some(due) = schedule.pop().filter(|due| due.at <= end) {
+        clock.set(due.at);
+        if let Some(scene) = script.play(cloud, due.at, &story)? {
+            bar.set_message(scene);
+        }
+        bar.set_position(u64::try_from((due.at.as_second() - start.as_second()) / 86_400)?);
+        let Some(function) = functions.iter().find(|f| f.name() == due.function) else { continue };
+        let invocation = function.invoke_as(due.request_id.clone(), due.event.clone()).await;
+        *story.invocations.entry(due.function.clone()).or_default() += 1;
+        match invocation.outcome {
+            Outcome::Success(report) => story.hear(&report, due.at),
+            other => story.broken.push(format!("{} at {}: {other:?}", due.function, due.at)),
+        }
+    }
+    bar.finish_and_clear();
+    Ok(story)
+}
+
+impl Story {
+    fn hear(&mut self, report: &Value, at: Timestamp) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.failures += report["failures"].as_array().map_or(0, |list| list.len() as u64);
+        for finding in report["findings"].as_array().into_iter().flatten() {
+            let (code, name) = (text(&finding["code"]), text(&finding["name"]));
+            let number = text(&finding["value"]).parse().unwrap_or(1);
+            match code.as_str() {
+                "brake" => drop(self.codes.insert(text(&finding["value"]))),
+                "missed-slots" => *self.missed.entry(name.clone()).or_default() += number,
+                "attempt-failed" => *self.failed.entry(name.clone()).or_default() += 1,
+                _ => {}
+            }
+            // Numbers and names of snapshots change from day to day; the matter is the same.
+            let matter = if code == "orphan" || code == "opted-out" || code == "create-deferred" {
+                (code.clone(), name.clone(), String::new())
+            } else {
+                (code.clone(), name.clone(), text(&finding["message"]))
+            };
+            let told = self.findings.entry(matter).or_insert_with(|| Told {
+                times: 0,
+                first: at,
+                severity: text(&finding["severity"]),
+                fix: text(&finding["fix"]),
+            });
+            told.times += 1;
+        }
+    }
+}

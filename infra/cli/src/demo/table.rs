@@ -1,0 +1,148 @@
+//! The table at the demo's end, and the findings.
+
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use jiff::Timestamp;
+use snapkeep_app::ports::Ledger;
+use snapkeep_aws::dynamodb::DynamoLedger;
+use snapkeep_cloud::embedded::Cloud;
+use snapkeep_cloud::http::lock;
+use snapkeep_cloud::lightsail::Snapshot;
+use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::snapshot::MANAGED_BY;
+
+use super::{Story, script};
+
+/// One instance.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) opted_in: bool,
+    policy: String,
+    /// Snapshots of ours ever made.
+    pub(super) taken: Vec<Snapshot>,
+    failed: u64,
+    /// Snapshots of ours that are there at the end.
+    pub(super) kept: Vec<Snapshot>,
+    /// Live records.
+    pub(super) records: Vec<Record>,
+    /// Snapshots deleted.
+    pub(super) pruned: Vec<Snapshot>,
+}
+
+pub(super) fn is_ours(snapshot: &Snapshot) -> bool {
+    snapshot.tags.get(MANAGED_BY).is_some_and(|value| value.as_deref() == Some("demo"))
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) async fn rows(cloud: &Cloud, story: &Story, end: Timestamp) -> Result<Vec<Row>, Error> {
+    let records = ledger(cloud).live(&State::ALL.map(|state| state)).await?.records;
+    let lightsail = lock(cloud.lightsail());
+    let row = |(region, name, opted_in): (&'static str, &'static str, bool)| {
+        let of = |s: &&Snapshot| s.from_name == name && is_ours(s);
+        let events = |operation: &str| -> Vec<Snapshot> {
+            let events = lightsail.events.iter().filter(|e| e.region == region);
+            let events = events.filter(|e| e.operation == operation).map(|e| &e.snapshot);
+            events.filter(of).cloned().collect()
+        };
+        let mut kept: Vec<Snapshot> =
+            lightsail.snapshots(region).into_iter().filter(of).cloned().collect();
+        kept.retain(|s| s.state(end) == "available");
+        kept.sort_by_key(|s| s.requested_at);
+        let records: Vec<Record> =
+            records.iter().filter(|r| r.resource_name == name).cloned().collect();
+        Row {
+            name,
+            opted_in,
+            policy: records.last().map_or_else(|| "–".to_owned(), |r| r.policy.name.clone()),
+            taken: events("CreateInstanceSnapshot"),
+            failed: story.failed.get(name).copied().unwrap_or(0),
+            kept,
+            records,
+            pruned: events("DeleteInstanceSnapshot"),
+        }
+    };
+    Ok(script::cast().map(row).collect())
+}
+
+/// The ledger, as the functions see it.
+pub(super) fn ledger(cloud: &Cloud) -> DynamoLedger {
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+    let endpoints = cloud.endpoints();
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(snapkeep_aws::sdk::http_client())
+        .credentials_provider(Credentials::new("demo", "demo", None, None, "demo"))
+        .endpoint_url(endpoints.dynamodb)
+        .region(Region::new("us-east-1"));
+    DynamoLedger::new(aws_sdk_dynamodb::Client::from_conf(config.build()), endpoints.table)
+}
+
+pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u16) {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    let header = [
+        "instance", "policy", "taken", "failed", "kept", "marked", "pruned", "oldest", "newest",
+        "GB",
+    ];
+    table.set_header(header);
+    for row in rows {
+        let day = |snapshot: Option<&Snapshot>| {
+            snapshot
+                .map_or("–".to_owned(), |s| s.requested_at.strftime("%m-%d %H:%M").to_string())
+        };
+        let marked = row.records.iter().filter(|r| r.state == State::Expiring).count();
+        let gb: u32 = row.kept.iter().map(|s| s.size_gb).sum();
+        table.add_row([
+            row.name.to_owned(),
+            row.policy.clone(),
+            row.taken.len().to_string(),
+            row.failed.to_string(),
+            row.kept.len().to_string(),
+            marked.to_string(),
+            row.pruned.len().to_string(),
+            day(row.kept.first()),
+            day(row.kept.last()),
+            gb.to_string(),
+        ]);
+    }
+    for column in [2, 3, 4, 5, 6, 9] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+    println!(
+        "GB is the sum of disk sizes: an upper bound, for snapshots are billed incrementally.\n"
+    );
+
+    println!("What was reported in {days} days:");
+    let mut findings: Vec<_> = story.findings.iter().collect();
+    findings.sort_by_key(|(_, told)| (told.severity == "info", told.first));
+    for ((code, name, message), told) in findings.iter().filter(|(_, told)| told.severity != "info")
+    {
+        let more = if told.times > 1 { format!(" ({} times)", told.times) } else { String::new() };
+        let message = if message.is_empty() { "" } else { message.as_str() };
+        println!("  {}  {code} {name}: {message}{more}", told.first.strftime("%m-%d %H:%M"));
+        if !told.fix.is_empty() {
+            println!("               fix: {}", told.fix);
+        }
+    }
+    let info = findings.iter().filter(|(_, told)| told.severity == "info").count();
+    println!("  and {info} matters that are only information");
+
+    let calls = &lock(cloud.lightsail()).calls;
+    let count = |operation: &str| calls.get(operation).copied().unwrap_or(0);
+    let taken: usize = rows.iter().map(|row| row.taken.len()).sum();
+    let invocations: Vec<String> =
+        story.invocations.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    println!("\nInvocations: {}.", invocations.join(", "));
+    println!(
+        "Calls: CreateInstanceSnapshot {}, GetInstanceSnapshot {}, DeleteInstanceSnapshot {} for {taken} \
+         snapshots; pages: GetInstances {}, GetInstanceSnapshots {}.",
+        count("CreateInstanceSnapshot"),
+        count("GetInstanceSnapshot"),
+        count("DeleteInstanceSnapshot"),
+        count("GetInstances"),
+        count("GetInstanceSnapshots"),
+    );
+}
