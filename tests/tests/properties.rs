@@ -69,8 +69,8 @@ fn reference(rules: &[(&str, u32)], times: &[Timestamp], zone: &Zone) -> Vec<boo
                 "last" => at < count,
                 "within" => {
                     let newest = times[0].to_zoned(zone.rules().clone());
-                    let border = newest.checked_sub(jiff::Span::new().days(count as i64)).unwrap();
-                    times[at] > border.timestamp()
+                    let border = newest.checked_sub(jiff::Span::new().days(count as i64));
+                    border.is_ok_and(|border| times[at] > border.timestamp())
                 }
                 _ => {
                     let own = key(name, times[at]);
@@ -202,7 +202,8 @@ fn check(mut world: World) -> Result<(), TestCaseError> {
     reversed.facts.snapshots.reverse();
     reversed.facts.records.reverse();
     let sorted = |plan: &snapkeep_domain::prune::Plan| {
-        let mut all: Vec<_> = plan.verdicts.iter().map(|j| (j.name.clone(), j.verdict.clone())).collect();
+        let mut all: Vec<_> =
+            plan.verdicts.iter().map(|j| (j.name.clone(), j.verdict.clone())).collect();
         all.sort();
         all
     };
@@ -222,7 +223,7 @@ fn check(mut world: World) -> Result<(), TestCaseError> {
         prop_assert!(!matches!(snapshot.state, SnapshotState::Pending | SnapshotState::Other(_)));
         prop_assert!(record.mark.is_some() && record.attempt <= ATTEMPTS_MAX);
         if deleted {
-            let mark = record.mark.clone().unwrap();
+            let mark = record.mark.clone().ok_or_else(|| TestCaseError::fail("no mark"))?;
             prop_assert!(mark.at + world.settings.grace <= world.now);
             prop_assert!(matches!(record.state, State::Expiring | State::Deleting));
         }
@@ -239,7 +240,12 @@ fn check(mut world: World) -> Result<(), TestCaseError> {
         .filter(ours)
         .filter(|j| {
             let of = |s: &&_| name_of(s) == &j.name;
-            world.facts.snapshots.iter().find(of).is_some_and(|s| s.state == SnapshotState::Available)
+            world
+                .facts
+                .snapshots
+                .iter()
+                .find(of)
+                .is_some_and(|s| s.state == SnapshotState::Available)
         })
         .collect();
     let remain = available.iter().filter(|j| !going.contains(&j.name)).count();
@@ -252,8 +258,10 @@ fn check(mut world: World) -> Result<(), TestCaseError> {
     // A clock that steps back deletes nothing that is not past its grace by that clock either.
     let mut back = world.clone();
     back.now = world.now - SignedDuration::from_hours(200);
-    prop_assert!(!back.plan().steps.iter().any(|s| matches!(s, Step::Delete(_) | Step::Mark(_)))
-        || world.facts.snapshots.iter().all(|s| s.created_at <= back.now));
+    prop_assert!(
+        !back.plan().steps.iter().any(|s| matches!(s, Step::Delete(_) | Step::Mark(_)))
+            || world.facts.snapshots.iter().all(|s| s.created_at <= back.now)
+    );
 
     // Applied, the plan has nothing new to delete at the same instant.
     let names: BTreeSet<String> = world.apply(&plan).into_iter().collect();

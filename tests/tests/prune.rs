@@ -89,7 +89,8 @@ fn a_hold_on_the_snapshot_or_the_instance_rescues() {
 
 #[test]
 fn opted_out_untagged_or_unreadable_keeps_everything_and_rescues() {
-    let cases: [(fn(&mut World), Guard, Code); 5] = [
+    type Case = (fn(&mut World), Guard, Code);
+    let cases: [Case; 5] = [
         (|w| w.tag("snapkeep", "off"), Guard::OptedOut, Code::OptedOut),
         (|w| w.facts.instances[0].tags.clear(), Guard::NoLongerTagged, Code::NoLongerTagged),
         (|w| w.tag("snapkeep:keep", "daily=no"), Guard::Unreadable, Code::BadTag),
@@ -102,7 +103,11 @@ fn opted_out_untagged_or_unreadable_keeps_everything_and_rescues() {
         let plan = world.plan();
         assert_eq!((marks(&plan), deletes(&plan)), (0, 0), "{guard}");
         assert!(has(&plan, code) && guarded(&plan, guard) > 0, "{guard}");
-        assert_eq!(plan.steps.iter().filter(|s| matches!(s, Step::Rescue(_))).count(), 7, "{guard}");
+        assert_eq!(
+            plan.steps.iter().filter(|s| matches!(s, Step::Rescue(_))).count(),
+            7,
+            "{guard}"
+        );
     }
 }
 
@@ -172,10 +177,8 @@ fn without_a_retention_of_its_own_a_snapshot_would_keep_everything() {
 #[test]
 fn the_floor_suspends_and_counts_only_available_ones() {
     let mut world = due();
-    world.settings = Settings {
-        min_keep: "5".parse().unwrap(),
-        ..settings(&[("SNAPKEEP_KEEP", "last=3")])
-    };
+    world.settings =
+        Settings { min_keep: "5".parse().unwrap(), ..settings(&[("SNAPKEEP_KEEP", "last=3")]) };
     let plan = world.plan();
     assert_eq!((deletes(&plan), guarded(&plan, Guard::Floor)), (5, 2));
     // The two keep their marks.

@@ -141,7 +141,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     let habits = Habits { retries: true, ..Habits::default() };
     let schedule = Schedule::new(rules, arguments.region, start).with_habits(habits);
     let work = async {
-        runner::run(&clock, schedule, &functions, |due, invocation| tell(due, invocation)).await;
+        runner::run(&clock, schedule, &functions, tell).await;
         // Without rules there is nothing to run, and still something to serve.
         std::future::pending::<()>().await;
     };

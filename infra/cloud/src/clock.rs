@@ -192,7 +192,6 @@ impl dynoxide::storage_backend::Clock for Clock {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
     fn at(text: &str) -> Timestamp {

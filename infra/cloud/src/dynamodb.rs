@@ -271,7 +271,6 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use std::time::Duration;
 
     use http_body_util::BodyExt;

@@ -233,7 +233,6 @@ async fn sweep(clock: Clock, database: Database) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use axum::body::Body;
     use axum::http::{Method, Request};
     use http_body_util::BodyExt;

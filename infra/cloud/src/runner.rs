@@ -85,7 +85,6 @@ pub async fn run(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use std::time::Duration;
 
     use crate::lambda::FunctionConfig;

@@ -287,7 +287,6 @@ fn event_id(arn: &str, time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
     fn at(text: &str) -> Timestamp {

@@ -1,5 +1,4 @@
 //! Plays function processes with a small Python client of the Runtime API.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Mutex;
 

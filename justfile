@@ -1,0 +1,37 @@
+# `just` lists the recipes; `just <name>` runs one.
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Everything that must hold before a change lands.
+check:
+    .ci/run
+
+# Formats the code.
+fmt:
+    cargo fmt --all
+
+# Lints all targets as strictly as the check does.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Runs all tests, or those whose name contains the argument: `just test brake`.
+test *filter:
+    cargo test --workspace --locked {{filter}}
+
+# Shows the main job: 90 days on the embedded cloud, in seconds.
+demo *arguments:
+    cargo run --release -- demo {{arguments}}
+
+# Runs the embedded cloud until Ctrl-C: `just cloud --speed 300`.
+cloud *arguments:
+    cargo run --release -- cloud --ready-file ready.json {{arguments}}
+
+# Checks licences, advisories, sources and duplicates of dependencies (needs cargo-deny).
+deny:
+    cargo deny check
+
+# Builds the documentation of the code.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -1,0 +1,187 @@
+//! The rules of the tree itself: who may depend on whom, where a clock may be read, what stays short,
+//! and what must agree with the code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use snapkeep_aws::dynamodb::schema;
+use snapkeep_domain::record::EDGES;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file below these folders.
+fn sources(folders: &[&str]) -> Vec<PathBuf> {
+    let mut todo: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec().unwrap();
+    let allowed: &[(&str, &[&str])] = &[
+        ("snapkeep-domain", &[]),
+        ("snapkeep-app", &["snapkeep-domain"]),
+        ("snapkeep-aws", &["snapkeep-app", "snapkeep-domain"]),
+        ("snapkeep-testkit", &["snapkeep-app", "snapkeep-domain"]),
+        ("snapkeep-cloud", &["snapkeep-testkit"]),
+        ("snapkeep-create", &["snapkeep-aws"]),
+        ("snapkeep-poll", &["snapkeep-aws"]),
+        ("snapkeep-prune", &["snapkeep-aws"]),
+        ("snapkeep", &["snapkeep-app", "snapkeep-aws", "snapkeep-cloud", "snapkeep-domain"]),
+    ];
+    for package in metadata.workspace_packages() {
+        if package.name.as_str() == "snapkeep-tests" {
+            continue;
+        }
+        let (_, allowed) = allowed
+            .iter()
+            .find(|(name, _)| *name == package.name.as_str())
+            .unwrap_or_else(|| panic!("{} is new: say here what it may depend on", package.name));
+        let ours = package.dependencies.iter().filter(|d| d.name.starts_with("snapkeep"));
+        for dependency in ours.filter(|d| d.kind == DependencyKind::Normal) {
+            assert!(
+                allowed.contains(&dependency.name.as_str()),
+                "{} must not depend on {}",
+                package.name,
+                dependency.name
+            );
+        }
+        if package.name.as_str() == "snapkeep-domain" {
+            let names: BTreeSet<&str> =
+                package.dependencies.iter().map(|d| d.name.as_str()).collect();
+            assert_eq!(
+                names,
+                BTreeSet::from(["jiff", "serde", "sha2", "thiserror"]),
+                "the core is pure"
+            );
+        }
+        if package.name.as_str() == "snapkeep-app" {
+            let sdk = |name: &str| name.starts_with("aws") || name == "tokio";
+            assert!(
+                !package.dependencies.iter().any(|d| sdk(&d.name)),
+                "the app knows no provider"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_clock_is_read_in_its_adapter_only() {
+    for file in sources(&["shared", "functions"]) {
+        let text = fs::read_to_string(&file).unwrap();
+        let reads = ["Timestamp::now(", "SystemTime::now(", "Instant::now(", "Zoned::now("];
+        let found = reads.iter().any(|read| text.contains(read));
+        let adapter = file.ends_with("shared/aws/src/clock.rs");
+        assert!(!found || adapter, "{} reads a clock", file.display());
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for file in sources(&["shared", "functions", "infra", "tests/src", "tests/tests"]) {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{} has {lines} lines", file.display());
+        let tests = file.file_name().is_some_and(|name| name == "tests.rs");
+        assert!(tests || text.starts_with("//!"), "{} has no module doc", file.display());
+    }
+    for function in ["create", "poll", "prune"] {
+        let lines = read(format!("functions/{function}/src/main.rs")).lines().count();
+        assert!(lines <= 40, "the main of {function} has {lines} lines");
+    }
+}
+
+#[test]
+fn the_architecture_tells_every_legal_edge_and_no_other() {
+    let text = read("ARCHITECTURE.md");
+    let states: BTreeSet<&str> =
+        snapkeep_domain::record::State::ALL.iter().map(|state| state.as_str()).collect();
+    let told: BTreeSet<(String, String)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut cells =
+                line.strip_prefix('|')?.split('|').map(|cell| cell.trim().trim_matches('`'));
+            let (from, to) = (cells.next()?, cells.next()?);
+            (states.contains(from) && states.contains(to)).then(|| (from.to_owned(), to.to_owned()))
+        })
+        .collect();
+    let legal: BTreeSet<(String, String)> =
+        EDGES.iter().map(|(from, to)| (from.as_str().to_owned(), to.as_str().to_owned())).collect();
+    assert_eq!(told, legal);
+}
+
+#[test]
+fn the_templates_table_is_the_codes_table() {
+    let template = read("template.yaml");
+    let table = schema::create_table_request("ledger");
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let pairs = |list: &serde_json::Value, kind: &str| -> Vec<String> {
+        let pair = |item: &serde_json::Value| {
+            format!(
+                "{{AttributeName: {}, {kind}: {}}}",
+                text(&item["AttributeName"]),
+                text(&item[kind])
+            )
+        };
+        list.as_array().unwrap().iter().map(pair).collect()
+    };
+    let mut wanted = pairs(&table["AttributeDefinitions"], "AttributeType");
+    wanted.extend(pairs(&table["KeySchema"], "KeyType"));
+    let index = &table["GlobalSecondaryIndexes"][0];
+    wanted.extend(pairs(&index["KeySchema"], "KeyType"));
+    let start = template.find("AttributeDefinitions:").unwrap();
+    let end = template.find("Projection:").unwrap();
+    let lines = template[start..end].lines().map(str::trim);
+    let found: Vec<String> = lines
+        .filter_map(|line| line.strip_prefix("- {Attr"))
+        .map(|rest| format!("{{Attr{rest}"))
+        .collect();
+    assert_eq!(found, wanted);
+    assert!(template.contains(&format!("IndexName: {}\n", schema::INDEX)));
+    assert!(
+        template.contains(&format!("{{AttributeName: {}, Enabled: true}}", schema::EXPIRES_AT))
+    );
+    assert!(template.contains(&format!("index/{}\"", schema::INDEX)));
+}
+
+#[test]
+fn every_variable_is_a_parameter_and_set() {
+    let template = read("template.yaml");
+    for variable in snapkeep_domain::settings::VARIABLES {
+        let set = template.contains(&format!("        {variable}: !"));
+        assert_eq!(set, variable != "SNAPKEEP_CLOCK_URL", "{variable}");
+    }
+}
+
+#[test]
+fn nobody_may_delete_an_instance_and_only_prune_may_delete_a_snapshot() {
+    let template = read("template.yaml");
+    assert!(!template.contains("lightsail:DeleteInstance\n") && !template.contains("lightsail:*"));
+    let (before, prune) = template.split_once("\n  Prune:\n").unwrap();
+    assert!(!before.contains("lightsail:DeleteInstanceSnapshot"));
+    assert_eq!(prune.matches("lightsail:DeleteInstanceSnapshot").count(), 1);
+    assert!(
+        !prune.contains("lightsail:CreateInstanceSnapshot")
+            && !prune.contains("lightsail:TagResource")
+    );
+    let manifest = read("Cargo.toml");
+    assert!(manifest.contains("panic = \"unwind\""), "lambda_runtime reports panics by unwinding");
+}
