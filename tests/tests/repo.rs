@@ -174,7 +174,9 @@ fn every_variable_is_a_parameter_and_set() {
 #[test]
 fn nobody_may_delete_an_instance_and_only_prune_may_delete_a_snapshot() {
     let template = read("template.yaml");
-    assert!(!template.contains("lightsail:DeleteInstance\n") && !template.contains("lightsail:*"));
+    assert!(
+        !template.contains("lightsail:DeleteInstance\n") && !template.contains(" lightsail:*\n")
+    );
     let (before, prune) = template.split_once("\n  Prune:\n").unwrap();
     assert!(!before.contains("lightsail:DeleteInstanceSnapshot"));
     assert_eq!(prune.matches("lightsail:DeleteInstanceSnapshot").count(), 1);
