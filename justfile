@@ -18,7 +18,7 @@ lint:
 
 # Runs all tests, or those whose name contains the argument: `just test brake`.
 test *filter:
-    cargo test --workspace --locked {{filter}}
+    cargo test --locked {{filter}}
 
 # Shows the main job: 90 days on the embedded cloud, in seconds.
 demo *arguments:
