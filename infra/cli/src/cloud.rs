@@ -123,10 +123,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     println!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
     println!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
     println!();
-    println!(
-        "export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_REGION={}",
-        arguments.region
-    );
+    // The aws CLI of version 1 reads only the second name of the Region.
+    println!("export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any");
+    println!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", arguments.region);
     println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
     println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
     println!(

@@ -36,11 +36,11 @@ const START: &str = "2026-01-01T00:00:00Z";
 /// What the run's reports said.
 #[derive(Default)]
 struct Story {
-    /// The findings, each with how often it was reported: by code, name and message.
+    /// The findings, each with how often it was reported: by code, name and matter.
     findings: BTreeMap<(String, String, String), Told>,
     /// Invocations by function.
     invocations: BTreeMap<String, u64>,
-    /// Marks, by the resource's name.
+    /// Calls that did not work.
     failures: u64,
     /// Codes that the brake printed.
     codes: BTreeSet<String>,
@@ -56,6 +56,7 @@ struct Told {
     times: u64,
     first: Timestamp,
     severity: String,
+    message: String,
     fix: String,
 }
 
@@ -97,12 +98,12 @@ async fn pass_time(
     start: Timestamp,
     end: Timestamp,
 ) -> Result<Story, Box<dyn std::error::Error + Send + Sync>> {
-    // An hourly create meets every slot of the demo's policies at once; the cadence of a deployment
-    // (15, 10 and 60 minutes) would do the same with four times as many empty ticks.
+    // Hourly ticks meet every slot of the demo's policies; the cadence of a deployment (15, 10 and 60
+    // minutes) does the same with five times as many ticks that find nothing to do.
     let rules = vec![
         Rule::every(60, "snapkeep-create", "create")?,
-        Rule::every(20, "snapkeep-poll", "poll")?,
-        Rule::every(360, "snapkeep-prune", "prune")?,
+        Rule::every(60, "snapkeep-poll", "poll")?,
+        Rule::every(720, "snapkeep-prune", "prune")?,
     ];
     let mut schedule = Schedule::new(rules, "us-east-1", start);
     let mut script = script::Script::new(cloud, start).await?;
@@ -141,16 +142,17 @@ impl Story {
                 "attempt-failed" => *self.failed.entry(name.clone()).or_default() += 1,
                 _ => {}
             }
-            // Numbers and names of snapshots change from day to day; the matter is the same.
-            let matter = if code == "orphan" || code == "opted-out" || code == "create-deferred" {
-                (code.clone(), name.clone(), String::new())
-            } else {
-                (code.clone(), name.clone(), text(&finding["message"]))
-            };
-            let told = self.findings.entry(matter).or_insert_with(|| Told {
+            // The words of these change from tick to tick; the matter is the same.
+            let changing =
+                ["orphan", "opted-out", "create-deferred", "brake", "waiting-for-pending"];
+            let message = text(&finding["message"]);
+            let same =
+                if changing.contains(&code.as_str()) { String::new() } else { message.clone() };
+            let told = self.findings.entry((code, name, same)).or_insert_with(|| Told {
                 times: 0,
                 first: at,
                 severity: text(&finding["severity"]),
+                message,
                 fix: text(&finding["fix"]),
             });
             told.times += 1;

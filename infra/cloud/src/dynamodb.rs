@@ -98,7 +98,9 @@ impl DynamoDb {
             }
         });
         let front = Arc::new(Mutex::new(Front::default()));
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         let proxy = Proxy { front: Arc::clone(&front), client, behind: address };
         let app = Router::new().fallback(forward).with_state(proxy);
         let proxy = Server::start("dynamodb", listener, app)?;

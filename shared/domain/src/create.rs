@@ -128,8 +128,10 @@ fn verdict(
     if record.is_none()
         && let Some((found, _, attempt)) = of_slot().find(|(s, ..)| s.state != SnapshotState::Error)
     {
+        // The slot is of today's schedule; the retention stays that of its tags, since the policy may
+        // have changed after it was made.
         let mut record = Record::adopted(found, slot, *attempt, now);
-        record.policy = protection.policy.text();
+        record.policy.schedule = protection.policy.text().schedule;
         return Verdict::Track { record: Box::new(record) };
     }
 

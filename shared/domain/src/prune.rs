@@ -11,7 +11,7 @@ use crate::finding::{Code, Finding};
 use crate::poll::Look;
 use crate::record::{GONE_AFTER, Record, State};
 use crate::settings::Settings;
-use crate::snapshot::{Instance, Ownership, ResourceId, Snapshot};
+use crate::snapshot::{Instance, Ownership, ResourceId, Snapshot, SnapshotState};
 use crate::time::{Slot, since};
 
 pub mod guard;
@@ -235,7 +235,10 @@ fn lost_ownership(
     let snapshot = facts.snapshots.iter().find(listed)?;
     let ours = matches!(snapshot.ownership(&settings.deployment), Ownership::Ours { .. })
         && snapshot.source == record.resource;
-    (!ours).then(|| Step::Rescue(record.observed(snapshot, now, "rescued: no longer ours")))
+    // One that is not settled keeps its mark for now: nothing unavailable is ever deleted.
+    let settled = matches!(snapshot.state, SnapshotState::Available | SnapshotState::Error);
+    (!ours && settled)
+        .then(|| Step::Rescue(record.observed(snapshot, now, "rescued: no longer ours")))
 }
 
 fn look_alike(snapshot: &Snapshot, why: &str) -> Finding {

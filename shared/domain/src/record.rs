@@ -87,7 +87,6 @@ pub const EDGES: &[(State, State)] = {
         (Available, Available),
         (Available, Expiring),
         (Available, Deleted),
-        (Available, Failed),
         (Expiring, Expiring),
         (Expiring, Available),
         (Expiring, Failed),
@@ -103,7 +102,6 @@ pub const EDGES: &[(State, State)] = {
         (Failed, Pending),
         (Failed, Available),
         (Failed, Expiring),
-        (Failed, Deleted),
     ]
 };
 

@@ -118,10 +118,9 @@ pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u16) {
     println!("What was reported in {days} days:");
     let mut findings: Vec<_> = story.findings.iter().collect();
     findings.sort_by_key(|(_, told)| (told.severity == "info", told.first));
-    for ((code, name, message), told) in findings.iter().filter(|(_, told)| told.severity != "info")
-    {
+    for ((code, name, _), told) in findings.iter().filter(|(_, told)| told.severity != "info") {
         let more = if told.times > 1 { format!(" ({} times)", told.times) } else { String::new() };
-        let message = if message.is_empty() { "" } else { message.as_str() };
+        let message = &told.message;
         println!("  {}  {code} {name}: {message}{more}", told.first.strftime("%m-%d %H:%M"));
         if !told.fix.is_empty() {
             println!("               fix: {}", told.fix);
@@ -135,7 +134,11 @@ pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u16) {
     let taken: usize = rows.iter().map(|row| row.taken.len()).sum();
     let invocations: Vec<String> =
         story.invocations.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    println!("\nInvocations: {}.", invocations.join(", "));
+    println!(
+        "\nInvocations: {}; calls that failed on the way: {}.",
+        invocations.join(", "),
+        story.failures
+    );
     println!(
         "Calls: CreateInstanceSnapshot {}, GetInstanceSnapshot {}, DeleteInstanceSnapshot {} for {taken} \
          snapshots; pages: GetInstances {}, GetInstanceSnapshots {}.",

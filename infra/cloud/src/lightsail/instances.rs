@@ -195,10 +195,10 @@ impl Lightsail {
     pub(super) fn get_instances(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {
         let size = self.knobs.page_size;
         let instances = self.at(call.region).instances.values();
-        let show = |i: &Instance| shapes::instance(i, call.region, call.now);
-        let items = instances.map(|i| (i.created_at, i.name.clone(), show(i))).collect();
+        let items = instances.map(|i| (i.created_at, i.name.clone(), i)).collect();
         let (items, token) = page(items, call, size)?;
-        Ok(list("instances", items, token))
+        let show = |i: &Instance| shapes::instance(i, call.region, call.now);
+        Ok(list("instances", items.into_iter().map(show).collect(), token))
     }
 
     pub(super) fn delete_instance(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {

@@ -93,10 +93,10 @@ impl Lightsail {
         let lag = SignedDuration::from_secs(self.knobs.list_lag_seconds.into());
         let snapshots = self.at(call.region).snapshots.values();
         let visible = snapshots.filter(|s| s.requested_at + lag <= call.now);
-        let show = |s: &Snapshot| shapes::snapshot(s, call.region, call.now);
-        let items = visible.map(|s| (s.created_at(), s.name.clone(), show(s))).collect();
+        let items = visible.map(|s| (s.created_at(), s.name.clone(), s)).collect();
         let (items, token) = page(items, call, size)?;
-        Ok(list("instanceSnapshots", items, token))
+        let show = |s: &Snapshot| shapes::snapshot(s, call.region, call.now);
+        Ok(list("instanceSnapshots", items.into_iter().map(show).collect(), token))
     }
 
     pub(super) fn delete_snapshot(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {

@@ -13,6 +13,9 @@ use crate::record::{PolicyText, Record};
 use crate::settings::Settings;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, since};
 
+/// A finding names this many snapshots; a dry run names all.
+const NAMES_SHOWN_MAX: usize = 10;
+
 /// Why something is kept that the retention would let go, or that no retention was asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guard {
@@ -166,16 +169,19 @@ impl Brake<'_> {
             return None;
         }
         let code = confirmation_code(keep, zone);
+        let (shown, more) = names.split_at(names.len().min(NAMES_SHOWN_MAX));
+        let more =
+            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
         if confirmed.contains(&code) || settings.confirmed.contains(&code) {
             return None;
         }
         let message = format!(
             "`{keep}` in {} would newly mark {} of {} available snapshots, {surprises} of them because \
-             the policy changed; more than {percent} % need a confirmation: {}",
+             the policy changed; more than {percent} % need a confirmation: {}{more}",
             zone.name(),
             self.marks.len(),
             self.times.len(),
-            names.join(" ")
+            shown.join(" ")
         );
         let fix = format!(
             "if that is meant, add {code} to the tag {}:confirm or to SNAPKEEP_CONFIRM; if not, loosen \

@@ -84,6 +84,7 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
     assert!(others.iter().all(|record| record.resource != now.resource));
 
     // A failure is shown while something remains of it, and not once it is settled.
+    let now = done(ledger.advance(&moved(&now, State::Expiring)).await.unwrap());
     let failed = Record { remains: true, ..moved(&now, State::Failed) };
     let failed = done(ledger.advance(&failed).await.unwrap());
     let settled = Record { remains: false, ..failed.clone() };
