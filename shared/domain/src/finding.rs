@@ -87,7 +87,7 @@ codes! {
     SourceUnknown = "source-unknown", Warning;
     /// A Region is not enabled for the account.
     RegionNotEnabled = "region-not-enabled", Info;
-    /// A Region that could not be listed, or that the ledger has live records in, is out of reach.
+    /// A Region is not enabled, though it was asked for by name or the ledger has live records there.
     RegionUnreachable = "region-unreachable", Error;
     /// A record of the ledger cannot be read; nothing of its resource is pruned.
     UnreadableRecord = "unreadable-record", Error;
