@@ -1,6 +1,8 @@
 //! What well-known policies keep of one history, named by their text. Read the files in `snapshots/`:
 //! they are what a user gets. `cargo insta review` shows a change of them.
 
+#![expect(clippy::unwrap_used, reason = "a golden that cannot be made fails there")]
+
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};

@@ -130,6 +130,28 @@ fn the_architecture_tells_every_legal_edge_and_no_other() {
     assert_eq!(told, legal);
 }
 
+/// Names in backticks that read like a sentence are names of tests.
+#[test]
+fn every_test_that_the_documents_name_exists() {
+    let code: String = sources(&["shared", "infra", "functions", "tests/tests"])
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let mut named = 0;
+    for document in ["ARCHITECTURE.md"] {
+        let text = read(document);
+        for name in text.split('`').skip(1).step_by(2) {
+            let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if name.matches('_').count() >= 2 && name.chars().all(word) {
+                named += 1;
+                let exists = code.contains(&format!("fn {name}("));
+                assert!(exists, "{document} names a test that is not there: {name}");
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
 #[test]
 fn the_templates_table_is_the_codes_table() {
     let template = read("template.yaml");
