@@ -1,7 +1,7 @@
 //! Plans `prune`: one verdict for every snapshot, with its reason; the guards stand above every rule.
 //!
 //! This file is the way through a run; [`guard`] holds what may stand against a deletion, and
-//! [`resource`] judges the snapshots of one resource.
+//! `resource` judges the snapshots of one resource.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What the ports mean, as checks that every adapter passes: [`provider`] and [`ledger`].
+//! What the ports mean, as checks that every adapter passes: [`provider()`] and [`ledger()`].
 //!
 //! Plain async functions over the traits; a failed check panics with what it expected.
 
