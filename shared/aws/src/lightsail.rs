@@ -1,7 +1,7 @@
 //! Lightsail: three clients, split as IAM is, over one SDK client for each Region.
 //!
-//! The SDK has no paginators for Lightsail, so [`paging`] turns pages by hand; [`error`] classifies
-//! its errors and [`mapping`] turns its shapes into the core's. A list is complete or an error.
+//! The SDK has no paginators for Lightsail, so `paging` turns pages by hand; `error` classifies
+//! its errors and `mapping` turns its shapes into the core's. A list is complete or an error.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
