@@ -156,6 +156,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
             timezone: "UTC".to_owned(),
         },
         leased_until: None,
+        missed: 0,
         missing_since: None,
         mark: None,
         remains: false,

@@ -1,7 +1,7 @@
 //! The planners of `create` and `poll`: what is due, what waits, what is tried again.
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::create::{Facts, Verdict, plan, tags};
+use snapkeep_domain::create::{Facts, Verdict, missed_slots, plan, tags};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::poll::{self, Look};
 use snapkeep_domain::record::{Record, State};
@@ -48,7 +48,7 @@ fn code(verdict: &Verdict) -> Option<Code> {
 
 #[test]
 fn without_a_record_the_latest_slot_is_due_at_once_even_from_before() {
-    let Verdict::Take { from: None, intent, leftover: None, missed: 0 } =
+    let Verdict::Take { from: None, intent, leftover: None } =
         verdict(&facts("daily@03:00", vec![]), "2026-11-20T01:00:00Z")
     else {
         panic!("not taken")
@@ -69,10 +69,10 @@ fn a_slot_with_a_record_is_served_and_a_gap_is_caught_up_once_and_counted() {
     let served = facts("daily@03:00", vec![record(slot("2026-11-20T03:00:00Z"), 1, None)]);
     assert_eq!(verdict(&served, "2026-11-20T23:00:00Z"), Verdict::Served);
     let late = facts("daily@03:00", vec![newest]);
-    let Verdict::Take { intent, missed, .. } = verdict(&late, "2026-11-20T10:00:00Z") else {
+    let Verdict::Take { intent, .. } = verdict(&late, "2026-11-20T10:00:00Z") else {
         panic!("not taken")
     };
-    assert_eq!((intent.slot, missed), (slot("2026-11-20T03:00:00Z"), 4));
+    assert_eq!((intent.slot, intent.missed), (slot("2026-11-20T03:00:00Z"), 4));
     // A clock that steps back makes nothing again.
     assert_eq!(verdict(&late, "2026-11-15T10:00:00Z"), Verdict::Served);
 }
@@ -91,7 +91,7 @@ fn an_intent_is_taken_over_once_its_invocation_must_be_over() {
     intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
     let leased = facts("daily@03:00", vec![intent.clone()]);
     assert_eq!(code(&verdict(&leased, "2026-11-20T03:14:59Z")), Some(Code::ClaimedElsewhere));
-    let Verdict::Take { from: Some(_), intent: again, missed: 0, .. } =
+    let Verdict::Take { from: Some(_), intent: again, .. } =
         verdict(&leased, "2026-11-20T03:15:00Z")
     else {
         panic!("not taken over")
@@ -147,6 +147,37 @@ fn what_the_provider_has_and_the_ledger_lost_is_recorded_not_made_again() {
     assert!(
         matches!(verdict(&facts, "2026-11-20T04:00:00Z"), Verdict::Take { intent, .. } if intent.attempt == 1)
     );
+}
+
+#[test]
+fn a_leftover_that_is_good_serves_its_slot() {
+    let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
+    failed.remains = true;
+    let mut leftover = in_state("2026-11-20T03:00:00Z", State::Available, "2026-11-20T03:05:00Z");
+    leftover.leftover = true;
+    let restored = facts("daily@03:00", vec![failed.clone(), leftover.clone()]);
+    assert_eq!(verdict(&restored, "2026-11-20T10:00:00Z"), Verdict::Served);
+    // What failed serves nothing, wherever it stands.
+    leftover.state = State::Failed;
+    leftover.times = failed.times.clone();
+    let without = facts("daily@03:00", vec![failed, leftover]);
+    assert!(matches!(verdict(&without, "2026-11-20T10:00:00Z"), Verdict::Take { .. }));
+}
+
+#[test]
+fn an_intent_carries_what_was_missed_before_it_until_it_is_moved_on() {
+    let mut intent = in_state("2026-11-20T03:00:00Z", State::Intended, "2026-11-20T03:00:00Z");
+    intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
+    intent.missed = 4;
+    let dead = facts("daily@03:00", vec![intent.clone()]);
+    let Verdict::Take { intent: again, .. } = verdict(&dead, "2026-11-20T04:00:00Z") else {
+        panic!("not taken over")
+    };
+    assert_eq!(again.missed, 4);
+    let finding = missed_slots(&again).unwrap();
+    assert_eq!((finding.code, finding.value.as_deref()), (Code::MissedSlots, Some("4")));
+    let moved = again.moved(State::Requested, at("2026-11-20T04:00:00Z"), "");
+    assert_eq!((moved.missed, missed_slots(&moved)), (0, None));
 }
 
 #[test]

@@ -39,7 +39,8 @@ pub async fn run(
         gather::regions(inventory, &settings.regions, &in_flight.records, &mut report).await?;
     let listed = gather::in_each(&regions, |region| inventory.instances(region)).await;
     let listed = gather::complete(listed, &settings.regions, &in_flight.records, &mut report)?;
-    let instances: Vec<Instance> = listed.into_iter().flat_map(|(_, list)| list).collect();
+    let instances = listed.into_iter().flat_map(|(_, list)| gather::once(list, |i| &i.id.0));
+    let instances: Vec<Instance> = instances.collect();
     report.count(Counter::Instances, instances.len());
 
     let mut facts = opted_in(instances, settings, &mut report);
@@ -163,17 +164,17 @@ async fn apply(
     let Planned { instance, verdict } = planned;
     let mut part = Part::default();
     let failed = |error: &LedgerError| Failure::from(error).of(&instance.id, &instance.name);
-    let (from, intent, leftover, missed) = match verdict {
+    let (from, intent, leftover) = match verdict {
         Verdict::Served | Verdict::Wait(_) => return part,
         Verdict::Track { record } => {
-            match ledger.claim(&record).await {
+            match gather::adopt(ledger, &record).await {
                 Ok(Write::Done(_)) => part.counts.push(Counter::Tracked),
                 Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
                 Err(error) => part.failures.push(failed(&error)),
             }
             return part;
         }
-        Verdict::Take { from, intent, leftover, missed } => (from, intent, leftover, missed),
+        Verdict::Take { from, intent, leftover } => (from, intent, leftover),
     };
 
     // Intent before effect. The leftover's own item comes first, so that it is never forgotten.
@@ -205,19 +206,6 @@ async fn apply(
             return part;
         }
     };
-    if missed > 0 {
-        part.counts.extend(std::iter::repeat_n(Counter::Missed, missed));
-        part.findings.push(
-            Finding::new(
-                Code::MissedSlots,
-                format!("{missed} slots before {} passed without a snapshot", intent.slot),
-            )
-            .of(&instance.id, &instance.name)
-            .value(missed.to_string())
-            .fix("see whether create ran, and what it reported, in that time"),
-        );
-    }
-
     let order = Order {
         region: instance.region.clone(),
         instance: instance.name.clone(),
@@ -236,10 +224,14 @@ async fn apply(
     };
     if let Some(next) = next {
         match ledger.advance(&next).await {
-            Ok(Write::Done(_)) => {}
+            Ok(Write::Done(_)) => part.missed(&intent),
             Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-            // The intent stands: whoever comes next finds the snapshot by its name.
-            Err(error) => part.failures.push(failed(&error)),
+            // The intent stands: whoever comes next finds the snapshot by its name. Unless only the
+            // answer was lost, so this is the last who can report what was missed.
+            Err(error) => {
+                part.missed(&intent);
+                part.failures.push(failed(&error));
+            }
         }
     }
     part
@@ -307,8 +299,7 @@ fn deferred(
             _ => "nothing, unless it stays: it is tried at every tick while its slot is the latest",
         }),
     );
-    let mut next = intent.clone();
-    next.reason = error.to_string();
+    let mut next = Record { reason: error.to_string(), missed: 0, ..intent.clone() };
     if !error.kind.effect_unknown() {
         next.leased_until = None;
     }

@@ -8,7 +8,7 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::record::Record;
 use snapkeep_domain::settings::Regions;
 
-use crate::ports::{ErrorKind, Inventory, ProviderError};
+use crate::ports::{ErrorKind, Inventory, Ledger, LedgerError, ProviderError, Write};
 use crate::report::{Counter, Failure, Report, TickError};
 
 /// How many calls are under way at once: enough to hide latency, few enough not to be throttled.
@@ -47,6 +47,18 @@ pub(crate) async fn regions(
     }
 }
 
+/// Takes a snapshot that has no record into the ledger. When the slot's own item belongs to another
+/// attempt, this one gets an item of its own. Only a look at what stands there now can tell: an intent
+/// comes before its snapshot, so whoever sees the snapshot sees its intent here.
+pub(crate) async fn adopt(ledger: &impl Ledger, record: &Record) -> Result<Write, LedgerError> {
+    match ledger.claim(record).await? {
+        Write::Conflict(Some(existing)) if existing.name != record.name && !record.leftover => {
+            ledger.claim(&Record { leftover: true, ..record.clone() }).await
+        }
+        write => Ok(write),
+    }
+}
+
 /// A Region's answers.
 pub(crate) struct Listed<T> {
     pub(crate) region: String,
@@ -65,6 +77,15 @@ where
     let results = bounded(regions.iter().map(|region| list(region)).collect()).await;
     let pair = |(region, result): (&&String, _)| Listed { region: (**region).clone(), result };
     regions.iter().zip(results).map(pair).collect()
+}
+
+/// Each element once. When something changes while pages are turned, a list may show an element twice;
+/// the later page is the fresher one.
+pub(crate) fn once<T>(list: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    let fresh: Vec<bool> = list.iter().rev().map(|one| seen.insert(name(one))).collect();
+    let fresh = fresh.into_iter().rev();
+    list.into_iter().zip(fresh).filter_map(|(one, fresh)| fresh.then_some(one)).collect()
 }
 
 /// Takes the complete listings, reports the others. A Region that is not enabled is only information,
@@ -114,5 +135,16 @@ pub(crate) fn complete<T>(
     match transient {
         Some(error) if !any => Err(error.into()),
         _ => Ok(good),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_that_pages_show_twice_counts_once_and_the_later_one_is_the_fresher() {
+        let list = vec![("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3)];
+        assert_eq!(once(list, |(name, _)| name), [("b", 1), ("c", 1), ("a", 3)]);
     }
 }

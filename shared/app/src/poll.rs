@@ -74,11 +74,13 @@ async fn follow(
             };
             part.counts.extend(counter);
             part.findings.extend(step.finding);
+            part.missed(record);
         }
         // Somebody else was faster, and reports it.
         Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
         Err(error) => {
             part.findings.extend(step.finding);
+            part.missed(record);
             part.failures.push(Failure::from(&error).of(&record.resource, &record.name));
         }
     }

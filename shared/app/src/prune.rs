@@ -113,8 +113,8 @@ async fn gather(
         gather::complete(listed, &settings.regions, &facts.records, report)?
     {
         facts.complete.insert(region);
-        facts.snapshots.extend(snapshots);
-        facts.instances.extend(instances);
+        facts.snapshots.extend(gather::once(snapshots, |s| &s.name));
+        facts.instances.extend(gather::once(instances, |i| &i.id.0));
     }
     report.count(Counter::Instances, facts.instances.len());
     Ok(facts)
@@ -257,18 +257,16 @@ async fn adopt(
     inventory: &impl Inventory,
     ledger: &impl Ledger,
     settings: &Settings,
-    mut record: Record,
+    record: Record,
     now: jiff::Timestamp,
 ) -> Part {
     let mut part = Part::default();
-    let adopted = |record: &Record| {
-        Finding::new(Code::Adopted, format!("{} had no record and got one", record.name))
-            .of(&record.resource, &record.resource_name)
-    };
-    let existing = match ledger.claim(&record).await {
+    let existing = match gather::adopt(ledger, &record).await {
         Ok(Write::Done(_)) => {
             part.counts.push(Counter::Adopted);
-            part.findings.push(adopted(&record));
+            let message = format!("{} had no record and got one", record.name);
+            let adopted = Finding::new(Code::Adopted, message);
+            part.findings.push(adopted.of(&record.resource, &record.resource_name));
             return part;
         }
         Ok(Write::Conflict(existing)) => existing,
@@ -281,18 +279,6 @@ async fn adopt(
         part.counts.push(Counter::Conflicts);
         return part;
     };
-    if existing.name != record.name && !record.leftover {
-        record.leftover = true;
-        match ledger.claim(&record).await {
-            Ok(Write::Done(_)) => {
-                part.counts.push(Counter::Adopted);
-                part.findings.push(adopted(&record));
-            }
-            Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-            Err(error) => part.failures.push(failed(&error, &record)),
-        }
-        return part;
-    }
     // A listing may lag behind a deletion: only asking by name tells that it is really there.
     let settled =
         matches!(existing.state, State::Deleted | State::Failed) && existing.live().is_none();

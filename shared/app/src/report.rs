@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use snapkeep_domain::create::missed_slots;
 use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::record::Record;
 use snapkeep_domain::snapshot::ResourceId;
 
 use crate::ports::{LedgerError, ProviderError, Unreadable};
@@ -232,6 +234,13 @@ pub struct Part {
 }
 
 impl Part {
+    /// Reports the missed slots that an intent carried, now that they are out of the ledger.
+    pub(crate) fn missed(&mut self, intent: &Record) {
+        let missed = usize::try_from(intent.missed).unwrap_or(usize::MAX);
+        self.counts.extend(std::iter::repeat_n(Counter::Missed, missed));
+        self.findings.extend(missed_slots(intent));
+    }
+
     /// An item that there was no time for.
     #[must_use]
     pub fn left() -> Self {

@@ -35,8 +35,6 @@ pub enum Verdict {
         intent: Box<Record>,
         /// An item of its own for what the failed attempt left behind, written first.
         leftover: Option<Box<Record>>,
-        /// Slots that passed since the newest record.
-        missed: usize,
     },
     /// The slot's snapshot exists already, the ledger lost it: record it.
     Track {
@@ -103,6 +101,14 @@ fn verdict(
         |code, message: String| Finding::new(code, message).of(&instance.id, &instance.name);
     let wait = |code, message: String| Verdict::Wait(about(code, message));
 
+    // What an attempt left behind may turn out well after all, as after a restored ledger.
+    let good = |r: &Record| {
+        matches!(r.state, State::Requested | State::Pending | State::Available)
+            || r.times.contains_key(&State::Available)
+    };
+    if records.iter().any(|r| r.slot == slot && r.leftover && good(r)) {
+        return Verdict::Served;
+    }
     let record = records.iter().find(|r| r.slot == slot && !r.leftover);
     match record.map(|r| r.state) {
         None => {}
@@ -125,8 +131,9 @@ fn verdict(
         })
         .collect();
     let of_slot = || ours.iter().filter(|(_, at, _)| *at == slot);
-    if record.is_none()
-        && let Some((found, _, attempt)) = of_slot().find(|(s, ..)| s.state != SnapshotState::Error)
+    let recorded = |s: &Snapshot| records.iter().any(|r| r.name == s.name);
+    if let Some((found, _, attempt)) =
+        of_slot().find(|(s, ..)| s.state != SnapshotState::Error && !recorded(s))
     {
         // The slot is of today's schedule; the retention stays that of its tags, since the policy may
         // have changed after it was made.
@@ -138,9 +145,8 @@ fn verdict(
     // One snapshot of an instance at a time; one that is stuck blocks no later slot.
     let in_flight = records.iter().find(|r| r.in_flight(now, pending_timeout)).map(|r| &r.name);
     let shown = ours.iter().find(|(s, ..)| {
-        let recorded = records.iter().any(|r| r.name == s.name);
         s.state == SnapshotState::Pending
-            && !recorded
+            && !recorded(s)
             && since(s.created_at, now) <= pending_timeout
     });
     if let Some(name) = in_flight.or(shown.map(|(s, ..)| &s.name)) {
@@ -158,18 +164,20 @@ fn verdict(
         ),
         None => Verdict::Take {
             from: None,
-            intent: Box::new(intent(facts, deployment, slot, taken_names + 1, now)),
+            intent: Box::new(Record {
+                missed: missed(facts, slot),
+                ..intent(facts, deployment, slot, taken_names + 1, now)
+            }),
             leftover: None,
-            missed: missed(facts, slot),
         },
         Some(old) if old.state == State::Intended => {
             let mut intent = old.moved(State::Intended, now, "taken over");
             intent.leased_until = Some(after(now, INVOCATION_LIFE));
+            intent.missed = old.missed;
             Verdict::Take {
                 from: Some(Box::new(old.clone())),
                 intent: Box::new(intent),
                 leftover: None,
-                missed: 0,
             }
         }
         Some(old) if old.attempt >= ATTEMPTS_MAX => wait(
@@ -206,12 +214,7 @@ fn verdict(
             next.times = old.moved(State::Intended, now, "").times;
             let leftover =
                 old.remains.then(|| Box::new(Record { leftover: true, version: 0, ..old.clone() }));
-            Verdict::Take {
-                from: Some(Box::new(old.clone())),
-                intent: Box::new(next),
-                leftover,
-                missed: 0,
-            }
+            Verdict::Take { from: Some(Box::new(old.clone())), intent: Box::new(next), leftover }
         }
     }
 }
@@ -221,10 +224,25 @@ fn backoff(attempt: u32) -> SignedDuration {
     SignedDuration::from_hours(1 << attempt.clamp(1, ATTEMPTS_MAX).saturating_sub(1))
 }
 
-fn missed(facts: &Facts, due: Slot) -> usize {
+/// How many slots passed between the newest record and the due slot.
+fn missed(facts: &Facts, due: Slot) -> u32 {
     let newest = facts.records.iter().map(|r| r.slot).filter(|slot| *slot < due).max();
     let policy = &facts.protection.policy;
-    newest.map_or(0, |newest| policy.schedule.slots_between(&policy.zone, newest, due))
+    let count = newest.map_or(0, |newest| policy.schedule.slots_between(&policy.zone, newest, due));
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// What to report of an intent once it is moved on: the slots before it that have no snapshot.
+#[must_use]
+pub fn missed_slots(intent: &Record) -> Option<Finding> {
+    let message =
+        || format!("{} slots before {} passed without a snapshot", intent.missed, intent.slot);
+    (intent.missed > 0).then(|| {
+        Finding::new(Code::MissedSlots, message())
+            .of(&intent.resource, &intent.resource_name)
+            .value(intent.missed.to_string())
+            .fix("see whether create ran, and what it reported, in that time")
+    })
 }
 
 fn intent(facts: &Facts, deployment: &str, slot: Slot, attempt: u32, now: Timestamp) -> Record {
@@ -244,6 +262,7 @@ fn intent(facts: &Facts, deployment: &str, slot: Slot, attempt: u32, now: Timest
         resource_name: name.clone(),
         policy: facts.protection.policy.text(),
         leased_until: Some(after(now, INVOCATION_LIFE)),
+        missed: 0,
         missing_since: None,
         mark: None,
         remains: false,

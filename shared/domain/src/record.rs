@@ -164,6 +164,10 @@ pub struct Record {
     /// Until when an intent belongs to the invocation that claimed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leased_until: Option<Timestamp>,
+    /// How many slots before this one passed without a snapshot. It stands in an intent until whoever
+    /// moves the intent on has reported it, so that no death of an invocation swallows it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u32,
     /// Since when asking for it by name answers "not found".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
@@ -173,6 +177,10 @@ pub struct Record {
     /// Whether a failed attempt left something at the provider.
     #[serde(default)]
     pub remains: bool,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Record {
@@ -222,6 +230,7 @@ impl Record {
         next.state = state;
         next.reason = reason.into();
         next.leased_until = None;
+        next.missed = 0;
         next.missing_since = None;
         if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
             next.mark = None;
@@ -267,6 +276,7 @@ impl Record {
                 timezone: tag(TIMEZONE).unwrap_or_else(|| "UTC".to_owned()),
             },
             leased_until: None,
+            missed: 0,
             missing_since: None,
             mark: None,
             remains: false,

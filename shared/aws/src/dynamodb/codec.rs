@@ -110,6 +110,7 @@ mod tests {
                 timezone: "Europe/Berlin".to_owned(),
             },
             leased_until: None,
+            missed: 3,
             missing_since: Some(at("2026-11-20T03:00:00Z")),
             mark: Some(Mark {
                 at: at("2026-11-28T03:10:00Z"),

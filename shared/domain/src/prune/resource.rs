@@ -181,9 +181,7 @@ pub(super) fn judge(
                 (Verdict::Guarded(Guard::RecordDisagrees), None)
             }
             (_, None) => {
-                let mut adopted = Record::adopted(c.snapshot, c.slot, c.attempt, now);
-                // The slot's own item belongs to another attempt: this one gets an item of its own.
-                adopted.leftover = records.iter().any(|r| r.slot == c.slot && !r.leftover);
+                let adopted = Record::adopted(c.snapshot, c.slot, c.attempt, now);
                 (Verdict::Adopt, Some(Step::Adopt(adopted)))
             }
             (None, Some(record)) => condemned(c, record, braked, &survivors, &terms, settings, now),

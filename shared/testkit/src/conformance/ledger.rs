@@ -184,6 +184,7 @@ fn record(resource: &str, hour: i64) -> Record {
             timezone: "UTC".to_owned(),
         },
         leased_until: Some(slot(hour + 1).timestamp()),
+        missed: 0,
         missing_since: None,
         mark: None,
         remains: false,
