@@ -17,8 +17,7 @@ use snapkeep_domain::record::State;
 use snapkeep_domain::snapshot::Tags;
 use snapkeep_domain::time::Slot;
 use snapkeep_testkit::conformance::{self, World};
-use snapkeep_testkit::faults::{Call, Fault};
-use snapkeep_testkit::{Faulty, MemoryLedger, MemoryProvider};
+use snapkeep_testkit::{MemoryLedger, MemoryProvider};
 use snapkeep_tests::{at, record, web};
 
 const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
@@ -298,33 +297,4 @@ async fn an_item_of_a_newer_format_is_named_and_left_alone() {
     );
     assert!(found.unreadable[0].why.contains("99"), "{:?}", found.unreadable);
     assert_eq!(ledger.live(&[State::Available]).await.unwrap().unreadable, found.unreadable);
-}
-
-#[tokio::test]
-async fn a_fault_strikes_before_the_effect_or_after_it() {
-    let (provider, ledger) = (MemoryProvider::new(&REGIONS, at(START)), MemoryLedger::new());
-    provider.launch(REGIONS[0], "web", Tags::new());
-    let order = |name: &str| Order {
-        region: REGIONS[0].to_owned(),
-        instance: "web".to_owned(),
-        name: name.to_owned(),
-        tags: Tags::new(),
-    };
-    let before = |call: &Call<'_>| call.writes().then_some(Fault::Before(ErrorKind::Throttled));
-    let throttled = Faulty::new(&provider, before);
-    assert_eq!(throttled.create(&order("a")).await.unwrap_err().kind, ErrorKind::Throttled);
-    assert_eq!(throttled.snapshots(REGIONS[0]).await.unwrap(), []);
-    let after = |call: &Call<'_>| call.writes().then_some(Fault::After(ErrorKind::Indeterminate));
-    let lost = Faulty::new(&provider, after);
-    assert!(lost.create(&order("a")).await.unwrap_err().kind.effect_unknown());
-    provider.set_now(provider.now() + SignedDuration::from_mins(2));
-    assert_eq!(lost.snapshots(REGIONS[0]).await.unwrap().len(), 1);
-    assert!(lost.delete(REGIONS[0], "a").await.unwrap_err().kind.effect_unknown());
-    assert_eq!(provider.all_snapshots(), []);
-
-    let first = record(Slot::at(at(START)), 1, None);
-    assert!(Faulty::new(&ledger, before).claim(&first).await.is_err());
-    assert_eq!(ledger.all(), []);
-    assert!(Faulty::new(&ledger, after).claim(&first).await.is_err());
-    assert_eq!(ledger.all(), [first]);
 }

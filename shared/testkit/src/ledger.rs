@@ -10,6 +10,10 @@ use snapkeep_domain::time::Slot;
 
 type Key = (ResourceId, String);
 
+/// Everything that a ledger held at some time.
+#[derive(Clone, Debug)]
+pub struct Backup(BTreeMap<Key, Item>);
+
 /// A ledger in memory.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
@@ -83,9 +87,31 @@ impl MemoryLedger {
         self.lock().insert((resource.clone(), sort_key.to_owned()), item);
     }
 
+    /// What stands where this record belongs.
+    #[must_use]
+    pub fn find(&self, record: &Record) -> Option<Record> {
+        self.lock().get(&key(record)).and_then(Item::readable).cloned()
+    }
+
+    /// Removes an item, as the TTL does.
+    pub fn remove(&self, record: &Record) {
+        self.lock().remove(&key(record));
+    }
+
     /// Loses everything.
     pub fn clear(&self) {
         self.lock().clear();
+    }
+
+    /// What it holds now.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup(self.lock().clone())
+    }
+
+    /// Goes back to what it held then.
+    pub fn restore(&self, backup: Backup) {
+        *self.lock() = backup.0;
     }
 
     /// Puts `record` as `version` if what stands there now may give way to it.

@@ -191,6 +191,26 @@ impl MemoryProvider {
         gone.unwrap_or_else(|| panic!("no snapshot {name}")).snapshot
     }
 
+    /// A snapshot by its name.
+    #[must_use]
+    pub fn find(&self, region: &str, name: &str) -> Option<Snapshot> {
+        let inner = self.lock();
+        Some(inner.regions.get(region)?.snapshots.get(name)?.snapshot.clone())
+    }
+
+    /// Whether nothing has this name.
+    #[must_use]
+    pub fn is_free(&self, region: &str, name: &str) -> bool {
+        self.lock().regions.get(region).is_none_or(|region| region.is_free(name))
+    }
+
+    /// All instances of all Regions, enabled or not, by Region and name.
+    #[must_use]
+    pub fn all_instances(&self) -> Vec<Instance> {
+        let inner = self.lock();
+        inner.regions.values().flat_map(|region| region.instances.values()).cloned().collect()
+    }
+
     /// All snapshots of all Regions, enabled or not, by Region and name.
     #[must_use]
     pub fn all_snapshots(&self) -> Vec<Snapshot> {

@@ -1,0 +1,266 @@
+//! The healthy end of a history: nothing goes wrong any more, people do what findings ask for, and after
+//! a bounded time all must be well.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::report::Report;
+use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::keep::MinKeep;
+use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
+use snapkeep_domain::tags::{OptIn, Protection};
+use snapkeep_domain::time::Slot;
+
+use super::invocation::Doing;
+use super::properties::Property;
+use super::{QUIET, REGIONS, Simulation};
+use crate::reference;
+
+/// Nothing that is under way takes longer than this in a healthy world.
+const UNDER_WAY_MAX: SignedDuration = SignedDuration::from_hours(6);
+
+impl Simulation {
+    /// Heals the world, lets so much time pass, and checks that all is well.
+    pub fn recover(&mut self, time: SignedDuration) {
+        if self.broken() {
+            return;
+        }
+        let now = self.world.now();
+        for region in REGIONS {
+            self.world.provider.enable_region(region, true);
+        }
+        for snapshot in self.world.provider.all_snapshots() {
+            if snapshot.state == SnapshotState::Pending {
+                let (region, name) = (&snapshot.region, &snapshot.name);
+                self.world.provider.set_state(region, name, SnapshotState::Available);
+            }
+        }
+        {
+            let mut inner = self.world.lock();
+            inner.healthy = true;
+            inner.outages.clear();
+            inner.step = None;
+        }
+        self.world.note(format_args!("healthy"));
+        self.quiet_from = Some(now + time - QUIET);
+        self.until(now + time);
+        // What is under way comes to its end before the last word.
+        let last = self.world.now() + SignedDuration::from_mins(20);
+        self.quiet_from = None;
+        self.queue.clear();
+        self.until(last);
+        for deployment in 0..self.deployments.len() {
+            for role in [Role::Create, Role::Poll, Role::Prune] {
+                let started = self.start(role, deployment);
+                if let Some(me) = started {
+                    self.finish(me);
+                }
+                if role != Role::Prune {
+                    self.advance(SignedDuration::from_mins(15));
+                }
+            }
+            self.is_well(deployment, &self.deployments[deployment].settings());
+        }
+    }
+
+    /// What a person does about what a report of the healthy world says.
+    pub(super) fn told(&mut self, doing: &Doing, report: &Report) {
+        if !self.world.lock().healthy {
+            return;
+        }
+        let of = doing.settings.deployment.clone();
+        let Some(deployment) = self.deployments.iter_mut().find(|d| d.id == of) else { return };
+        for finding in report.findings.iter().filter(|f| f.code == Code::Brake) {
+            // "If that is meant, add the code": it is.
+            let confirmed = deployment.vars.entry("SNAPKEEP_CONFIRM".to_owned()).or_default();
+            confirmed.push(' ');
+            confirmed.push_str(finding.value.as_deref().unwrap_or_default());
+        }
+        let loud = report.findings.iter().find(|f| f.severity == Severity::Error);
+        if self.quiet_from.is_some_and(|from| doing.started >= from) {
+            if let Some(failure) = report.failures.first() {
+                let message = format!("{:?} reports {failure:?}", doing.role);
+                self.world.violate(Property::Quiet, message);
+            } else if let Some(finding) = loud.or_else(|| self.unfounded(report)) {
+                let message = format!("{:?} reports {finding:?}", doing.role);
+                self.world.violate(Property::Quiet, message);
+            }
+        }
+    }
+
+    /// A finding of a healthy world that nothing gives a reason for.
+    fn unfounded<'a>(&self, report: &'a Report) -> Option<&'a Finding> {
+        report.findings.iter().find(|finding| match finding.code {
+            // Somebody said so, and it still is so.
+            Code::OptedOut
+            | Code::NoLongerTagged
+            | Code::Orphan
+            | Code::KeepsEverything
+            | Code::LookAlike
+            | Code::BadTag
+            | Code::BadHold
+            | Code::FloorKeeps
+            | Code::WaitingForPending
+            | Code::Adopted => false,
+            // What the next name's taker did a while ago.
+            Code::AttemptFailed | Code::RetryLater => false,
+            _ => true,
+        })
+    }
+
+    fn is_well(&self, of: usize, settings: &Settings) {
+        let now = self.world.now();
+        let records = self.world.ledgers[of].all();
+        let snapshots = self.world.provider.all_snapshots();
+        for record in &records {
+            let open = [State::Intended, State::Requested, State::Pending, State::Deleting];
+            let long = now.duration_since(record.entered()) > UNDER_WAY_MAX;
+            self.check(!(open.contains(&record.state) && long), Property::Converges, || {
+                format!("{} is {:?} for ever: {}", record.name, record.state, record.reason)
+            });
+        }
+        for snapshot in &snapshots {
+            let made = self.world.lock().watch.made_intact(&snapshot.id, &settings.deployment);
+            let tracked = records.iter().any(|r| r.name == snapshot.name && r.live().is_some());
+            self.check(!made || tracked, Property::Tracked, || {
+                format!("{} is not in the ledger", snapshot.name)
+            });
+        }
+        for instance in self.world.provider.all_instances() {
+            let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
+            if protection.opt_in != OptIn::On {
+                continue;
+            }
+            self.is_served(&instance, &protection, settings, &snapshots);
+            self.no_slot_is_forgotten(&instance, &protection, settings, &records);
+            if protection.policy.problems.is_empty() {
+                self.keeps_the_right_ones(&instance, &protection, settings, &records, &snapshots);
+            }
+        }
+    }
+
+    fn check(&self, holds: bool, property: Property, message: impl FnOnce() -> String) {
+        if !holds {
+            self.world.violate(property, message());
+        }
+    }
+
+    fn is_served(
+        &self,
+        instance: &Instance,
+        protection: &Protection,
+        settings: &Settings,
+        snapshots: &[Snapshot],
+    ) {
+        let policy = &protection.policy;
+        // The last create ran before this.
+        let then = self.world.now() - SignedDuration::from_hours(2);
+        let due = policy.schedule.latest(&policy.zone, then);
+        let served = snapshots.iter().any(|snapshot| {
+            snapshot.source == instance.id
+                && snapshot.state == SnapshotState::Available
+                && matches!(
+                    snapshot.ownership(&settings.deployment),
+                    Ownership::Ours { slot, .. } if slot >= due
+                )
+        });
+        self.check(served, Property::Served, || format!("{} has nothing of {due}", instance.name));
+    }
+
+    /// Every slot has a record, or was reported as missed.
+    fn no_slot_is_forgotten(
+        &self,
+        instance: &Instance,
+        protection: &Protection,
+        settings: &Settings,
+        records: &[Record],
+    ) {
+        let key = (settings.deployment.clone(), instance.id.clone());
+        let inner = self.world.lock();
+        let touched = self.people.touched_all
+            || self.people.touched.iter().any(|touched| touched.id == instance.id)
+            || inner.watch.unreported.contains(&key);
+        let missed = inner.watch.missed.get(&key).copied().unwrap_or_default();
+        drop(inner);
+        let slots: Vec<Slot> = records
+            .iter()
+            .filter(|record| record.resource == instance.id && !record.leftover)
+            .map(|record| record.slot)
+            .collect();
+        let (Some(first), Some(last)) = (slots.iter().min(), slots.iter().max()) else { return };
+        if touched || first == last {
+            return;
+        }
+        let policy = &protection.policy;
+        let all = policy.schedule.slots_between(&policy.zone, *first, *last) + 2;
+        self.check(slots.len() + missed >= all, Property::MissedSlots, || {
+            format!(
+                "{}: of {all} slots {} have a record and {missed} were reported",
+                instance.name,
+                slots.len()
+            )
+        });
+    }
+
+    fn keeps_the_right_ones(
+        &self,
+        instance: &Instance,
+        protection: &Protection,
+        settings: &Settings,
+        records: &[Record],
+        snapshots: &[Snapshot],
+    ) {
+        let now = self.world.now();
+        let zone = &protection.policy.zone;
+        let mut ours: Vec<(Timestamp, &Snapshot)> = snapshots
+            .iter()
+            .filter(|s| s.source == instance.id && s.state == SnapshotState::Available)
+            .filter_map(|s| match s.ownership(&settings.deployment) {
+                Ownership::Ours { slot, .. } => Some((slot.timestamp(), s)),
+                Ownership::LookAlike(_) | Ownership::Foreign => None,
+            })
+            .collect();
+        ours.sort_by(|a, b| (b.0, &b.1.name).cmp(&(a.0, &a.1.name)));
+        let times: Vec<Timestamp> = ours.iter().map(|(time, _)| *time).collect();
+        let keep = protection.policy.retention.keep().to_string();
+        let mut stays = reference::keeps(&keep, &times, zone.rules());
+        let instance_held = protection.hold.as_ref().is_some_and(|hold| hold.holds(now, zone));
+        for ((_, snapshot), stays) in ours.iter().zip(&mut stays) {
+            *stays |= instance_held || snapshot.hold().is_some_and(|hold| hold.holds(now, zone));
+        }
+        let floor = match &settings.min_keep {
+            MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+            MinKeep::Rules(rules) => {
+                let floor = reference::keeps(&rules.to_string(), &times, zone.rules());
+                stays.iter_mut().zip(floor).for_each(|(stays, floor)| *stays |= floor);
+                1
+            }
+        };
+        let mut allowed = floor.saturating_sub(stays.iter().filter(|stays| **stays).count());
+        let by_name: BTreeMap<&str, &Record> =
+            records.iter().map(|record| (record.name.as_str(), record)).collect();
+        for ((_, snapshot), stays) in ours.iter().zip(&stays) {
+            let name = &snapshot.name;
+            let Some(record) = by_name.get(name.as_str()) else { continue };
+            let going = matches!(record.state, State::Expiring | State::Deleting);
+            self.check(!(going && *stays), Property::Converges, || {
+                format!("{name} is going, and `{keep}` keeps it")
+            });
+            if !going && !*stays {
+                self.check(allowed > 0, Property::Converges, || {
+                    format!("{name} is {:?}, and nothing keeps it: {}", record.state, record.reason)
+                });
+                allowed = allowed.saturating_sub(1);
+            }
+            let due = record
+                .mark
+                .as_ref()
+                .map(|mark| mark.execute_at.max(mark.at + settings.grace) + UNDER_WAY_MAX);
+            self.check(due.is_none_or(|due| now <= due), Property::Converges, || {
+                format!("{name} was to go at {due:?}: {}", record.reason)
+            });
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What people and services do to the world while the functions run.
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::ports::ErrorKind;
+use snapkeep_domain::record::State;
+use snapkeep_domain::settings::Settings;
+use snapkeep_domain::snapshot::{
+    HOLD, Instance, MANAGED_BY, Ownership, Snapshot, SnapshotState, snapshot_name,
+};
+use snapkeep_domain::tags::Protection;
+
+use super::Deployment;
+use super::rates::STEP_MAX;
+use super::world::{Outage, World};
+use crate::ledger::Backup;
+
+/// Something that somebody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Action {
+    LaunchInstance,
+    DeleteInstance,
+    OptInOrOut,
+    ChangeKeepTag,
+    ChangeScheduleTag,
+    HoldInstance,
+    HoldSnapshot,
+    DeleteSnapshot,
+    StripTags,
+    CopyTags,
+    TakeSnapshotByHand,
+    TakeTheNextName,
+    ChangePolicy,
+    Outage,
+    AutomaticSnapshot,
+    LoseLedger,
+    BackUpLedger,
+    RestoreLedger,
+    ExpireTombstone,
+    DisableRegion,
+    StepClock,
+    RollOut,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: &[Action] = &[
+        Action::LaunchInstance,
+        Action::DeleteInstance,
+        Action::OptInOrOut,
+        Action::ChangeKeepTag,
+        Action::ChangeScheduleTag,
+        Action::HoldInstance,
+        Action::HoldSnapshot,
+        Action::DeleteSnapshot,
+        Action::StripTags,
+        Action::CopyTags,
+        Action::TakeSnapshotByHand,
+        Action::TakeTheNextName,
+        Action::ChangePolicy,
+        Action::Outage,
+        Action::AutomaticSnapshot,
+        Action::LoseLedger,
+        Action::BackUpLedger,
+        Action::RestoreLedger,
+        Action::ExpireTombstone,
+        Action::DisableRegion,
+        Action::StepClock,
+        Action::RollOut,
+    ];
+}
+
+/// Retentions that a policy may get.
+pub const KEEPS: &[&str] = &[
+    "last=1",
+    "last=3",
+    "hourly=4",
+    "hourly=3 daily=2",
+    "daily=2 weekly=1",
+    "within=8h",
+    "last=2 within=1d",
+    "all",
+];
+/// Schedules that a policy may get.
+pub const SCHEDULES: &[&str] =
+    &["hourly", "hourly", "every-2h", "every-4h", "every-6h", "daily@03:00"];
+const KEEP_TAGS: &[&str] = &["last=1", "last=2", "hourly=6", "within=12h", "all", "", "lots"];
+const SCHEDULE_TAGS: &[&str] = &["hourly", "every-3h", "every-12h", "daily@12:00", "always"];
+
+/// What the people remember.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    backup: Option<(usize, Backup)>,
+    count: u32,
+    /// Instances whose schedule, opt-in or existence somebody touched; or all.
+    pub(super) touched: Vec<Instance>,
+    pub(super) touched_all: bool,
+}
+
+impl People {
+    /// Does something, and says what.
+    pub(super) fn act(
+        &mut self,
+        action: Action,
+        world: &World,
+        deployments: &mut [Deployment],
+    ) -> String {
+        self.count += 1;
+        let now = world.now();
+        let instances = world.provider.all_instances();
+        let snapshots = world.provider.all_snapshots();
+        let pick = |n: usize| if n == 0 { None } else { Some(world.lock().rng.usize(0..n)) };
+        let word = |words: &[&'static str]| words[world.lock().rng.usize(0..words.len())];
+        let coin = || world.lock().rng.bool();
+        let a_while =
+            |hours: i64| now + SignedDuration::from_mins(world.lock().rng.i64(10..hours * 60));
+        let instance = pick(instances.len()).map(|at| instances[at].clone());
+        let ours: Vec<&Snapshot> =
+            snapshots.iter().filter(|s| deployments.iter().any(|d| ours(s, &d.id))).collect();
+        let of = pick(world.ledgers.len()).unwrap_or_default();
+        let snapshot = pick(ours.len()).map(|at| ours[at].clone());
+        let said = match action {
+            Action::LaunchInstance => {
+                let region = super::REGIONS[usize::from(coin())];
+                let name = format!("web-{}", world.lock().rng.u8(0..4));
+                if world.provider.is_free(region, &name) {
+                    let on = [("snapkeep".to_owned(), String::new())];
+                    let launched = world.provider.launch(region, &name, on.into());
+                    self.touched.push(launched);
+                }
+                name
+            }
+            Action::DeleteInstance => instance.map_or_else(String::new, |instance| {
+                world.provider.terminate(&instance.region, &instance.name);
+                self.touched.push(instance.clone());
+                instance.name
+            }),
+            Action::OptInOrOut => instance.map_or_else(String::new, |instance| {
+                let value = word(&["", "on", "off", "nonsense", "-"]);
+                let (region, name) = (&instance.region, &instance.name);
+                match value {
+                    "-" => world.provider.untag_instance(region, name, "snapkeep"),
+                    value => world.provider.tag_instance(region, name, "snapkeep", value),
+                }
+                self.touched.push(instance.clone());
+                format!("{} {value}", instance.name)
+            }),
+            Action::ChangeKeepTag => instance.map_or_else(String::new, |instance| {
+                let value = word(KEEP_TAGS);
+                let (region, name) = (&instance.region, &instance.name);
+                world.provider.tag_instance(region, name, "snapkeep:keep", value);
+                format!("{name} {value}")
+            }),
+            Action::ChangeScheduleTag => instance.map_or_else(String::new, |instance| {
+                let value = word(SCHEDULE_TAGS);
+                let (region, name) = (&instance.region, &instance.name);
+                world.provider.tag_instance(region, name, "snapkeep:schedule", value);
+                self.touched.push(instance.clone());
+                format!("{} {value}", instance.name)
+            }),
+            Action::HoldInstance => instance.map_or_else(String::new, |instance| {
+                let (region, name) = (&instance.region, &instance.name);
+                if instance.tags.contains_key(HOLD) {
+                    world.provider.untag_instance(region, name, HOLD);
+                } else {
+                    world.provider.tag_instance(
+                        region,
+                        name,
+                        HOLD,
+                        word(&["", "until=2026-01-03"]),
+                    );
+                }
+                instance.name
+            }),
+            Action::HoldSnapshot => snapshot.map_or_else(String::new, |snapshot| {
+                let (region, name) = (&snapshot.region, &snapshot.name);
+                if snapshot.tags.contains_key(HOLD) {
+                    world.provider.untag_snapshot(region, name, HOLD);
+                } else {
+                    let value = word(&["", "until=2026-01-03", "gibberish"]);
+                    world.provider.tag_snapshot(region, name, HOLD, value);
+                }
+                snapshot.name
+            }),
+            Action::DeleteSnapshot => snapshot.map_or_else(String::new, |snapshot| {
+                world.provider.vanish(&snapshot.region, &snapshot.name);
+                snapshot.name
+            }),
+            Action::StripTags => snapshot.map_or_else(String::new, |snapshot| {
+                let key = word(&[MANAGED_BY, "snapkeep:slot", "snapkeep:source", "snapkeep:keep"]);
+                world.provider.untag_snapshot(&snapshot.region, &snapshot.name, key);
+                world.lock().watch.stripped.insert(snapshot.id.clone());
+                format!("{} {key}", snapshot.name)
+            }),
+            Action::CopyTags => snapshot.map_or_else(String::new, |mut copy| {
+                copy.id = format!("by-hand/{}", self.count);
+                copy.name = format!("copy-{}", self.count);
+                copy.state = SnapshotState::Available;
+                copy.tags.remove(HOLD);
+                world.provider.insert(copy.clone());
+                copy.name
+            }),
+            Action::TakeSnapshotByHand => instance.map_or_else(String::new, |instance| {
+                let name = format!("by-hand-{}", self.count);
+                world.provider.insert(by_hand(&instance, &name, now, self.count));
+                name
+            }),
+            Action::TakeTheNextName => instance.map_or_else(String::new, |instance| {
+                let name = next_name(&instance, &deployments[0].settings(), now);
+                if world.provider.is_free(&instance.region, &name) {
+                    world.provider.insert(by_hand(&instance, &name, now, self.count));
+                }
+                name
+            }),
+            Action::ChangePolicy => {
+                let deployment = &mut deployments[pick(2).unwrap_or(0) % deployments.len()];
+                let (key, value) = match world.lock().rng.u8(0..4) {
+                    0 => ("SNAPKEEP_MIN_KEEP", ["1", "2", "daily=2"]),
+                    1 => ("SNAPKEEP_GRACE", ["1h", "5h", "12h"]),
+                    _ => ("SNAPKEEP_KEEP", ["last=1", "hourly=5", "last=4"]),
+                };
+                let value = word(&value);
+                deployment.vars.insert(key.to_owned(), value.to_owned());
+                format!("{} {key}={value}", deployment.id)
+            }
+            Action::Outage => {
+                let kinds = [
+                    ErrorKind::Throttled,
+                    ErrorKind::Indeterminate,
+                    ErrorKind::Denied,
+                    ErrorKind::Quota,
+                ];
+                let operation = match pick(5).unwrap_or(0) {
+                    0 => None,
+                    at => Some(["create", "delete", "live", "advance"][at - 1]),
+                };
+                let kind = kinds[pick(kinds.len()).unwrap_or(0)];
+                let until = a_while(18);
+                world.lock().outages.push(Outage { operation, kind, until });
+                format!("{operation:?} {kind:?} until {until}")
+            }
+            Action::AutomaticSnapshot => {
+                let (operation, kind, until) = (Some("create"), ErrorKind::Busy, a_while(2));
+                world.lock().outages.push(Outage { operation, kind, until });
+                format!("until {until}")
+            }
+            Action::LoseLedger => {
+                world.ledgers[of].clear();
+                self.lost(world, now);
+                String::new()
+            }
+            Action::BackUpLedger => {
+                self.backup = Some((of, world.ledgers[of].backup()));
+                String::new()
+            }
+            Action::RestoreLedger => {
+                if let Some((of, backup)) = self.backup.take() {
+                    world.ledgers[of].restore(backup);
+                    self.lost(world, now);
+                }
+                String::new()
+            }
+            Action::ExpireTombstone => {
+                let mut records = world.ledgers[of].all();
+                records.retain(|r| r.expires_at().is_some() && r.state == State::Deleted);
+                pick(records.len()).map_or_else(String::new, |at| {
+                    world.ledgers[of].remove(&records[at]);
+                    self.touched_all = true;
+                    records[at].name.clone()
+                })
+            }
+            Action::DisableRegion => {
+                let region = super::REGIONS[usize::from(coin())];
+                let enabled = coin();
+                world.provider.enable_region(region, enabled);
+                format!("{region} {enabled}")
+            }
+            Action::StepClock => {
+                let by = world.lock().rng.i64(-STEP_MAX.as_mins()..=STEP_MAX.as_mins());
+                let by = SignedDuration::from_mins(by);
+                let until = a_while(12);
+                world.lock().step = Some((by, until));
+                self.touched_all = true;
+                format!("{by:#} until {until}")
+            }
+            Action::RollOut => {
+                let percent = world.lock().rng.u32(0..=100);
+                let mut inner = world.lock();
+                inner.rollout = inner.rollout.max(percent);
+                // What a function cannot read it cannot count, but it says so.
+                self.touched_all = true;
+                format!("{percent} %")
+            }
+        };
+        world.remember();
+        said
+    }
+
+    fn lost(&mut self, world: &World, now: Timestamp) {
+        world.lock().watch.ledger_lost = Some(now);
+        self.touched_all = true;
+    }
+}
+
+fn ours(snapshot: &Snapshot, deployment: &str) -> bool {
+    matches!(snapshot.ownership(deployment), Ownership::Ours { .. })
+}
+
+fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snapshot {
+    Snapshot {
+        id: format!("by-hand/{count}"),
+        name: name.to_owned(),
+        region: instance.region.clone(),
+        source: instance.id.clone(),
+        source_name: instance.name.clone(),
+        created_at: now,
+        state: SnapshotState::Available,
+        tags: [("mine".to_owned(), "yes".to_owned())].into(),
+        size_gb: 20,
+    }
+}
+
+/// The name that this instance's next snapshot would have.
+fn next_name(instance: &Instance, settings: &Settings, now: Timestamp) -> String {
+    let policy = Protection::read(&instance.tags, &settings.tag, &settings.policies).policy;
+    let period = policy.schedule.period(&policy.zone, now);
+    let next = policy.schedule.latest(&policy.zone, now + period);
+    snapshot_name(&settings.deployment, &instance.id, &instance.name, next, 1)
+}

@@ -1,0 +1,416 @@
+//! What must hold, whatever happens: properties that watch the stream of calls, and know nothing of
+//! what the seed does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::ports::Order;
+use snapkeep_app::report::{Report, TickError};
+use snapkeep_domain::finding::Code;
+use snapkeep_domain::keep::MinKeep;
+use snapkeep_domain::policy::confirmation_code;
+use snapkeep_domain::record::{EDGES, Record, State};
+use snapkeep_domain::snapshot::{Ownership, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState};
+use snapkeep_domain::tags::{OptIn, Protection};
+use snapkeep_domain::time::Zone;
+
+use super::invocation::Doing;
+use crate::reference;
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// Only what this deployment made is deleted.
+    OnlyOurs,
+    /// Nothing is deleted that the last look, or the listing of its instance, showed as held.
+    HoldsHold,
+    /// Only what is available, or in error, is deleted.
+    OnlyAvailable,
+    /// By our hand a resource's available snapshots never fall below the floor.
+    Floor,
+    /// At most one snapshot of a (deployment, resource, slot) that is not in error.
+    OnePerSlot,
+    /// Nothing is asked for without an intent in the ledger.
+    IntentFirst,
+    /// Nothing is deleted without a mark in the ledger that is older than the grace.
+    Grace,
+    /// Nothing is deleted unless both lists of its Region were complete.
+    CompleteLists,
+    /// A changed policy marks no more than the brake allows, but with its code.
+    Brake,
+    /// Nothing is deleted that the policy keeps at that moment.
+    KeptByPolicy,
+    /// Every change of a record is a legal edge.
+    LegalEdges,
+    /// A tombstone stands only for what the provider does not have.
+    Tombstones,
+    /// What went wrong in a run is in its report.
+    Reported,
+    /// Every slot that passed without a snapshot is counted once.
+    MissedSlots,
+    /// In a healthy world nothing is reported.
+    Quiet,
+    /// In a healthy world everything of ours is in the ledger.
+    Tracked,
+    /// In a healthy world every due slot is served.
+    Served,
+    /// In a healthy world what stays is what the rules say, and nothing is stuck.
+    Converges,
+    /// No run panics.
+    NoPanic,
+}
+
+impl Property {
+    /// All of them.
+    pub const ALL: &[Property] = &[
+        Property::OnlyOurs,
+        Property::HoldsHold,
+        Property::OnlyAvailable,
+        Property::Floor,
+        Property::OnePerSlot,
+        Property::IntentFirst,
+        Property::Grace,
+        Property::CompleteLists,
+        Property::Brake,
+        Property::KeptByPolicy,
+        Property::LegalEdges,
+        Property::Tombstones,
+        Property::Reported,
+        Property::MissedSlots,
+        Property::Quiet,
+        Property::Tracked,
+        Property::Served,
+        Property::Converges,
+        Property::NoPanic,
+    ];
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub property: Property,
+    /// How.
+    pub message: String,
+}
+
+/// A snapshot that a deployment made.
+#[derive(Clone, Debug)]
+struct Made {
+    deployment: String,
+    resource: ResourceId,
+    slot: String,
+}
+
+/// The properties' memory.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) violation: Option<Violation>,
+    made: BTreeMap<String, Made>,
+    /// Snapshots whose tags somebody took away.
+    pub(super) stripped: BTreeSet<String>,
+    /// Snapshots that a function deleted.
+    by_our_hand: BTreeSet<String>,
+    /// By how much the clock of an invocation was wrong at most.
+    clocks_off: SignedDuration,
+    /// When the ledger last lost something.
+    pub(super) ledger_lost: Option<Timestamp>,
+    /// Slots reported as missed, by deployment and resource.
+    pub(super) missed: BTreeMap<(String, ResourceId), usize>,
+    /// Resources whose missed slots nobody could report: who knew of them died.
+    pub(super) unreported: BTreeSet<(String, ResourceId)>,
+}
+
+impl Watch {
+    pub(super) fn violate(&mut self, property: Property, message: String) {
+        self.violation.get_or_insert(Violation { property, message });
+    }
+
+    fn check(&mut self, holds: bool, property: Property, message: impl FnOnce() -> String) {
+        if !holds && self.violation.is_none() {
+            self.violate(property, message());
+        }
+    }
+
+    /// An invocation begins.
+    pub(super) fn began(&mut self, doing: &Doing) {
+        self.clocks_off = self.clocks_off.max(doing.now.duration_since(doing.started).abs());
+    }
+
+    pub(super) fn made(&self, id: &str) -> bool {
+        self.made.contains_key(id)
+    }
+
+    /// Whether this deployment made it, and nobody took its tags away.
+    pub(super) fn made_intact(&self, id: &str, deployment: &str) -> bool {
+        !self.stripped.contains(id) && self.made.get(id).is_some_and(|m| m.deployment == deployment)
+    }
+
+    /// Whether something of the ledger went missing since then.
+    fn lost_since(&self, then: Timestamp) -> bool {
+        self.ledger_lost.is_some_and(|lost| lost >= then)
+    }
+
+    pub(super) fn ordered(&mut self, doing: &Doing, order: &Order, intended: bool) {
+        let excused = self.lost_since(doing.started);
+        self.check(intended || excused, Property::IntentFirst, || {
+            format!("{} is asked for without an intent", order.name)
+        });
+    }
+
+    /// Something that was made beside an order.
+    pub(super) fn smuggled(&mut self, snapshot: &Snapshot) {
+        let tag = |key: &str| snapshot.tags.get(key).cloned().unwrap_or_default();
+        let deployment = tag(snapkeep_domain::snapshot::MANAGED_BY);
+        let (resource, slot) = (ResourceId(tag(SOURCE)), tag(SLOT));
+        self.made.insert(snapshot.id.clone(), Made { deployment, resource, slot });
+    }
+
+    pub(super) fn created(
+        &mut self,
+        doing: &Doing,
+        made: &Snapshot,
+        order: &Order,
+        all: &[Snapshot],
+    ) {
+        let deployment = doing.settings.deployment.clone();
+        let slot = order.tags.get(SLOT).cloned().unwrap_or_default();
+        let resource = made.source.clone();
+        let entry = Made { deployment, resource, slot };
+        let twin = all.iter().find(|other| {
+            other.id != made.id
+                && other.state != SnapshotState::Error
+                && !self.stripped.contains(&other.id)
+                && !entry.slot.is_empty()
+                && self.made.get(&other.id).is_some_and(|m| {
+                    (&m.deployment, &m.resource, &m.slot)
+                        == (&entry.deployment, &entry.resource, &entry.slot)
+                })
+        });
+        let message = twin.map(|twin| format!("{} and {} are of one slot", twin.name, made.name));
+        self.made.insert(made.id.clone(), entry);
+        self.check(message.is_none(), Property::OnePerSlot, || message.unwrap_or_default());
+    }
+
+    pub(super) fn deleted(
+        &mut self,
+        doing: &mut Doing,
+        gone: &Snapshot,
+        record: Option<&Record>,
+        left: &[Snapshot],
+        now: Timestamp,
+    ) {
+        let name = &gone.name;
+        let ours = self
+            .made
+            .get(&gone.id)
+            .is_some_and(|made| made.deployment == doing.settings.deployment);
+        self.check(ours, Property::OnlyOurs, || format!("{name} was deleted and is not ours"));
+
+        let settled = matches!(gone.state, SnapshotState::Available | SnapshotState::Error);
+        self.check(settled, Property::OnlyAvailable, || format!("{name} was {:?}", gone.state));
+
+        let look = doing.looks.get(&(gone.region.clone(), name.clone())).cloned().flatten();
+        let zone = record.and_then(|r| r.policy.timezone.parse().ok()).unwrap_or_else(Zone::utc);
+        let held = look.is_none_or(|look| look.hold().is_some_and(|h| h.holds(doing.now, &zone)));
+        self.check(!held, Property::HoldsHold, || {
+            format!("{name} was deleted without a free look")
+        });
+
+        let complete = doing.instances.contains_key(&gone.region)
+            && doing.snapshots.contains_key(&gone.region);
+        self.check(complete, Property::CompleteLists, || {
+            format!("{name} was deleted after an incomplete list of {}", gone.region)
+        });
+
+        self.marked_long_enough(doing, gone, record, now);
+        self.floor(doing, gone, left);
+        self.kept_by_policy(doing, gone);
+        self.by_our_hand.insert(gone.id.clone());
+    }
+
+    fn marked_long_enough(
+        &mut self,
+        doing: &Doing,
+        gone: &Snapshot,
+        record: Option<&Record>,
+        now: Timestamp,
+    ) {
+        let Some(record) = record else {
+            let excused = self.lost_since(doing.started);
+            self.check(excused, Property::Grace, || {
+                format!("{} was deleted, and no record says so", gone.name)
+            });
+            return;
+        };
+        let grace = doing.settings.grace;
+        let old_enough = record.mark.as_ref().is_some_and(|mark| {
+            // By its own clock to the letter, and by the right one as far as clocks were wrong.
+            let slack = self.clocks_off * 2;
+            let truly = record.times.get(&State::Expiring).copied().unwrap_or(Timestamp::MAX);
+            doing.now >= mark.at + grace
+                && doing.now >= mark.execute_at
+                && now + slack >= truly + grace
+        });
+        self.check(old_enough, Property::Grace, || {
+            format!("{} was deleted at {} with the mark {:?}", gone.name, doing.now, record.mark)
+        });
+    }
+
+    fn floor(&mut self, doing: &Doing, gone: &Snapshot, left: &[Snapshot]) {
+        if gone.state != SnapshotState::Available {
+            return;
+        }
+        let number = match &doing.settings.min_keep {
+            MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+            MinKeep::Rules(_) => 1,
+        };
+        let ours = |s: &&Snapshot| {
+            s.source == gone.source
+                && s.state == SnapshotState::Available
+                && matches!(s.ownership(&doing.settings.deployment), Ownership::Ours { .. })
+        };
+        let remain = left.iter().filter(ours).count();
+        // What somebody else took away since the list was made is not by our hand.
+        let shown = doing.available(&gone.source);
+        let by_others = shown
+            .iter()
+            .filter(|(_, s)| s.id != gone.id && !self.by_our_hand.contains(&s.id))
+            .filter(|(_, s)| !left.iter().filter(ours).any(|l| l.id == s.id))
+            .count();
+        self.check(remain + by_others >= number, Property::Floor, || {
+            format!("after {} only {remain} of {number} remain", gone.name)
+        });
+    }
+
+    fn kept_by_policy(&mut self, doing: &Doing, gone: &Snapshot) {
+        if gone.state != SnapshotState::Available {
+            return;
+        }
+        let shown = doing.available(&gone.source);
+        let times: Vec<Timestamp> = shown.iter().map(|(time, _)| *time).collect();
+        let at = shown.iter().position(|(_, s)| s.id == gone.id);
+        let stays = |rules: &str, zone: &Zone| {
+            at.is_some_and(|at| reference::keeps(rules, &times, zone.rules())[at])
+        };
+        let name = &gone.name;
+        let Some(instance) = doing.instance(&gone.source) else {
+            let place = (gone.region.clone(), gone.source_name.clone());
+            let asked = doing.asked.get(&place).is_some_and(Option::is_none);
+            let old_enough = match (doing.settings.orphan_keep, times.first()) {
+                (Some(keep), Some(newest)) => doing.now >= *newest + keep,
+                _ => false,
+            };
+            self.check(asked && old_enough, Property::KeptByPolicy, || {
+                format!("{name} was deleted, and nobody let its orphans go")
+            });
+            return;
+        };
+        let Protection { opt_in, policy, hold, .. } =
+            Protection::read(&instance.tags, &doing.settings.tag, &doing.settings.policies);
+        let on = opt_in == OptIn::On && policy.problems.is_empty();
+        let held = hold.is_some_and(|hold| hold.holds(doing.now, &policy.zone));
+        self.check(!held, Property::HoldsHold, || format!("{name} was deleted, its instance held"));
+        let keep = policy.retention.keep().to_string();
+        let floor = match &doing.settings.min_keep {
+            MinKeep::Rules(rules) => stays(&rules.to_string(), &policy.zone),
+            MinKeep::Count(_) => false,
+        };
+        let kept = stays(&keep, &policy.zone) || floor;
+        self.check(on && !kept, Property::KeptByPolicy, || {
+            format!("{name} was deleted, and `{keep}` keeps it")
+        });
+    }
+
+    pub(super) fn wrote(
+        &mut self,
+        doing: &mut Doing,
+        old: Option<&Record>,
+        new: &Record,
+        there: Option<&Snapshot>,
+    ) {
+        let legal = match old {
+            Some(old) => EDGES.contains(&(old.state, new.state)),
+            None => matches!(
+                new.state,
+                State::Intended | State::Pending | State::Available | State::Failed
+            ),
+        };
+        self.check(legal, Property::LegalEdges, || {
+            format!("{} went from {:?} to {:?}", new.name, old.map(|old| old.state), new.state)
+        });
+        if new.state == State::Deleted {
+            let looked = doing.looks.get(&(new.region.clone(), new.name.clone()));
+            let confirmed = there.is_none() && looked.is_some_and(Option::is_none);
+            self.check(confirmed, Property::Tombstones, || {
+                format!("{} has a tombstone, and nobody said that it is gone", new.name)
+            });
+        }
+        if new.state == State::Intended {
+            doing.claimed.insert(new.resource.clone());
+        }
+        if let Some(old) = old.filter(|old| old.state != new.state)
+            && new.state == State::Expiring
+        {
+            doing.marked.entry(new.resource.clone()).or_default().push(old.clone());
+            self.brake(doing, &new.resource);
+        }
+    }
+
+    /// Counts what a run marked so far that its own policy would still keep.
+    fn brake(&mut self, doing: &Doing, resource: &ResourceId) {
+        let Some(instance) = doing.instance(resource) else { return };
+        let shown = doing.available(resource);
+        let times: Vec<Timestamp> = shown.iter().map(|(time, _)| *time).collect();
+        let marked = doing.marked.get(resource).map_or(&[][..], Vec::as_slice);
+        let surprises = marked
+            .iter()
+            .filter(|record| {
+                let Some(at) = shown.iter().position(|(_, s)| s.name == record.name) else {
+                    return false;
+                };
+                let zone: Option<Zone> = record.policy.timezone.parse().ok();
+                match (&record.policy.keep, zone) {
+                    (Some(keep), Some(zone)) => reference::keeps(keep, &times, zone.rules())[at],
+                    _ => true,
+                }
+            })
+            .count();
+        let limit = usize::try_from(doing.settings.max_delete_percent).unwrap_or(100);
+        let protection =
+            Protection::read(&instance.tags, &doing.settings.tag, &doing.settings.policies);
+        let code = confirmation_code(&protection.policy.retention.keep(), &protection.policy.zone);
+        let confirmed =
+            protection.confirmed.contains(&code) || doing.settings.confirmed.contains(&code);
+        self.check(surprises * 100 <= limit * times.len() || confirmed, Property::Brake, || {
+            format!(
+                "{surprises} of {} snapshots of {} were marked by a change of policy",
+                times.len(),
+                instance.name
+            )
+        });
+    }
+
+    /// An invocation ended with its report.
+    pub(super) fn ended(&mut self, doing: &Doing, result: &Result<Report, TickError>) {
+        let Ok(report) = result else { return };
+        self.check(doing.faults == 0 || report.fell_short(), Property::Reported, || {
+            format!("{} faults of {:?} are not in its report", doing.faults, doing.role)
+        });
+        for finding in report.findings.iter().filter(|f| f.code == Code::MissedSlots) {
+            let count = finding.value.as_ref().and_then(|value| value.parse().ok()).unwrap_or(1);
+            let resource = ResourceId(finding.resource.clone().unwrap_or_default());
+            let key = (doing.settings.deployment.clone(), resource);
+            // Those of poll that speak of their own slot have a record.
+            if finding.message.contains(" before ") {
+                *self.missed.entry(key).or_default() += count;
+            }
+        }
+    }
+
+    /// An invocation died, and its report with it.
+    pub(super) fn died(&mut self, doing: &Doing) {
+        let of = |resource: &ResourceId| (doing.settings.deployment.clone(), resource.clone());
+        self.unreported.extend(doing.claimed.iter().map(of));
+    }
+}

@@ -1,0 +1,113 @@
+//! What goes wrong in one history, and how often: drawn from the seed. Each history gets only some of
+//! the faults, so that rare combinations are not drowned by the common ones.
+
+use fastrand::Rng;
+use jiff::SignedDuration;
+use snapkeep_app::ports::ErrorKind;
+
+use super::people::Action;
+use super::ports::Fault;
+
+/// No answer of a service is older than this.
+pub const STALE_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// The largest step of the clock.
+pub const STEP_MAX: SignedDuration = SignedDuration::from_hours(6);
+
+/// Chances in ten thousand.
+#[derive(Clone, Debug, Default)]
+pub struct Rates {
+    /// A call is refused.
+    pub refused: u32,
+    /// A write is carried out, and its answer lost.
+    pub lost: u32,
+    /// A list, an index or a look answers from the past.
+    pub stale: u32,
+    /// A list comes back empty.
+    pub empty: u32,
+    /// A list shows something twice.
+    pub doubled: u32,
+    /// The one operation that fails half of the time.
+    pub focus: Option<&'static str>,
+    /// An invocation dies at a call.
+    pub crash: u32,
+    /// A call takes minutes.
+    pub slow: u32,
+    /// An invocation has little time.
+    pub short: u32,
+    /// An event never comes.
+    pub missing: u32,
+    /// An event comes twice.
+    pub twice: u32,
+    /// An event comes late, by hours.
+    pub late: u32,
+    /// An invocation's clock is wrong by minutes.
+    pub skewed: u32,
+    /// A new snapshot turns to error, stays pending, is slow, or vanishes.
+    pub ill_fated: u32,
+    /// What people and services do meanwhile.
+    pub actions: Vec<Action>,
+    /// About how many hours lie between two of these.
+    pub hours_between_actions: u32,
+}
+
+impl Rates {
+    /// Draws them.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let mut some = |highest: u32| if rng.bool() { 0 } else { rng.u32(1..=highest) };
+        let mut rates = Rates {
+            refused: some(600),
+            lost: some(600),
+            stale: some(2000),
+            empty: some(500),
+            doubled: some(1000),
+            crash: some(400),
+            slow: some(300),
+            short: some(1000),
+            missing: some(2000),
+            twice: some(4000),
+            late: some(2000),
+            skewed: some(5000),
+            ill_fated: some(2500),
+            ..Rates::default()
+        };
+        let focuses = ["delete", "delete", "create", "claim", "advance", "snapshots", "snapshot"];
+        rates.focus = (rng.u8(0..4) == 0).then(|| focuses[rng.usize(0..focuses.len())]);
+        let actions = Action::ALL.iter().copied().filter(|_| rng.u8(0..3) == 0);
+        rates.actions = actions.collect();
+        rates.hours_between_actions = rng.u32(1..=12);
+        rates
+    }
+
+    /// Whether something of this chance happens now.
+    pub fn strikes(rng: &mut Rng, chance: u32) -> bool {
+        chance > 0 && rng.u32(0..10_000) < chance
+    }
+
+    /// What befalls a call.
+    pub(super) fn fault(&self, rng: &mut Rng, operation: &str) -> Option<Fault> {
+        let writes = matches!(operation, "delete" | "create" | "claim" | "advance");
+        let focused = self.focus == Some(operation) && rng.bool();
+        if focused || Self::strikes(rng, self.refused) {
+            let kinds = [
+                ErrorKind::Throttled,
+                ErrorKind::Indeterminate,
+                ErrorKind::Denied,
+                ErrorKind::Refused,
+                ErrorKind::Busy,
+                ErrorKind::Quota,
+            ];
+            return Some(Fault::Before(kinds[rng.usize(0..kinds.len())]));
+        }
+        if writes && Self::strikes(rng, self.lost) {
+            return Some(Fault::After);
+        }
+        let lists = matches!(operation, "instances" | "snapshots");
+        if (lists || matches!(operation, "snapshot" | "live")) && Self::strikes(rng, self.stale) {
+            return Some(Fault::Stale);
+        }
+        if lists && Self::strikes(rng, self.empty) {
+            return Some(Fault::Empty);
+        }
+        (lists && Self::strikes(rng, self.doubled)).then_some(Fault::Doubled)
+    }
+}

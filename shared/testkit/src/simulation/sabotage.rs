@@ -1,0 +1,129 @@
+//! Deliberately broken variants of the functions, each caught by the property that it breaks: what
+//! shows that the properties are awake. They live in the ports, never in the product.
+
+use snapkeep_app::report::Report;
+use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::keep::MinKeep;
+use snapkeep_domain::policy::Retention;
+use snapkeep_domain::settings::{Regions, Settings};
+use snapkeep_domain::snapshot::{HOLD, Snapshot, SnapshotState};
+
+use super::properties::Property;
+
+/// A way of being broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sabotage {
+    /// Deletes something that it never made.
+    DeletesWhatIsForeign,
+    /// Deletes what is pending.
+    DeletesWhatIsPending,
+    /// Does not see holds.
+    OverlooksHolds,
+    /// Takes what is pending or failed for available.
+    CountsWhatIsNotThere,
+    /// Has no floor.
+    ForgetsTheFloor,
+    /// Makes a second snapshot for the slot.
+    MakesTwo,
+    /// Orders snapshots without tags, so that it never recognises them.
+    ForgetsItsTags,
+    /// Orders without the intent being in the ledger.
+    ForgetsItsIntents,
+    /// Writes marks as if they had been made long ago.
+    BackdatesMarks,
+    /// Takes what came of a list before it failed for the whole.
+    TrustsBrokenLists,
+    /// Has no brake.
+    ReleasesTheBrake,
+    /// Keeps less than the policy says.
+    KeepsLess,
+    /// Writes a state that no edge leads to.
+    JumpsStates,
+    /// Takes an error for "not found".
+    TakesAnErrorForGone,
+    /// Leaves failures out of its report.
+    HidesFailures,
+    /// Leaves missed slots out of its report.
+    HidesMissedSlots,
+    /// Reports what is not so.
+    CriesWolf,
+    /// Panics when a list is empty.
+    Panics,
+    /// Never prunes.
+    NeverPrunes,
+    /// Never creates in one Region.
+    SkipsARegion,
+}
+
+impl Sabotage {
+    /// Every variant with the property that must catch it.
+    pub const ALL: &[(Sabotage, Property)] = &[
+        (Sabotage::DeletesWhatIsForeign, Property::OnlyOurs),
+        (Sabotage::OverlooksHolds, Property::HoldsHold),
+        (Sabotage::DeletesWhatIsPending, Property::OnlyAvailable),
+        (Sabotage::CountsWhatIsNotThere, Property::Floor),
+        (Sabotage::ForgetsTheFloor, Property::Floor),
+        (Sabotage::MakesTwo, Property::OnePerSlot),
+        (Sabotage::ForgetsItsTags, Property::Tracked),
+        (Sabotage::ForgetsItsIntents, Property::IntentFirst),
+        (Sabotage::BackdatesMarks, Property::Grace),
+        (Sabotage::TrustsBrokenLists, Property::CompleteLists),
+        (Sabotage::ReleasesTheBrake, Property::Brake),
+        (Sabotage::KeepsLess, Property::KeptByPolicy),
+        (Sabotage::JumpsStates, Property::LegalEdges),
+        (Sabotage::TakesAnErrorForGone, Property::Tombstones),
+        (Sabotage::HidesFailures, Property::Reported),
+        (Sabotage::HidesMissedSlots, Property::MissedSlots),
+        (Sabotage::CriesWolf, Property::Quiet),
+        (Sabotage::Panics, Property::NoPanic),
+        (Sabotage::NeverPrunes, Property::Converges),
+        (Sabotage::SkipsARegion, Property::Served),
+    ];
+
+    /// The settings by which the broken variant works.
+    pub(super) fn settings(self, mut settings: Settings) -> Settings {
+        match self {
+            Sabotage::ReleasesTheBrake => settings.max_delete_percent = 100,
+            Sabotage::KeepsLess => {
+                if let Ok(less) = "last=1".parse() {
+                    settings.policies.default.retention = Retention::Keep(less);
+                }
+            }
+            Sabotage::ForgetsTheFloor => settings.min_keep = MinKeep::Count(0),
+            Sabotage::SkipsARegion => {
+                settings.regions = Regions::Only(vec![super::REGIONS[0].to_owned()]);
+            }
+            _ => {}
+        }
+        settings
+    }
+
+    /// The report of the broken variant.
+    pub(super) fn report(self, mut report: Report) -> Report {
+        match self {
+            Sabotage::HidesFailures => {
+                report.failures.clear();
+                report.findings.clear();
+                report.left = 0;
+            }
+            Sabotage::HidesMissedSlots => {
+                report.findings.retain(|finding| finding.code != Code::MissedSlots);
+            }
+            Sabotage::CriesWolf => report.findings.push(Finding::new(Code::Stale, "wolf")),
+            _ => {}
+        }
+        report
+    }
+
+    /// What the broken variant makes of the provider's answers.
+    pub(super) fn distort(self, snapshots: &mut [Snapshot]) {
+        assert!(self != Sabotage::Panics || !snapshots.is_empty(), "an empty list");
+        for snapshot in snapshots {
+            match self {
+                Sabotage::OverlooksHolds => drop(snapshot.tags.remove(HOLD)),
+                Sabotage::CountsWhatIsNotThere => snapshot.state = SnapshotState::Available,
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The simulated world: provider, ledger, the invocations under way, and everything that can go wrong.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::ports::{ErrorKind, Order, ProviderError, Records};
+use snapkeep_domain::record::{FORMAT, Mark, Record, State};
+use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
+
+use super::invocation::Doing;
+use super::ports::Fault;
+use super::properties::{Property, Watch};
+use super::rates::{Rates, STALE_MAX};
+use super::sabotage::Sabotage;
+use super::turns::{InvocationId, Turns};
+use crate::ledger::MemoryLedger;
+use crate::memory::MemoryProvider;
+
+/// The format that the functions of the next version write.
+pub const NEXT_FORMAT: u32 = FORMAT + 1;
+
+/// Something that is out of order for a while.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// The operation; all when none.
+    pub operation: Option<&'static str>,
+    /// What it answers.
+    pub kind: ErrorKind,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// What becomes of a snapshot that was just asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is available after a while.
+    Good,
+    /// It takes hours.
+    Slow,
+    /// It turns to error.
+    Error,
+    /// It stays pending.
+    Stuck,
+    /// It vanishes.
+    Vanishes,
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    /// What exists.
+    pub provider: MemoryProvider,
+    /// What we know: a ledger for each deployment.
+    pub ledgers: Vec<MemoryLedger>,
+    /// Whose turn it is.
+    pub turns: Turns,
+    inner: Mutex<Inner>,
+}
+
+/// What only the simulator knows.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) rng: Rng,
+    pub(super) rates: Rates,
+    /// Nothing goes wrong any more.
+    pub(super) healthy: bool,
+    pub(super) outages: Vec<Outage>,
+    /// By how much every clock is wrong, and until when.
+    pub(super) step: Option<(SignedDuration, Timestamp)>,
+    /// Functions of the next version are being rolled out; with how many in a hundred.
+    pub(super) rollout: u32,
+    pub(super) running: BTreeMap<InvocationId, Doing>,
+    pub(super) watch: Watch,
+    /// What the next call meets, in a scripted history.
+    pub(super) scripted: Option<Fault>,
+    sabotage: Option<Sabotage>,
+    transcript: DefaultHasher,
+    lines: Option<Vec<String>>,
+    /// What the provider showed a short while ago.
+    past: VecDeque<(Timestamp, Vec<Snapshot>, Vec<Instance>)>,
+    /// What was written a short while ago: to which ledger, what stood there before, and what does now.
+    written: VecDeque<(Timestamp, usize, Option<Record>, Record)>,
+}
+
+impl World {
+    pub(super) fn new(
+        provider: MemoryProvider,
+        deployments: usize,
+        rng: Rng,
+        rates: Rates,
+        sabotage: Option<Sabotage>,
+        trace: bool,
+    ) -> Self {
+        let inner = Inner {
+            rng,
+            rates,
+            healthy: false,
+            outages: Vec::new(),
+            step: None,
+            rollout: 0,
+            running: BTreeMap::new(),
+            watch: Watch::default(),
+            scripted: None,
+            sabotage,
+            transcript: DefaultHasher::new(),
+            lines: trace.then(Vec::new),
+            past: VecDeque::new(),
+            written: VecDeque::new(),
+        };
+        let ledgers = std::iter::repeat_with(MemoryLedger::new).take(deployments).collect();
+        Self { provider, ledgers, turns: Turns::default(), inner: Mutex::new(inner) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now, by the one clock that is right.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.provider.now()
+    }
+
+    /// Writes a line of the transcript.
+    pub(super) fn note(&self, line: std::fmt::Arguments<'_>) {
+        let line = format!("{} {line}", self.now());
+        let mut inner = self.lock();
+        line.hash(&mut inner.transcript);
+        if let Some(lines) = &mut inner.lines {
+            lines.push(line);
+        }
+    }
+
+    /// The hash of all that happened, and the lines if they were asked for.
+    pub(super) fn transcript(&self) -> (u64, Vec<String>) {
+        let mut inner = self.lock();
+        (inner.transcript.finish(), inner.lines.take().unwrap_or_default())
+    }
+
+    pub(super) fn sabotage(&self) -> Option<Sabotage> {
+        self.lock().sabotage
+    }
+
+    /// What befalls this call.
+    pub(super) fn strike(
+        &self,
+        me: InvocationId,
+        operation: &'static str,
+        what: &str,
+    ) -> Option<Fault> {
+        let now = self.now();
+        let mut inner = self.lock();
+        let Inner { rng, rates, healthy, outages, scripted, .. } = &mut *inner;
+        outages.retain(|outage| outage.until > now);
+        let out = outages.iter().find(|o| o.operation.is_none_or(|of| of == operation));
+        let fault = match (scripted.take(), out) {
+            (Some(fault), _) => Some(fault),
+            (None, Some(outage)) => Some(Fault::Before(outage.kind)),
+            (None, None) if *healthy => None,
+            (None, None) => rates.fault(rng, operation),
+        };
+        // The answer of a read that is lost is an error like another.
+        let writes = matches!(operation, "delete" | "create" | "claim" | "advance");
+        let fault = match fault {
+            Some(Fault::After) if !writes => Some(Fault::Before(ErrorKind::Indeterminate)),
+            fault => fault,
+        };
+        if let Some(doing) = inner.running.get_mut(&me) {
+            doing.met(fault);
+        }
+        drop(inner);
+        match fault {
+            Some(fault) => self.note(format_args!("#{me} {operation} {what}: {fault:?}")),
+            None => self.note(format_args!("#{me} {operation} {what}")),
+        }
+        fault
+    }
+
+    /// Remembers what the provider shows now, for those who will see it too late.
+    pub(super) fn remember(&self) {
+        let now = self.now();
+        let mut inner = self.lock();
+        if inner.rates.stale == 0 {
+            return;
+        }
+        let (snapshots, instances) = (self.provider.all_snapshots(), self.provider.all_instances());
+        inner.past.push_back((now, snapshots, instances));
+        while inner.past.len() > 8 {
+            inner.past.pop_front();
+        }
+    }
+
+    /// The oldest that may still be shown.
+    fn past<T>(&self, pick: impl Fn(&(Timestamp, Vec<Snapshot>, Vec<Instance>)) -> T) -> Option<T> {
+        let border = self.now() - STALE_MAX;
+        self.lock().past.iter().find(|(at, ..)| *at >= border).map(pick)
+    }
+
+    pub(super) fn past_snapshots(&self, region: &str) -> Option<Vec<Snapshot>> {
+        self.past(|(_, all, _)| all.iter().filter(|s| s.region == region).cloned().collect())
+    }
+
+    pub(super) fn past_instances(&self, region: &str) -> Option<Vec<Instance>> {
+        self.past(|(_, _, all)| all.iter().filter(|i| i.region == region).cloned().collect())
+    }
+
+    /// The index as it was a short while ago.
+    pub(super) fn past_live(&self, of: usize, states: &[State], now: Records) -> Records {
+        let border = self.now() - STALE_MAX;
+        let inner = self.lock();
+        let mut all: BTreeMap<_, Record> =
+            now.records.into_iter().map(|r| ((r.resource.clone(), r.sort_key()), r)).collect();
+        for (at, ledger, before, after) in inner.written.iter().rev() {
+            if *at < border {
+                break;
+            }
+            if *ledger != of {
+                continue;
+            }
+            let key = (after.resource.clone(), after.sort_key());
+            match before {
+                Some(before) => all.insert(key, before.clone()),
+                None => all.remove(&key),
+            };
+        }
+        let shown = |record: &Record| record.live().is_some_and(|state| states.contains(&state));
+        Records { records: all.into_values().filter(shown).collect(), unreadable: now.unreadable }
+    }
+
+    pub(super) fn saw_instances(
+        &self,
+        me: InvocationId,
+        region: &str,
+        list: &Result<Vec<Instance>, ProviderError>,
+    ) {
+        if let (Some(doing), Ok(list)) = (self.lock().running.get_mut(&me), list) {
+            doing.instances.insert(region.to_owned(), list.clone());
+        }
+    }
+
+    pub(super) fn saw_instance(
+        &self,
+        me: InvocationId,
+        region: &str,
+        name: &str,
+        answer: &Result<Option<Instance>, ProviderError>,
+    ) {
+        if let (Some(doing), Ok(answer)) = (self.lock().running.get_mut(&me), answer) {
+            doing.asked.insert((region.to_owned(), name.to_owned()), answer.clone());
+        }
+    }
+
+    pub(super) fn saw_snapshots(
+        &self,
+        me: InvocationId,
+        region: &str,
+        list: &Result<Vec<Snapshot>, ProviderError>,
+    ) {
+        if let (Some(doing), Ok(list)) = (self.lock().running.get_mut(&me), list) {
+            doing.snapshots.insert(region.to_owned(), list.clone());
+        }
+    }
+
+    pub(super) fn saw_snapshot(
+        &self,
+        me: InvocationId,
+        region: &str,
+        name: &str,
+        answer: &Result<Option<Snapshot>, ProviderError>,
+    ) {
+        if let (Some(doing), Ok(answer)) = (self.lock().running.get_mut(&me), answer) {
+            doing.looks.insert((region.to_owned(), name.to_owned()), answer.clone());
+        }
+    }
+
+    /// Shows a snapshot that is about to be asked for.
+    pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &Order) {
+        let intended = self.ledgers[of].all().iter().any(|record| {
+            record.name == order.name
+                && record.region == order.region
+                && record.state == State::Intended
+        });
+        let mut inner = self.lock();
+        let Inner { running, watch, .. } = &mut *inner;
+        if let Some(doing) = running.get(&me) {
+            watch.ordered(doing, order, intended);
+        }
+    }
+
+    /// Draws what becomes of the next snapshot.
+    pub(super) fn fate(&self) -> Fate {
+        let mut inner = self.lock();
+        let Inner { rng, rates, healthy, .. } = &mut *inner;
+        let mut fate = Fate::Good;
+        if !*healthy && Rates::strikes(rng, rates.ill_fated) {
+            let fates = [Fate::Slow, Fate::Error, Fate::Error, Fate::Stuck, Fate::Vanishes];
+            fate = fates[rng.usize(0..fates.len())];
+        }
+        let minutes = if fate == Fate::Slow { rng.i64(30..600) } else { rng.i64(1..10) };
+        drop(inner);
+        self.provider.set_pending_for(SignedDuration::from_mins(minutes));
+        fate
+    }
+
+    /// A snapshot was made; now its fate befalls it.
+    pub(super) fn saw_create(&self, me: InvocationId, order: &Order, fate: Fate) {
+        let Some(made) = self.provider.find(&order.region, &order.name) else { return };
+        let all = self.provider.all_snapshots();
+        let mut inner = self.lock();
+        let Inner { running, watch, .. } = &mut *inner;
+        if let Some(doing) = running.get(&me) {
+            watch.created(doing, &made, order, &all);
+        }
+        drop(inner);
+        match fate {
+            Fate::Good | Fate::Slow => {}
+            Fate::Error => self.provider.fail(&order.region, &order.name),
+            Fate::Stuck => {
+                self.provider.set_state(&order.region, &order.name, SnapshotState::Pending);
+            }
+            Fate::Vanishes => drop(self.provider.vanish(&order.region, &order.name)),
+        }
+        if fate != Fate::Good {
+            self.note(format_args!("{}: {fate:?}", order.name));
+        }
+        self.remember();
+    }
+
+    pub(super) fn saw_delete(&self, me: InvocationId, of: usize, deleted: &Snapshot) {
+        let record = self.ledgers[of].all().into_iter().find(|r| {
+            r.name == deleted.name && r.region == deleted.region && r.state == State::Deleting
+        });
+        let left = self.provider.all_snapshots();
+        let now = self.now();
+        let mut inner = self.lock();
+        let Inner { running, watch, .. } = &mut *inner;
+        if let Some(doing) = running.get_mut(&me) {
+            watch.deleted(doing, deleted, record.as_ref(), &left, now);
+        }
+        drop(inner);
+        self.remember();
+    }
+
+    pub(super) fn saw_write(
+        &self,
+        me: InvocationId,
+        of: usize,
+        old: Option<&Record>,
+        new: &Record,
+    ) {
+        let there = self.provider.find(&new.region, &new.name);
+        let now = self.now();
+        let mut inner = self.lock();
+        inner.written.push_back((now, of, old.cloned(), new.clone()));
+        while inner.written.len() > 32 {
+            inner.written.pop_front();
+        }
+        let Inner { running, watch, .. } = &mut *inner;
+        if let Some(doing) = running.get_mut(&me) {
+            watch.wrote(doing, old, new, there.as_ref());
+        }
+    }
+
+    /// The record as this invocation's version, or its saboteur, writes it.
+    pub(super) fn dressed(&self, me: InvocationId, record: &Record) -> Record {
+        let inner = self.lock();
+        let mut record = record.clone();
+        let Some(doing) = inner.running.get(&me) else { return record };
+        if doing.format == NEXT_FORMAT {
+            record.format = NEXT_FORMAT;
+        }
+        match (inner.sabotage, record.state) {
+            (Some(Sabotage::BackdatesMarks), State::Expiring) => {
+                let long_ago = |at: Timestamp| at - SignedDuration::from_hours(240);
+                record.mark = record.mark.map(|mark| Mark {
+                    at: long_ago(mark.at),
+                    execute_at: long_ago(mark.execute_at),
+                    ..mark
+                });
+            }
+            (Some(Sabotage::JumpsStates), State::Expiring) => record.state = State::Deleting,
+            _ => {}
+        }
+        record
+    }
+
+    /// Whether this invocation can read the record.
+    pub(super) fn reads(&self, me: InvocationId, record: &Record) -> bool {
+        self.lock().running.get(&me).is_none_or(|doing| record.format <= doing.format)
+    }
+
+    pub(super) fn deadline_passed(&self, me: InvocationId) -> bool {
+        let now = self.now();
+        self.lock().running.get(&me).is_none_or(|doing| now >= doing.stop_at)
+    }
+
+    /// What a saboteur makes beside the order.
+    pub(super) fn make_another(&self, order: &Order) {
+        let instances = self.provider.all_instances();
+        let instance =
+            instances.iter().find(|i| i.name == order.instance && i.region == order.region);
+        let other = format!("{}-again", order.name);
+        if let Some(instance) = instance
+            && self.provider.is_free(&order.region, &other)
+        {
+            let snapshot = Snapshot {
+                id: format!("another/{other}"),
+                name: other,
+                region: order.region.clone(),
+                source: instance.id.clone(),
+                source_name: instance.name.clone(),
+                created_at: self.now(),
+                state: SnapshotState::Available,
+                tags: order.tags.clone(),
+                size_gb: 20,
+            };
+            self.lock().watch.smuggled(&snapshot);
+            self.provider.insert(snapshot);
+        }
+    }
+
+    /// A snapshot in the Region that no deployment made, for a saboteur.
+    pub(super) fn some_foreign(&self, region: &str) -> Option<String> {
+        let mut all = self.provider.all_snapshots();
+        all.retain(|s| s.region == region && s.ownership("none") == Ownership::Foreign);
+        all.retain(|s| !self.lock().watch.made(&s.id));
+        all.retain(|s| s.state != SnapshotState::Pending);
+        all.first().map(|snapshot| snapshot.name.clone())
+    }
+
+    /// A snapshot in the Region that a deployment made and that is not there yet, for a saboteur.
+    pub(super) fn some_pending(&self, region: &str) -> Option<String> {
+        let mut all = self.provider.all_snapshots();
+        all.retain(|s| s.region == region && s.state == SnapshotState::Pending);
+        all.retain(|s| self.lock().watch.made(&s.id));
+        all.first().map(|snapshot| snapshot.name.clone())
+    }
+
+    /// Something promised does not hold.
+    pub(super) fn violate(&self, property: Property, message: String) {
+        self.lock().watch.violate(property, message);
+    }
+}
+
+/// Reads settings from variables; what does not start has none.
+pub(super) fn settings(vars: &BTreeMap<String, String>, role: Role) -> Option<Settings> {
+    Settings::read(vars, role).ok()
+}

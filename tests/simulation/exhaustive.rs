@@ -1,0 +1,281 @@
+//! Small scopes, enumerated: every call of every function at which it can die or be answered badly,
+//! times whatever comes next.
+
+use jiff::SignedDuration;
+use snapkeep_app::ports::ErrorKind;
+use snapkeep_domain::settings::Role;
+use snapkeep_domain::snapshot::HOLD;
+use snapkeep_testkit::simulation::ports::Fault;
+use snapkeep_testkit::simulation::{REGIONS, Simulation};
+
+const VARS: &[(&str, &str)] = &[
+    ("SNAPKEEP_SCHEDULE", "every-4h"),
+    ("SNAPKEEP_KEEP", "last=2"),
+    ("SNAPKEEP_GRACE", "1h"),
+    ("SNAPKEEP_PENDING_TIMEOUT", "1h"),
+];
+
+/// What befalls one call.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// The invocation dies before the call's effect.
+    DiesBefore,
+    /// The invocation dies after it, and never hears of it.
+    DiesAfter,
+    /// The call is refused.
+    Refused(ErrorKind),
+    /// The call is carried out, and its answer lost.
+    Lost,
+    /// Nothing; only the other one comes in between.
+    Nothing,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// The same function, at its next tick.
+    Rerun,
+    /// Another invocation of it, which ran from beginning to end just before the blow.
+    Twin,
+    /// The same event once more, at once, and once more.
+    Duplicate,
+}
+
+const BLOWS: &[Blow] = &[
+    Blow::DiesBefore,
+    Blow::DiesAfter,
+    Blow::Refused(ErrorKind::Throttled),
+    Blow::Refused(ErrorKind::Denied),
+    Blow::Refused(ErrorKind::Indeterminate),
+    Blow::Lost,
+    Blow::Nothing,
+];
+const THENS: &[Then] = &[Then::Rerun, Then::Twin, Then::Duplicate];
+
+/// A world in which this function has this to do.
+type Scene = (&'static str, Role, fn(&[&str]) -> Simulation);
+
+const SCENES: &[Scene] = &[
+    ("create: protection begins", Role::Create, |names| Simulation::scripted(VARS, names)),
+    ("create: the next slot, after a gap", Role::Create, |names| {
+        let mut world = running(names, 1);
+        world.advance(hours(9));
+        world
+    }),
+    ("create: an attempt failed and left something", Role::Create, |names| {
+        let mut world = Simulation::scripted(VARS, names);
+        world.run_alone(Role::Create);
+        for snapshot in world.world.provider.all_snapshots() {
+            world.world.provider.fail(&snapshot.region, &snapshot.name);
+        }
+        world.run_alone(Role::Poll);
+        world.advance(minutes(61));
+        world
+    }),
+    ("create: an intent that nobody works on", Role::Create, |names| dead_create(names, 1)),
+    ("create: the same, and it was asked for", Role::Create, |names| dead_create(names, 2)),
+    ("create: a lost ledger", Role::Create, |names| {
+        let world = running(names, 9);
+        world.world.ledgers[0].clear();
+        world
+    }),
+    ("create: the name is taken", Role::Create, |names| {
+        let world = Simulation::scripted(VARS, names);
+        let mut other = Simulation::scripted(VARS, names);
+        other.run_alone(Role::Create);
+        for mut snapshot in other.world.provider.all_snapshots() {
+            snapshot.tags.clear();
+            snapshot.id = format!("foreign/{}", snapshot.name);
+            world.world.provider.insert(snapshot);
+        }
+        world
+    }),
+    ("poll: it is pending", Role::Poll, |names| {
+        let mut world = Simulation::scripted(VARS, names);
+        world.run_alone(Role::Create);
+        world
+    }),
+    ("poll: it is available", Role::Poll, |names| {
+        let mut world = Simulation::scripted(VARS, names);
+        world.run_alone(Role::Create);
+        world.advance(minutes(20));
+        world
+    }),
+    ("poll: it is gone", Role::Poll, |names| {
+        let mut world = Simulation::scripted(VARS, names);
+        world.run_alone(Role::Create);
+        for snapshot in world.world.provider.all_snapshots() {
+            world.world.provider.vanish(&snapshot.region, &snapshot.name);
+        }
+        world.run_alone(Role::Poll);
+        world.advance(minutes(16));
+        world
+    }),
+    ("poll: an intent whose slot has passed", Role::Poll, |names| {
+        let mut world = dead_create(names, 1);
+        world.advance(hours(5));
+        world
+    }),
+    ("poll: an intent that was asked for", Role::Poll, |names| dead_create(names, 2)),
+    ("poll: it was deleted", Role::Poll, |names| {
+        let mut world = due(names);
+        world.run_alone(Role::Prune);
+        world
+    }),
+    ("prune: marks", Role::Prune, |names| {
+        let mut world = Simulation::scripted(VARS, names);
+        for _ in 0..4 {
+            world.run_alone(Role::Create);
+            world.advance(minutes(20));
+            world.run_alone(Role::Poll);
+            world.advance(hours(4));
+        }
+        world
+    }),
+    ("prune: deletes", Role::Prune, due),
+    ("prune: rescues what is held", Role::Prune, |names| {
+        let world = due(names);
+        for snapshot in world.world.provider.all_snapshots() {
+            world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
+        }
+        world
+    }),
+    ("prune: a lost ledger", Role::Prune, |names| {
+        let world = running(names, 14);
+        world.world.ledgers[0].clear();
+        world
+    }),
+    ("prune: somebody deleted one", Role::Prune, |names| {
+        let mut world = running(names, 9);
+        let all = world.world.provider.all_snapshots();
+        world.world.provider.vanish(&all[0].region, &all[0].name);
+        world.run_alone(Role::Prune);
+        world.advance(minutes(16));
+        world
+    }),
+    ("prune: the instance is gone", Role::Prune, |names| {
+        let mut world = running(names, 14);
+        world.deployments[0].vars.insert("SNAPKEEP_ORPHAN_KEEP".to_owned(), "1h".to_owned());
+        for name in names {
+            world.world.provider.terminate(REGIONS[0], name);
+        }
+        world.run_alone(Role::Prune);
+        world.advance(hours(7));
+        world
+    }),
+];
+
+fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
+}
+
+fn minutes(minutes: i64) -> SignedDuration {
+    SignedDuration::from_mins(minutes)
+}
+
+/// A world that ran for so long.
+fn running(names: &[&str], for_hours: i64) -> Simulation {
+    let mut world = Simulation::scripted(VARS, names);
+    world.schedule();
+    world.advance(hours(for_hours));
+    world.unschedule();
+    world.advance(minutes(20));
+    world
+}
+
+/// A world in which something is marked and its grace is over.
+fn due(names: &[&str]) -> Simulation {
+    let mut world = running(names, 9);
+    world.advance(minutes(90));
+    world
+}
+
+/// A world in which `create` died after so many writes, long enough ago.
+fn dead_create(names: &[&str], writes: usize) -> Simulation {
+    let mut world = Simulation::scripted(VARS, names);
+    // It lists its records, the Regions, two lists of instances, and for each resource its records.
+    let reads = 5 + names.len();
+    if let Some(me) = world.start(Role::Create, 0) {
+        for _ in 0..reads + writes * names.len() {
+            world.next(me, None);
+        }
+        world.crash(me);
+    }
+    world.advance(minutes(16));
+    world
+}
+
+/// Plays one case; `false` when the function makes no such call.
+fn play(scene: &Scene, names: &[&str], at: usize, blow: Blow, then: Then) -> bool {
+    let (what, role, set) = scene;
+    let mut world = set(names);
+    let Some(me) = world.start(*role, 0) else { return false };
+    for _ in 0..at {
+        if !world.next(me, None) {
+            return false;
+        }
+    }
+    if world.world.turns.waiting().is_empty() {
+        return false;
+    }
+    if matches!(then, Then::Twin) {
+        world.run_alone(*role);
+    }
+    match blow {
+        Blow::DiesBefore => {}
+        Blow::DiesAfter => drop(world.next(me, None)),
+        Blow::Refused(kind) => drop(world.next(me, Some(Fault::Before(kind)))),
+        Blow::Lost => drop(world.next(me, Some(Fault::After))),
+        Blow::Nothing => drop(world.next(me, None)),
+    }
+    match blow {
+        Blow::DiesBefore | Blow::DiesAfter => world.crash(me),
+        _ => drop(world.finish(me)),
+    }
+    match then {
+        Then::Rerun => {
+            world.advance(minutes(15));
+            world.run_alone(*role);
+        }
+        Then::Twin => {}
+        Then::Duplicate => {
+            world.run_alone(*role);
+            world.run_alone(*role);
+        }
+    }
+    world.schedule();
+    world.recover(hours(15));
+    if let Some(violation) = world.violation() {
+        for line in world.lines() {
+            println!("{line}");
+        }
+        panic!("{what}, {names:?}, call {at}, {blow:?}, {then:?}: {violation:?}");
+    }
+    true
+}
+
+#[test]
+fn every_crash_point_of_small_scopes() {
+    let mut cases = 0;
+    for scene in SCENES {
+        for names in [&["web"][..], &["web", "db"][..]] {
+            let mut calls = 0;
+            let mut more = true;
+            while more {
+                more = false;
+                for blow in BLOWS {
+                    for then in THENS {
+                        let played = play(scene, names, calls, *blow, *then);
+                        cases += usize::from(played);
+                        more |= played;
+                    }
+                }
+                calls += usize::from(more);
+            }
+            println!("{}, {} resources: {calls} calls", scene.0, names.len());
+            assert!(calls > 0, "{} has nothing to do", scene.0);
+        }
+    }
+    println!("{cases} cases, none skipped");
+    assert!(cases > 3000, "{cases}");
+}

@@ -1,0 +1,90 @@
+//! Histories in which everything goes wrong. A failing seed is replayed by the line that it prints.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use snapkeep_testkit::simulation::properties::Property;
+use snapkeep_testkit::simulation::sabotage::Sabotage;
+use snapkeep_testkit::simulation::{Options, Outcome, run};
+
+mod exhaustive;
+
+/// How many histories CI runs.
+const SEEDS: u64 = 2000;
+/// Every sabotage is caught within so many.
+const SABOTAGE_SEEDS: u64 = 100;
+
+/// Seeds that found something, with a word on what it was.
+const PINNED: &[(u64, &str)] = &[];
+
+/// Runs seeds on all cores until `stop` says so; the outcomes for which it did.
+fn search(seeds: u64, options: Options, stop: impl Fn(&Outcome) -> bool + Sync) -> Option<Outcome> {
+    let next = AtomicU64::new(0);
+    let found = OnceLock::new();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while found.get().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    let outcome = run(seed, options);
+                    if stop(&outcome) {
+                        found.get_or_init(|| outcome);
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner()
+}
+
+/// The simulator is worth nothing if a seed is not one history: this comes first.
+#[test]
+fn a_seed_gives_one_history() {
+    for seed in 0..10 {
+        let once = run(seed, Options::default());
+        let again = run(seed, Options { trace: true, ..Options::default() });
+        assert_eq!((once.hash, once.calls), (again.hash, again.calls), "seed {seed}");
+        assert!(!again.lines.is_empty());
+    }
+    assert_ne!(run(1, Options::default()).hash, run(2, Options::default()).hash);
+}
+
+#[test]
+fn histories_keep_every_promise() {
+    let broken = search(SEEDS, Options::default(), |outcome| outcome.violation.is_some());
+    if let Some(Outcome { seed, violation, .. }) = broken {
+        panic!("{violation:?}\nreplay it with: cargo simulate --seed {seed}");
+    }
+}
+
+#[test]
+fn seeds_that_found_something_stay_good() {
+    for (seed, what) in PINNED {
+        let outcome = run(*seed, Options::default());
+        assert_eq!(outcome.violation, None, "{what}: cargo simulate --seed {seed}");
+    }
+}
+
+#[test]
+fn every_broken_variant_is_caught() {
+    for (sabotage, property) in Sabotage::ALL {
+        let options = Options { sabotage: Some(*sabotage), trace: false };
+        let of = |outcome: &Outcome| {
+            outcome.violation.as_ref().is_some_and(|violation| violation.property == *property)
+        };
+        let caught = search(SABOTAGE_SEEDS, options, of);
+        let seed = caught.unwrap_or_else(|| panic!("nobody caught {sabotage:?}")).seed;
+        println!("{sabotage:?} breaks {property:?}: seed {seed}");
+    }
+}
+
+#[test]
+fn every_property_has_a_broken_variant() {
+    for property in Property::ALL {
+        assert!(Sabotage::ALL.iter().any(|(_, by)| by == property), "{property:?}");
+    }
+}
