@@ -12,7 +12,7 @@ mod exhaustive;
 /// How many histories CI runs.
 const SEEDS: u64 = 2000;
 /// Every sabotage is caught within so many.
-const SABOTAGE_SEEDS: u64 = 100;
+const SABOTAGE_SEEDS: u64 = 200;
 
 /// Seeds that found something, with a word on what it was.
 const PINNED: &[(u64, &str)] = &[

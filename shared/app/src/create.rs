@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use snapkeep_domain::create::{self, Facts, Planned, Verdict};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::poll::name_taken;
 use snapkeep_domain::record::{INVOCATION_LIFE, Record, State};
 use snapkeep_domain::settings::Settings;
-use snapkeep_domain::snapshot::{Instance, Ownership};
+use snapkeep_domain::snapshot::{Instance, Ownership, ResourceId, Snapshot};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::since;
 
@@ -47,27 +48,10 @@ pub async fn run(
     report.count(Counter::Protected, facts.len());
     recall(ledger, &mut facts, &in_flight.records, &mut report, now).await?;
 
-    // The provider is asked for snapshots only where one is due: it may have what the ledger lost.
     let plan = create::plan(&facts, &settings.deployment, settings.pending_timeout, now);
-    let due: BTreeSet<&String> = plan
-        .iter()
-        .filter(|planned| matches!(planned.verdict, Verdict::Take { .. }))
-        .map(|planned| &planned.instance.region)
-        .collect();
-    for listed in gather::in_each(due, |region| inventory.snapshots(region)).await {
-        match listed.result {
-            Ok(snapshots) => {
-                for fact in facts.iter_mut().filter(|f| f.instance.region == listed.region) {
-                    let of = |s: &&_| is_of(s, &fact.instance);
-                    fact.snapshots = snapshots.iter().filter(of).cloned().collect();
-                }
-            }
-            // In doubt, snapshot: the name is the same whatever the listing would have shown.
-            Err(error) => {
-                report.failures.push(Failure::from(&error).in_region(&listed.region));
-            }
-        }
-    }
+    let due = plan.into_iter().filter(|planned| matches!(planned.verdict, Verdict::Take { .. }));
+    let due: BTreeSet<ResourceId> = due.map(|planned| planned.instance.id).collect();
+    look(inventory, &mut facts, &due, settings, &mut report, now).await;
     let plan = create::plan(&facts, &settings.deployment, settings.pending_timeout, now);
 
     let work = plan.into_iter().map(|planned| async {
@@ -84,10 +68,6 @@ pub async fn run(
         report.add(part);
     }
     Ok(report.finished())
-}
-
-fn is_of(snapshot: &snapkeep_domain::snapshot::Snapshot, instance: &Instance) -> bool {
-    snapshot.source == instance.id
 }
 
 /// Reads every instance's tags, reports what is wrong with them, and keeps those that are opted in.
@@ -118,7 +98,7 @@ async fn recall(
     facts: &mut Vec<Facts>,
     in_flight: &[Record],
     report: &mut Report,
-    now: jiff::Timestamp,
+    now: Timestamp,
 ) -> Result<(), TickError> {
     let queries = facts
         .iter()
@@ -153,13 +133,68 @@ async fn recall(
     }
 }
 
+/// Adds the provider's snapshots where one is due: it may have what the ledger lost. Where it cannot be
+/// found out whether the slot has one already, the resource is reported and left for the next tick.
+async fn look(
+    inventory: &impl Inventory,
+    facts: &mut Vec<Facts>,
+    due: &BTreeSet<ResourceId>,
+    settings: &Settings,
+    report: &mut Report,
+    now: Timestamp,
+) {
+    let is_due = |fact: &Facts| due.contains(&fact.instance.id);
+    let regions: BTreeSet<String> =
+        facts.iter().filter(|f| is_due(f)).map(|f| f.instance.region.clone()).collect();
+    for listed in gather::in_each(&regions, |region| inventory.snapshots(region)).await {
+        match listed.result {
+            Ok(snapshots) => {
+                for fact in facts.iter_mut().filter(|f| f.instance.region == listed.region) {
+                    let of = |s: &&Snapshot| s.source == fact.instance.id;
+                    fact.snapshots = snapshots.iter().filter(of).cloned().collect();
+                }
+            }
+            Err(error) => {
+                report.failures.push(Failure::from(&error).in_region(&listed.region));
+            }
+        }
+    }
+    let looks = facts.iter().map(|fact| async {
+        if !is_due(fact) || create::is_credible(fact) {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for name in create::names(fact, &settings.deployment, now) {
+            found.extend(inventory.snapshot(&fact.instance.region, &name).await?);
+        }
+        Ok::<_, ProviderError>(found)
+    });
+    let looks = gather::bounded(looks.collect()).await;
+    let mut known = Vec::new();
+    for (mut fact, found) in std::mem::take(facts).into_iter().zip(looks) {
+        match found {
+            Ok(found) => {
+                let new = |s: &Snapshot| fact.snapshots.iter().all(|known| known.name != s.name);
+                let new: Vec<Snapshot> = found.into_iter().filter(new).collect();
+                fact.snapshots.extend(new);
+                known.push(fact);
+            }
+            Err(error) => {
+                let failure = Failure::from(&error).of(&fact.instance.id, &fact.instance.name);
+                report.failures.push(failure);
+            }
+        }
+    }
+    *facts = known;
+}
+
 async fn apply(
     inventory: &impl Inventory,
     creator: &impl Creator,
     ledger: &impl Ledger,
     settings: &Settings,
     planned: Planned,
-    now: jiff::Timestamp,
+    now: Timestamp,
 ) -> Part {
     let Planned { instance, verdict } = planned;
     let mut part = Part::default();
@@ -243,7 +278,7 @@ async fn whose_name(
     settings: &Settings,
     intent: &Record,
     error: &ProviderError,
-    now: jiff::Timestamp,
+    now: Timestamp,
     part: &mut Part,
 ) -> Option<Record> {
     let ours = Ownership::Ours { slot: intent.slot, attempt: intent.attempt };
@@ -272,8 +307,8 @@ async fn whose_name(
     }
 }
 
-fn first_intended(intent: &Record) -> jiff::Timestamp {
-    intent.times.get(&State::Intended).copied().unwrap_or(jiff::Timestamp::MIN)
+fn first_intended(intent: &Record) -> Timestamp {
+    intent.times.get(&State::Intended).copied().unwrap_or(Timestamp::MIN)
 }
 
 /// Not this snapshot's fault: the intent is kept. After a plain refusal it is free for the next tick;

@@ -3,10 +3,10 @@
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::poll::Look;
 use snapkeep_domain::prune::{self, Facts, Guard, Plan, Source, Step, Verdict};
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::record::{INVOCATION_LIFE, Record, State};
 use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Ownership, Snapshot, SnapshotState};
-use snapkeep_domain::time::Zone;
+use snapkeep_domain::time::{Zone, after};
 
 use crate::gather;
 use crate::ports::{
@@ -319,6 +319,7 @@ async fn delete(
 ) -> Part {
     let mut intent = record.moved(State::Deleting, now, record.reason.clone());
     intent.mark.clone_from(&record.mark);
+    intent.leased_until = Some(after(now, INVOCATION_LIFE));
     let (mut part, written) = write(ledger, &intent, None, None).await;
     let Some(intent) = written else { return part };
     let provider_failed = |error| Failure::from(error).in_region(&record.region);

@@ -80,6 +80,27 @@ pub fn plan(
     order.into_iter().map(planned).collect()
 }
 
+/// Whether the facts' snapshots can be believed: they show what the ledger knows, and that is something.
+///
+/// A list may come back empty or stale, and a ledger may have lost its newest records. When neither
+/// vouches for the other, [`names`] are to be asked for one by one.
+#[must_use]
+pub fn is_credible(facts: &Facts) -> bool {
+    let known = facts.records.iter().filter(|r| {
+        matches!(r.state, State::Requested | State::Pending | State::Available | State::Expiring)
+    });
+    let mut known = known.map(|r| facts.snapshots.iter().any(|s| s.name == r.name)).peekable();
+    known.peek().is_some() && known.all(|shown| shown)
+}
+
+/// The names that the attempts of the due slot have.
+#[must_use]
+pub fn names(facts: &Facts, deployment: &str, now: Timestamp) -> Vec<String> {
+    let Instance { id, name, .. } = &facts.instance;
+    let slot = due_slot(&facts.protection, now);
+    (1..=ATTEMPTS_MAX).map(|attempt| snapshot_name(deployment, id, name, slot, attempt)).collect()
+}
+
 /// The newest slot that has, or soon has, a good snapshot.
 fn newest_good(facts: &Facts) -> Option<Slot> {
     let good = |r: &&Record| !matches!(r.state, State::Intended | State::Failed | State::Deleted);

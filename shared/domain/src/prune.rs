@@ -228,7 +228,7 @@ fn lost_ownership(
     settings: &Settings,
     now: Timestamp,
 ) -> Option<Step> {
-    if !matches!(record.state, State::Expiring | State::Deleting) {
+    if !record.may_be_rescued(now) {
         return None;
     }
     let listed = |s: &&Snapshot| s.region == record.region && s.name == record.name;

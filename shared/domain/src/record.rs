@@ -290,6 +290,13 @@ impl Record {
         self.leased_until.is_none_or(|until| until <= now)
     }
 
+    /// Whether it is marked, and no invocation may be about to delete it right now: a rescue written
+    /// then would come too late, and leave a record of what is gone.
+    #[must_use]
+    pub fn may_be_rescued(&self, now: Timestamp) -> bool {
+        matches!(self.state, State::Expiring | State::Deleting) && self.intent_is_free(now)
+    }
+
     /// Whether it is being made right now and so keeps a later slot waiting.
     #[must_use]
     pub fn in_flight(&self, now: Timestamp, pending_timeout: SignedDuration) -> bool {

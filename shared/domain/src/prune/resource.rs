@@ -245,6 +245,8 @@ fn condemned(
             });
             (Verdict::Mark, Some(Step::Mark(marked)))
         }
+        // Another run is at it.
+        State::Deleting if !record.intent_is_free(now) => (Verdict::Waiting, None),
         State::Expiring | State::Deleting => match &record.mark {
             Some(mark) if now >= mark.execute_at.max(after(mark.at, settings.grace)) => {
                 (Verdict::Delete, Some(Step::Delete(record.clone())))
@@ -265,7 +267,7 @@ fn condemned(
 
 /// What stays: a marked one is rescued, or its mark waits.
 fn spared(c: &Candidate<'_>, record: &Record, ruling: &Verdict, now: Timestamp) -> Option<Step> {
-    if !matches!(record.state, State::Expiring | State::Deleting) {
+    if !record.may_be_rescued(now) {
         return None;
     }
     let why = match ruling {

@@ -83,31 +83,11 @@ impl Simulation {
             if let Some(failure) = report.failures.first() {
                 let message = format!("{:?} reports {failure:?}", doing.role);
                 self.world.violate(Property::Quiet, message);
-            } else if let Some(finding) = loud.or_else(|| self.unfounded(report)) {
+            } else if let Some(finding) = loud.or_else(|| unfounded(doing, report)) {
                 let message = format!("{:?} reports {finding:?}", doing.role);
                 self.world.violate(Property::Quiet, message);
             }
         }
-    }
-
-    /// A finding of a healthy world that nothing gives a reason for.
-    fn unfounded<'a>(&self, report: &'a Report) -> Option<&'a Finding> {
-        report.findings.iter().find(|finding| match finding.code {
-            // Somebody said so, and it still is so.
-            Code::OptedOut
-            | Code::NoLongerTagged
-            | Code::Orphan
-            | Code::KeepsEverything
-            | Code::LookAlike
-            | Code::BadTag
-            | Code::BadHold
-            | Code::FloorKeeps
-            | Code::WaitingForPending
-            | Code::Adopted => false,
-            // What the next name's taker did a while ago.
-            Code::AttemptFailed | Code::RetryLater => false,
-            _ => true,
-        })
     }
 
     fn is_well(&self, of: usize, settings: &Settings) {
@@ -115,9 +95,13 @@ impl Simulation {
         let records = self.world.ledgers[of].all();
         let snapshots = self.world.provider.all_snapshots();
         for record in &records {
-            let open = [State::Intended, State::Requested, State::Pending, State::Deleting];
+            let open = match record.state {
+                State::Intended | State::Requested | State::Pending => true,
+                State::Deleting => !self.floor_suspends(record, settings, &snapshots),
+                State::Available | State::Expiring | State::Deleted | State::Failed => false,
+            };
             let long = now.duration_since(record.entered()) > UNDER_WAY_MAX;
-            self.check(!(open.contains(&record.state) && long), Property::Converges, || {
+            self.check(!(open && long), Property::Converges, || {
                 format!("{} is {:?} for ever: {}", record.name, record.state, record.reason)
             });
         }
@@ -145,6 +129,20 @@ impl Simulation {
         if !holds {
             self.world.violate(property, message());
         }
+    }
+
+    /// Whether so few available ones remain of the resource that this one stays.
+    fn floor_suspends(&self, record: &Record, settings: &Settings, snapshots: &[Snapshot]) -> bool {
+        let remain = snapshots.iter().filter(|s| {
+            s.source == record.resource
+                && s.state == SnapshotState::Available
+                && matches!(s.ownership(&settings.deployment), Ownership::Ours { .. })
+        });
+        let floor = match &settings.min_keep {
+            MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+            MinKeep::Rules(_) => usize::MAX,
+        };
+        snapshots.iter().any(|s| s.name == record.name) && remain.count() <= floor
     }
 
     fn is_served(
@@ -263,4 +261,29 @@ impl Simulation {
             });
         }
     }
+}
+
+/// A finding of a healthy world that nothing gives a reason for.
+fn unfounded<'a>(doing: &Doing, report: &'a Report) -> Option<&'a Finding> {
+    report.findings.iter().find(|finding| match finding.code {
+        // Somebody said so, and it still is so.
+        Code::OptedOut
+        | Code::NoLongerTagged
+        | Code::Orphan
+        | Code::KeepsEverything
+        | Code::LookAlike
+        | Code::BadTag
+        | Code::BadHold
+        | Code::FloorKeeps
+        | Code::WaitingForPending
+        | Code::Adopted => false,
+        // What the next name's taker did a while ago.
+        Code::AttemptFailed | Code::RetryLater => false,
+        // Something became too old under a policy that changed long ago; whoever is told confirms it.
+        Code::Brake => {
+            let code = finding.value.as_deref().unwrap_or_default();
+            doing.settings.confirmed.iter().any(|confirmed| confirmed == code)
+        }
+        _ => true,
+    })
 }

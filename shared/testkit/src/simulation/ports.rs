@@ -11,6 +11,7 @@ use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
+use super::invocation::Doing;
 use super::sabotage::Sabotage;
 use super::turns::InvocationId;
 use super::world::World;
@@ -51,6 +52,11 @@ impl Ports {
     async fn turn(&self, operation: &'static str, what: &str) -> Option<Fault> {
         self.world.turns.wait(self.me).await;
         self.world.strike(self.me, operation, what)
+    }
+
+    /// Shows the properties what this invocation was told.
+    fn told<T>(&self, note: impl FnOnce(&mut Doing) -> T) {
+        self.world.told(self.me, |doing| drop(note(doing)));
     }
 
     fn ledger(&self) -> &MemoryLedger {
@@ -146,7 +152,9 @@ impl Inventory for Ports {
         let past = || self.world.past_instances(region);
         let now = self.world.provider.instances(region);
         let list = self.list("instances", region, now, past).await;
-        self.world.saw_instances(self.me, region, &list);
+        if let Ok(list) = &list {
+            self.told(|doing| doing.instances.insert(region.to_owned(), list.clone()));
+        }
         match list {
             Err(_) if self.sabotaged(Sabotage::TrustsBrokenLists) => {
                 self.world.provider.instances(region).await
@@ -160,7 +168,10 @@ impl Inventory for Ports {
             Some(Fault::Before(kind)) => Err(refusal("instance", kind)),
             _ => self.world.provider.instance(region, name).await,
         };
-        self.world.saw_instance(self.me, region, name, &answer);
+        if let Ok(found) = &answer {
+            let place = (region.to_owned(), name.to_owned());
+            self.told(|doing| doing.asked.insert(place, found.clone()));
+        }
         answer
     }
 
@@ -168,7 +179,9 @@ impl Inventory for Ports {
         let past = || self.world.past_snapshots(region);
         let now = self.world.provider.snapshots(region);
         let mut list = self.list("snapshots", region, now, past).await;
-        self.world.saw_snapshots(self.me, region, &list);
+        if let Ok(list) = &list {
+            self.told(|doing| doing.snapshots.insert(region.to_owned(), list.clone()));
+        }
         if list.is_err() && self.sabotaged(Sabotage::TrustsBrokenLists) {
             list = self.world.provider.snapshots(region).await;
             // The first page came.
@@ -191,7 +204,10 @@ impl Inventory for Ports {
             }
             _ => self.world.provider.snapshot(region, name).await,
         };
-        self.world.saw_snapshot(self.me, region, name, &answer);
+        if let Ok(found) = &answer {
+            let place = (region.to_owned(), name.to_owned());
+            self.told(|doing| doing.looks.insert(place, found.clone()));
+        }
         answer.map(|mut found| {
             if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found) {
                 sabotage.distort(std::slice::from_mut(found));

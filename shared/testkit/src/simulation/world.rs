@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, Order, ProviderError, Records};
+use snapkeep_app::ports::{ErrorKind, Order, Records};
 use snapkeep_domain::record::{FORMAT, Mark, Record, State};
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
@@ -169,7 +169,10 @@ impl World {
             Some(Fault::After) if !writes => Some(Fault::Before(ErrorKind::Indeterminate)),
             fault => fault,
         };
-        if let Some(doing) = inner.running.get_mut(&me) {
+        // What a saboteur takes for an answer, it cannot report either; that is not what it is about.
+        let hidden =
+            inner.sabotage == Some(Sabotage::TakesAnErrorForGone) && operation == "snapshot";
+        if let Some(doing) = inner.running.get_mut(&me).filter(|_| !hidden) {
             doing.met(fault);
         }
         drop(inner);
@@ -231,50 +234,9 @@ impl World {
         Records { records: all.into_values().filter(shown).collect(), unreadable: now.unreadable }
     }
 
-    pub(super) fn saw_instances(
-        &self,
-        me: InvocationId,
-        region: &str,
-        list: &Result<Vec<Instance>, ProviderError>,
-    ) {
-        if let (Some(doing), Ok(list)) = (self.lock().running.get_mut(&me), list) {
-            doing.instances.insert(region.to_owned(), list.clone());
-        }
-    }
-
-    pub(super) fn saw_instance(
-        &self,
-        me: InvocationId,
-        region: &str,
-        name: &str,
-        answer: &Result<Option<Instance>, ProviderError>,
-    ) {
-        if let (Some(doing), Ok(answer)) = (self.lock().running.get_mut(&me), answer) {
-            doing.asked.insert((region.to_owned(), name.to_owned()), answer.clone());
-        }
-    }
-
-    pub(super) fn saw_snapshots(
-        &self,
-        me: InvocationId,
-        region: &str,
-        list: &Result<Vec<Snapshot>, ProviderError>,
-    ) {
-        if let (Some(doing), Ok(list)) = (self.lock().running.get_mut(&me), list) {
-            doing.snapshots.insert(region.to_owned(), list.clone());
-        }
-    }
-
-    pub(super) fn saw_snapshot(
-        &self,
-        me: InvocationId,
-        region: &str,
-        name: &str,
-        answer: &Result<Option<Snapshot>, ProviderError>,
-    ) {
-        if let (Some(doing), Ok(answer)) = (self.lock().running.get_mut(&me), answer) {
-            doing.looks.insert((region.to_owned(), name.to_owned()), answer.clone());
-        }
+    /// Notes what an invocation was told.
+    pub(super) fn told(&self, me: InvocationId, note: impl FnOnce(&mut Doing)) {
+        self.lock().running.get_mut(&me).map(note);
     }
 
     /// Shows a snapshot that is about to be asked for.
