@@ -1,9 +1,8 @@
-//! Properties of retention and of the planner of `prune`, and a naive reference beside them.
+//! Properties of retention and of the planner of `prune`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use jiff::civil::ISOWeekDate;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use snapkeep_app::ports::{Deadline, Invocation};
@@ -16,15 +15,18 @@ use snapkeep_domain::snapshot::{ATTEMPTS_MAX, HOLD, MANAGED_BY, SnapshotState};
 use snapkeep_domain::time::{Slot, Zone};
 use snapkeep_testkit::ledger::MemoryLedger;
 use snapkeep_testkit::memory::MemoryProvider;
+use snapkeep_testkit::reference::keeps;
 use snapkeep_tests::{REGION, World, at, mark, settings};
 
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"];
 
-/// A set of rules, as text and as (name, count) for the reference.
+/// A set of rules: (name, count); a span has its unit after the name.
 fn rules() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
-    let names = ["last", "hourly", "daily", "weekly", "monthly", "yearly", "within"];
-    proptest::sample::subsequence(names.to_vec(), 1..=4)
-        .prop_flat_map(|names| {
+    let names = ["last", "hourly", "daily", "weekly", "monthly", "yearly"];
+    let spans = ["within h", "within d", "within w", "within m", "within y"];
+    (proptest::sample::subsequence(names.to_vec(), 1..=4), proptest::option::of(0..spans.len()))
+        .prop_flat_map(move |(mut names, span)| {
+            names.extend(span.map(|at| spans[at]));
             let count = names.len();
             (Just(names), proptest::collection::vec(1u32..12, count))
         })
@@ -32,9 +34,9 @@ fn rules() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
 }
 
 fn text(rules: &[(&str, u32)]) -> String {
-    let word = |(name, count): &(&str, u32)| match *name {
-        "within" => format!("within={count}d"),
-        _ => format!("{name}={count}"),
+    let word = |(name, count): &(&str, u32)| match name.split_once(' ') {
+        Some((name, unit)) => format!("{name}={count}{unit}"),
+        None => format!("{name}={count}"),
     };
     rules.iter().map(word).collect::<Vec<_>>().join(" ")
 }
@@ -53,44 +55,6 @@ fn times() -> impl Strategy<Value = Vec<Timestamp>> {
     })
 }
 
-/// What stays, straight from the words of the contract, sharing no code.
-fn reference(rules: &[(&str, u32)], times: &[Timestamp], zone: &Zone) -> Vec<bool> {
-    let key = |name: &str, time: Timestamp| {
-        let civil = time.to_zoned(zone.rules().clone());
-        let iso = ISOWeekDate::from(civil.date());
-        match name {
-            "hourly" => civil.strftime("%Y-%m-%d %H").to_string(),
-            "daily" => civil.strftime("%Y-%m-%d").to_string(),
-            "weekly" => format!("{}-{}", iso.year(), iso.week()),
-            "monthly" => civil.strftime("%Y-%m").to_string(),
-            _ => civil.strftime("%Y").to_string(),
-        }
-    };
-    let mut stays = vec![false; times.len()];
-    for (name, count) in rules {
-        let count = *count as usize;
-        let mut newer: BTreeSet<String> = BTreeSet::new();
-        for at in 0..times.len() {
-            stays[at] |= match *name {
-                "last" => at < count,
-                "within" => {
-                    let newest = times[0].to_zoned(zone.rules().clone());
-                    let border = newest.checked_sub(jiff::Span::new().days(count as i64));
-                    border.is_ok_and(|border| times[at] > border.timestamp())
-                }
-                _ => {
-                    let own = key(name, times[at]);
-                    let oldest = at + 1 == times.len();
-                    let left = newer.len() < count;
-                    let fresh = newer.insert(own);
-                    left && (oldest || fresh)
-                }
-            };
-        }
-    }
-    stays
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -100,7 +64,7 @@ proptest! {
         let keep: Keep = text(&rules).parse().unwrap();
         let stays: Vec<bool> =
             keep.judge(&times, &zone).iter().map(|reasons| !reasons.is_empty()).collect();
-        prop_assert_eq!(stays, reference(&rules, &times, &zone));
+        prop_assert_eq!(stays, keeps(&text(&rules), &times, zone.rules()));
     }
 
     #[test]
@@ -330,7 +294,12 @@ async fn a_year_of_hourly_ticks_keeps_the_exact_set() {
                 let times: Vec<Timestamp> = records.iter().map(|r| r.slot.timestamp()).collect();
                 let stays: Vec<bool> =
                     records.iter().map(|r| r.state == State::Available).collect();
-                assert_eq!(stays, reference(&rules, &times, &zone), "{} {now}", zone.name());
+                assert_eq!(
+                    stays,
+                    keeps(&text(&rules), &times, zone.rules()),
+                    "{} {now}",
+                    zone.name()
+                );
             }
         }
         let hourly: Schedule = "hourly".parse().unwrap();
