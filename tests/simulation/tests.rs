@@ -9,7 +9,7 @@ use snapkeep_testkit::simulation::{Options, Outcome, run};
 
 mod exhaustive;
 
-/// How many histories CI runs.
+/// How many histories CI runs; `SNAPKEEP_SEEDS` says otherwise.
 const SEEDS: u64 = 2000;
 /// Every sabotage is caught within so many.
 const SABOTAGE_SEEDS: u64 = 200;
@@ -63,7 +63,8 @@ fn a_seed_gives_one_history() {
 
 #[test]
 fn histories_keep_every_promise() {
-    let broken = search(SEEDS, Options::default(), |outcome| outcome.violation.is_some());
+    let seeds = std::env::var("SNAPKEEP_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    let broken = search(seeds.unwrap_or(SEEDS), Options::default(), |outcome| outcome.violation.is_some());
     if let Some(Outcome { seed, violation, .. }) = broken {
         panic!("{violation:?}\nreplay it with: cargo simulate --seed {seed}");
     }
