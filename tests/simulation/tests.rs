@@ -64,7 +64,8 @@ fn a_seed_gives_one_history() {
 #[test]
 fn histories_keep_every_promise() {
     let seeds = std::env::var("SNAPKEEP_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    let broken = search(seeds.unwrap_or(SEEDS), Options::default(), |outcome| outcome.violation.is_some());
+    let broken =
+        search(seeds.unwrap_or(SEEDS), Options::default(), |outcome| outcome.violation.is_some());
     if let Some(Outcome { seed, violation, .. }) = broken {
         panic!("{violation:?}\nreplay it with: cargo simulate --seed {seed}");
     }

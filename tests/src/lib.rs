@@ -12,6 +12,8 @@ use snapkeep_domain::snapshot::{
 };
 use snapkeep_domain::time::Slot;
 
+pub mod binaries;
+
 /// The deployment of every test that does not say otherwise.
 pub const DEPLOYMENT: &str = "test";
 /// The Region of every test that does not say otherwise.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::Invocation;
+use snapkeep_app::ports::{ErrorKind, Invocation};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, poll, prune};
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE};
@@ -28,7 +28,7 @@ use properties::{Property, Violation};
 use rates::Rates;
 use sabotage::Sabotage;
 use turns::InvocationId;
-use world::{NEXT_FORMAT, World, settings};
+use world::{NEXT_FORMAT, Outage, World, settings};
 
 pub mod deployment;
 pub mod health;
@@ -112,6 +112,7 @@ pub struct Simulation {
     ticks: BTreeMap<InvocationId, Tick>,
     queue: BTreeMap<(Timestamp, u64), Event>,
     people: People,
+    reports: Option<Vec<Report>>,
     /// From then on nothing may be reported.
     quiet_from: Option<Timestamp>,
     events: u64,
@@ -132,7 +133,9 @@ impl Simulation {
         let own = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let vars = own.chain([("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned())]).collect();
         let id = "snapkeep".to_owned();
-        Self::of(world, vec![Deployment { id, vars, cadence: [30, 20, 60] }])
+        let mut simulation = Self::of(world, vec![Deployment { id, vars, cadence: [30, 20, 60] }]);
+        simulation.reports = Some(Vec::new());
+        simulation
     }
 
     fn random(seed: u64, options: Options) -> Self {
@@ -180,6 +183,7 @@ impl Simulation {
             ticks: BTreeMap::new(),
             queue: BTreeMap::new(),
             people: People::default(),
+            reports: None,
             quiet_from: None,
             events: 0,
             calls: 0,
@@ -405,6 +409,7 @@ impl Simulation {
         drop(inner);
         if let Ok(report) = result {
             self.told(&doing, &report);
+            self.reports.as_mut().map(|reports| reports.push(report)).unwrap_or_default();
         }
     }
 
@@ -456,6 +461,17 @@ impl Simulation {
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {
         self.world.lock().watch.violation.clone()
+    }
+
+    /// What the functions reported since this was last asked; only a scripted history keeps it.
+    pub fn reports(&mut self) -> Vec<Report> {
+        self.reports.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// From now on, for so long, every call of this operation is refused.
+    pub fn refuse(&self, operation: &'static str, kind: ErrorKind, time: SignedDuration) {
+        let until = self.world.now() + time;
+        self.world.lock().outages.push(Outage { operation: Some(operation), kind, until });
     }
 
     /// What happened so far.

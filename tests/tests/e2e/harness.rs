@@ -2,9 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{MutexGuard, OnceLock};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,48 +15,13 @@ use snapkeep_cloud::knobs::{Fault, Knobs};
 use snapkeep_cloud::lambda::{Function, FunctionConfig, Invocation, Outcome};
 use snapkeep_cloud::lightsail::{Answer, Event, Lightsail, Snapshot};
 use snapkeep_cloud::schedule::rule_event;
+use snapkeep_tests::binaries::binary;
 use snapkeep_tests::{REGION, at};
 
 /// When every cloud starts.
 pub(crate) const START: &str = "2026-01-01T00:00:00Z";
 /// The default policy's schedule is due at this hour.
 const DUE_HOUR: i64 = 3;
-
-/// What `cargo test` sets for a package.
-const PACKAGE_VARS: [&str; 5] =
-    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
-
-/// Where the function binaries are; built once, as `cargo test` builds only its own package's.
-fn binary(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        // The test itself is target/<profile>/deps/e2e-….
-        let me = std::env::current_exe().unwrap();
-        let folder = me.ancestors().nth(2).unwrap().to_owned();
-        let target = folder.parent().unwrap();
-        let profile = match folder.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            other => other,
-        };
-        let mut cargo = Command::new(env!("CARGO"));
-        // What cargo says to this test about its package would have build scripts run again.
-        for (key, _) in std::env::vars_os() {
-            if key.to_str().is_some_and(|k| PACKAGE_VARS.iter().any(|p| k.starts_with(p))) {
-                cargo.env_remove(key);
-            }
-        }
-        let built = cargo
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--quiet", "--locked", "--profile", profile, "--target-dir"])
-            .arg(target)
-            .args(["-p", "snapkeep-create", "-p", "snapkeep-poll", "-p", "snapkeep-prune"])
-            .status()
-            .unwrap();
-        assert!(built.success(), "the functions do not build");
-        folder
-    });
-    folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
-}
 
 /// Variables of a deployment, upon the ones that all tests share.
 fn variables(vars: &[(&str, &str)]) -> BTreeMap<String, String> {

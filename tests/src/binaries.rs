@@ -1,0 +1,47 @@
+//! The binaries that tests start: `cargo test` builds only its own package's.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What `cargo test` sets for a package.
+const PACKAGE_VARS: [&str; 5] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+const PACKAGES: [&str; 4] = ["snapkeep-create", "snapkeep-poll", "snapkeep-prune", "snapkeep"];
+
+/// Where a binary is: `create`, `poll`, `prune` or `snapkeep`; all are built at the first call.
+///
+/// # Panics
+/// When they do not build.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| build().unwrap_or_else(|why| panic!("{why}")));
+    folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn build() -> Result<PathBuf, String> {
+    // The test itself is target/<profile>/deps/e2e-….
+    let me = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = me.ancestors().nth(2).ok_or("no target folder")?.to_owned();
+    let target = folder.parent().ok_or("no target folder")?;
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo says to this test about its package would have build scripts run again.
+    for (key, _) in std::env::vars_os() {
+        if key.to_str().is_some_and(|k| PACKAGE_VARS.iter().any(|p| k.starts_with(p))) {
+            cargo.env_remove(key);
+        }
+    }
+    let built = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--locked", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .args(PACKAGES.iter().flat_map(|package| ["-p", package]))
+        .status()
+        .map_err(|error| error.to_string())?;
+    built.success().then_some(folder).ok_or_else(|| "the binaries do not build".to_owned())
+}
