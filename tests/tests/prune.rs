@@ -73,6 +73,42 @@ fn marked_ones_wait_for_the_later_of_both_graces() {
 }
 
 #[test]
+fn a_deletion_that_another_run_is_at_is_left_alone_for_the_length_of_its_lease() {
+    let mut world = due();
+    let lease = at("2026-11-20T04:10:00Z");
+    for record in &mut world.facts.records[3..] {
+        record.state = State::Deleting;
+        record.leased_until = Some(lease);
+    }
+    assert!(world.plan().steps.is_empty());
+    // Nor is it rescued: the other run has had its last look.
+    world.facts.snapshots[4].tags.insert(HOLD.to_owned(), String::new());
+    world.facts.snapshots[5].tags.remove(MANAGED_BY);
+    assert!(world.plan().steps.is_empty());
+    world.now = lease;
+    let plan = world.plan();
+    let rescues = plan.steps.iter().filter(|step| matches!(step, Step::Rescue(_))).count();
+    assert_eq!((deletes(&plan), rescues), (5, 2));
+}
+
+#[test]
+fn two_deletions_that_came_to_nothing_do_not_wait_for_each_other() {
+    let mut world = World::new("last=1", NOW);
+    world.settings = settings(&[("SNAPKEEP_KEEP", "last=1"), ("SNAPKEEP_MIN_KEEP", "3")]);
+    world.daily(4, Some("last=1"));
+    let now = world.now;
+    for record in &mut world.facts.records[2..] {
+        mark(record, now - SignedDuration::from_hours(96));
+        record.state = State::Deleting;
+        record.leased_until = Some(now);
+    }
+    assert_eq!(deletes(&world.plan()), 1);
+    // While one of them may be under way, what remains without it is too little to delete the other.
+    world.facts.records[2].leased_until = Some(now + SignedDuration::from_mins(1));
+    assert_eq!(deletes(&world.plan()), 0);
+}
+
+#[test]
 fn a_hold_on_the_snapshot_or_the_instance_rescues() {
     let mut world = due();
     world.facts.snapshots[9].tags.insert(HOLD.into(), "until=2026-11-20".into());

@@ -78,6 +78,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::Timestamp;
+    use proptest::prelude::*;
     use snapkeep_domain::record::{Mark, PolicyText, State};
 
     use super::*;
@@ -159,11 +160,11 @@ mod tests {
     fn members_that_came_later_have_defaults() {
         let record = Record { mark: None, missing_since: None, ..record() };
         let mut item = encode(&record).unwrap();
-        for later in ["leftover", "remains"] {
+        for later in ["leftover", "remains", "missed"] {
             item.remove(later).unwrap();
         }
         item.insert("added_by_somebody".to_owned(), AttributeValue::Bool(true));
-        assert_eq!(decode(&item).unwrap(), record);
+        assert_eq!(decode(&item).unwrap(), Record { missed: 0, ..record });
     }
 
     #[test]
@@ -197,5 +198,62 @@ mod tests {
         assert!(slot_itself(&item("2026-11-20T03:00:00Z")).is_some());
         assert!(slot_itself(&item("2026-11-20T03:00:00Z#2")).is_none());
         assert!(slot_itself(&item("noon")).is_none());
+    }
+
+    fn value() -> impl Strategy<Value = AttributeValue> {
+        let leaf = prop_oneof![
+            "\\PC{0,20}".prop_map(AttributeValue::S),
+            Just(s("2026-11-20T03:00:00Z")),
+            proptest::sample::select(State::ALL.to_vec()).prop_map(|state| s(state.as_str())),
+            any::<i64>().prop_map(|number| AttributeValue::N(number.to_string())),
+            "\\PC{0,5}".prop_map(AttributeValue::N),
+            any::<bool>().prop_map(AttributeValue::Bool),
+            any::<bool>().prop_map(AttributeValue::Null),
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(AttributeValue::L),
+                proptest::collection::hash_map("[a-z_]{1,8}", inner, 0..4)
+                    .prop_map(AttributeValue::M),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_in_a_record_comes_back(
+            texts in proptest::collection::vec("\\PC{0,40}", 5),
+            state in proptest::sample::select(State::ALL.to_vec()),
+            (attempt, missed, version) in (any::<u32>(), any::<u32>(), any::<u64>()),
+        ) {
+            let mut record = Record { state, attempt, missed, version, ..record() };
+            let [resource, name, reason, policy, keep] = texts.try_into().unwrap();
+            (record.resource, record.name, record.reason) = (ResourceId(resource), name, reason);
+            (record.policy.name, record.policy.keep) = (policy, Some(keep));
+            prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
+        }
+
+        #[test]
+        fn any_item_is_a_record_or_named(
+            changes in proptest::collection::vec((0usize..20, proptest::option::of(value())), 1..4),
+        ) {
+            let mut item = encode(&record()).unwrap();
+            let mut attributes: Vec<String> = item.keys().cloned().collect();
+            attributes.sort();
+            for (at, value) in changes {
+                let attribute = &attributes[at % attributes.len()];
+                item.remove(attribute);
+                item.extend(value.map(|value| (attribute.clone(), value)));
+            }
+            match decode(&item) {
+                Ok(record) => prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record),
+                Err(unreadable) => {
+                    prop_assert_eq!(unreadable.sort_key, text(&item, "slot"));
+                    prop_assert!(!unreadable.why.is_empty());
+                }
+            }
+        }
     }
 }

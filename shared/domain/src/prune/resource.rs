@@ -93,7 +93,8 @@ pub(super) fn judge(
     };
     let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || record_of(c).is_none());
     let going = |at: usize| {
-        available.get(at).and_then(|c| record_of(c)).is_some_and(|r| r.state == State::Deleting)
+        let record = available.get(at).and_then(|c| record_of(c));
+        record.is_some_and(|r| r.state == State::Deleting && !r.intent_is_free(now))
     };
     settings.min_keep.protect(&mut kept, &times, &terms.zone, stays, going);
 
