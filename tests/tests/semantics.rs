@@ -150,7 +150,7 @@ impl Story {
 
     /// The codes of all that was reported since the last time, with their values.
     fn reports(&mut self, expected: &str) -> Result<(), String> {
-        let reports = self.simulation.reports();
+        let reports: Vec<_> = self.simulation.answers().into_iter().flatten().collect();
         let mut found = BTreeSet::new();
         for report in &reports {
             found.extend(report.findings.iter().map(|finding| finding.code.as_str().to_owned()));

@@ -112,7 +112,7 @@ pub struct Simulation {
     ticks: BTreeMap<InvocationId, Tick>,
     queue: BTreeMap<(Timestamp, u64), Event>,
     people: People,
-    reports: Option<Vec<Report>>,
+    answers: Option<Vec<Result<Report, TickError>>>,
     /// From then on nothing may be reported.
     quiet_from: Option<Timestamp>,
     events: u64,
@@ -134,7 +134,7 @@ impl Simulation {
         let vars = own.chain([("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned())]).collect();
         let id = "snapkeep".to_owned();
         let mut simulation = Self::of(world, vec![Deployment { id, vars, cadence: [30, 20, 60] }]);
-        simulation.reports = Some(Vec::new());
+        simulation.answers = Some(Vec::new());
         simulation
     }
 
@@ -183,7 +183,7 @@ impl Simulation {
             ticks: BTreeMap::new(),
             queue: BTreeMap::new(),
             people: People::default(),
-            reports: None,
+            answers: None,
             quiet_from: None,
             events: 0,
             calls: 0,
@@ -407,9 +407,11 @@ impl Simulation {
         let Some(doing) = inner.running.remove(&invocation) else { return };
         inner.watch.ended(&doing, &result);
         drop(inner);
-        if let Ok(report) = result {
-            self.told(&doing, &report);
-            self.reports.as_mut().map(|reports| reports.push(report)).unwrap_or_default();
+        if let Ok(report) = &result {
+            self.told(&doing, report);
+        }
+        if let Some(answers) = &mut self.answers {
+            answers.push(result);
         }
     }
 
@@ -463,9 +465,9 @@ impl Simulation {
         self.world.lock().watch.violation.clone()
     }
 
-    /// What the functions reported since this was last asked; only a scripted history keeps it.
-    pub fn reports(&mut self) -> Vec<Report> {
-        self.reports.as_mut().map(std::mem::take).unwrap_or_default()
+    /// What the functions answered since this was last asked; only a scripted history keeps it.
+    pub fn answers(&mut self) -> Vec<Result<Report, TickError>> {
+        self.answers.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// From now on, for so long, every call of this operation is refused.

@@ -1,0 +1,421 @@
+//! What a run says about itself: its counts, failures and findings, and what it left.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use snapkeep_app::ports::ErrorKind;
+use snapkeep_app::report::{Report, TickError};
+use snapkeep_domain::finding::Code;
+use snapkeep_domain::record::State;
+use snapkeep_domain::settings::Role;
+use snapkeep_domain::snapshot::HOLD;
+use snapkeep_testkit::simulation::ports::Fault;
+use snapkeep_testkit::simulation::{REGIONS, Simulation};
+
+const DENIED: Option<Fault> = Some(Fault::Before(ErrorKind::Denied));
+
+/// Two instances, a slot every four hours, two snapshots kept, an hour of grace.
+fn world() -> Simulation {
+    let vars = [
+        ("SNAPKEEP_SCHEDULE", "every-4h"),
+        ("SNAPKEEP_KEEP", "last=2"),
+        ("SNAPKEEP_GRACE", "1h"),
+        ("SNAPKEEP_MIN_KEEP", "1"),
+    ];
+    Simulation::scripted(&vars, &["web", "db"])
+}
+
+fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
+}
+
+fn minutes(minutes: i64) -> SignedDuration {
+    SignedDuration::from_mins(minutes)
+}
+
+/// Runs a function from beginning to end; what it answers.
+fn answer(world: &mut Simulation, role: Role) -> Result<Report, TickError> {
+    drop(world.answers());
+    world.run_alone(role);
+    world.answers().pop().unwrap()
+}
+
+fn report(world: &mut Simulation, role: Role) -> Report {
+    answer(world, role).unwrap()
+}
+
+/// Runs a function whose call of this number meets a fault.
+fn struck(world: &mut Simulation, role: Role, at: usize, fault: Option<Fault>) -> Report {
+    drop(world.answers());
+    let me = world.start(role, 0).unwrap();
+    for _ in 0..at {
+        assert!(world.next(me, None));
+    }
+    assert!(world.next(me, fault));
+    world.finish(me);
+    world.answers().pop().unwrap().unwrap()
+}
+
+fn counts(report: &Report) -> BTreeMap<&'static str, u64> {
+    report.counts.iter().map(|(counter, count)| (counter.as_str(), *count)).collect()
+}
+
+fn codes(report: &Report) -> Vec<Code> {
+    report.findings.iter().map(|finding| finding.code).collect()
+}
+
+/// A slot from its creation to its becoming available.
+fn slot(world: &mut Simulation) {
+    world.run_alone(Role::Create);
+    world.advance(minutes(20));
+    world.run_alone(Role::Poll);
+    world.advance(minutes(220));
+}
+
+#[test]
+fn create_counts_what_it_saw_and_did() {
+    let mut world = world();
+    let provider = &world.world.provider;
+    provider.launch(REGIONS[1], "off", [("snapkeep".to_owned(), "off".to_owned())].into());
+    provider.launch(REGIONS[1], "nobody", BTreeMap::new());
+    let first = report(&mut world, Role::Create);
+    let seen = [("regions", 2), ("instances", 4), ("protected", 2)];
+    let with = |more: &[(&'static str, u64)]| seen.iter().chain(more).copied().collect();
+    assert_eq!(counts(&first), with(&[("requested", 2)]));
+    assert_eq!(codes(&first), [Code::OptedOut]);
+    assert!(first.failures.is_empty() && !first.fell_short());
+    assert_eq!(first.function, "create");
+
+    assert_eq!(counts(&report(&mut world, Role::Create)), with(&[("served", 2)]));
+
+    // The next slot waits for what is being made.
+    world.advance(hours(4));
+    let waiting = report(&mut world, Role::Create);
+    assert_eq!(counts(&waiting), with(&[("waiting", 2)]));
+    assert_eq!(codes(&waiting), [Code::OptedOut, Code::WaitingForPending, Code::WaitingForPending]);
+
+    world.run_alone(Role::Poll);
+    world.advance(hours(8));
+    let late = report(&mut world, Role::Create);
+    assert_eq!(counts(&late), with(&[("requested", 2), ("missed", 4)]));
+
+    world.world.ledgers[0].clear();
+    assert_eq!(counts(&report(&mut world, Role::Create)), with(&[("tracked", 2)]));
+}
+
+#[test]
+fn what_cannot_be_listed_or_recalled_is_a_failure_and_stops_nothing_else() {
+    // It asks for its open records, the Regions, both lists of instances, and two recent records.
+    for (at, requested) in [(2, 0), (3, 2), (4, 1), (5, 1), (6, 2), (7, 1)] {
+        let mut world = world();
+        let report = struck(&mut world, Role::Create, at, DENIED);
+        let counts = counts(&report);
+        let of = |word| counts.get(word).copied().unwrap_or_default();
+        assert!(report.fell_short());
+        assert_eq!(report.failures.len(), 1, "{at}");
+        assert_eq!(report.failures[0].code, "Denied");
+        assert!(of("requested") <= 2);
+        if at != 6 {
+            assert!(of("requested") <= requested, "{at}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
+    for role in [Role::Create, Role::Poll, Role::Prune] {
+        let mut world = world();
+        world.refuse("live", ErrorKind::Throttled, hours(1));
+        let error = answer(&mut world, role).unwrap_err();
+        assert_eq!(error.kind(), "LedgerUnavailable");
+        assert!(error.to_string().contains("Throttled"), "{error}");
+    }
+    let mut world = world();
+    world.refuse("recent", ErrorKind::Throttled, hours(1));
+    assert_eq!(answer(&mut world, Role::Create).unwrap_err().kind(), "LedgerUnavailable");
+    for role in [Role::Create, Role::Prune] {
+        for operation in ["regions", "instances"] {
+            let mut world = self::world();
+            world.refuse(operation, ErrorKind::Throttled, hours(1));
+            let error = answer(&mut world, role).unwrap_err();
+            assert_eq!(error.kind(), "ProviderUnavailable", "{operation}");
+            // What trying again does not help is told, not tried again.
+            let mut world = self::world();
+            world.refuse("instances", ErrorKind::Denied, hours(1));
+            let report = answer(&mut world, role).unwrap();
+            assert_eq!((report.failures.len(), counts(&report).len()), (2, 0));
+        }
+    }
+}
+
+#[test]
+fn the_loser_of_a_race_says_so() {
+    let mut world = world();
+    let me = world.start(Role::Create, 0).unwrap();
+    // Its records, the Regions, two lists of instances, two recent records, a list of snapshots, and
+    // the names of five attempts of each; both claims are still to come.
+    for _ in 0..7 + 10 {
+        assert!(world.next(me, None));
+    }
+    drop(world.answers());
+    let winner = report(&mut world, Role::Create);
+    assert_eq!(counts(&winner)["requested"], 2);
+    world.finish(me);
+    let loser = world.answers().pop().unwrap().unwrap();
+    assert_eq!(counts(&loser)["conflicts"], 2);
+    assert_eq!(codes(&loser), [Code::ClaimedElsewhere, Code::ClaimedElsewhere]);
+    assert!(!loser.fell_short());
+}
+
+#[test]
+fn what_there_is_no_time_for_is_left_and_counted() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    for (role, left) in [(Role::Create, 2), (Role::Poll, 2), (Role::Prune, 4)] {
+        drop(world.answers());
+        let me = world.start(role, 0).unwrap();
+        // The deadline is a minute before the invocation is ended.
+        world.world.provider.set_now(world.world.now() + minutes(14));
+        world.finish(me);
+        let report = world.answers().pop().unwrap().unwrap();
+        assert_eq!(report.left, left, "{role:?}");
+        assert!(report.fell_short());
+        assert!(report.failures.is_empty());
+        world.run_alone(Role::Create);
+    }
+}
+
+#[test]
+fn create_keeps_an_intent_that_was_refused_and_says_what_to_do() {
+    let mut world = world();
+    for (kind, fix) in [
+        (ErrorKind::Denied, "check the permissions of the create function"),
+        (ErrorKind::Quota, "delete snapshots that are not needed, or have the quota raised"),
+        (ErrorKind::Busy, "nothing, unless it stays"),
+        (ErrorKind::Throttled, "nothing, unless it stays"),
+    ] {
+        world.refuse("create", kind, minutes(10));
+        let report = report(&mut world, Role::Create);
+        assert_eq!(codes(&report), [Code::CreateDeferred, Code::CreateDeferred]);
+        assert_eq!(report.failures.len(), 2);
+        assert!(report.findings[0].fix.as_ref().unwrap().starts_with(fix));
+        assert_eq!(counts(&report).get("requested"), None);
+        world.advance(minutes(15));
+    }
+    // What may have had an effect is left to the next run after this one must be over.
+    let lost = struck(&mut world, Role::Create, 10, Some(Fault::After));
+    assert_eq!(lost.failures.len(), 1, "{lost:?}");
+}
+
+#[test]
+fn a_name_that_is_taken_is_ours_or_a_failed_attempt() {
+    let mut world = world();
+    let mut other = self::world();
+    other.run_alone(Role::Create);
+    for mut snapshot in other.world.provider.all_snapshots() {
+        snapshot.tags.clear();
+        snapshot.id = format!("foreign/{}", snapshot.name);
+        world.world.provider.insert(snapshot);
+    }
+    let report = report(&mut world, Role::Create);
+    assert_eq!(counts(&report)["attempts_failed"], 2);
+    assert_eq!(codes(&report), [Code::AttemptFailed, Code::AttemptFailed]);
+    let records = world.world.ledgers[0].all();
+    assert!(records.iter().all(|record| record.state == State::Failed && !record.remains));
+}
+
+#[test]
+fn poll_counts_what_became_of_what_it_follows() {
+    let mut world = world();
+    assert!(counts(&report(&mut world, Role::Poll)).is_empty());
+    world.run_alone(Role::Create);
+    let pending = report(&mut world, Role::Poll);
+    assert_eq!(counts(&pending), BTreeMap::from([("followed", 2)]));
+    let all = world.world.provider.all_snapshots();
+    world.world.provider.fail(&all[0].region, &all[0].name);
+    world.advance(minutes(20));
+    let settled = report(&mut world, Role::Poll);
+    let expected = [("followed", 2), ("available", 1), ("attempts_failed", 1)];
+    assert_eq!(counts(&settled), expected.into());
+    assert_eq!(codes(&settled), [Code::AttemptFailed]);
+
+    let denied = {
+        world.advance(hours(4));
+        world.run_alone(Role::Create);
+        world.refuse("snapshot", ErrorKind::Denied, minutes(1));
+        report(&mut world, Role::Poll)
+    };
+    assert_eq!((denied.failures.len(), counts(&denied)["followed"]), (2, 2));
+    assert!(denied.failures[0].resource.is_some() && denied.failures[0].region.is_some());
+}
+
+#[test]
+fn poll_counts_a_slot_that_passed_without_a_snapshot_as_missed() {
+    let mut world = world();
+    world.refuse("create", ErrorKind::Denied, hours(5));
+    world.run_alone(Role::Create);
+    world.advance(hours(5));
+    let report = report(&mut world, Role::Poll);
+    assert_eq!(counts(&report), BTreeMap::from([("followed", 2), ("missed", 2)]));
+    assert_eq!(codes(&report), [Code::MissedSlots, Code::MissedSlots]);
+}
+
+#[test]
+fn prune_counts_every_snapshot_once_and_every_change() {
+    let mut world = world();
+    for _ in 0..4 {
+        slot(&mut world);
+    }
+    let provider = &world.world.provider;
+    let mut foreign = provider.all_snapshots()[0].clone();
+    (foreign.name, foreign.id) = ("by-hand".to_owned(), "by-hand".to_owned());
+    foreign.tags.clear();
+    provider.insert(foreign);
+    let seen = [("regions", 2), ("instances", 2), ("snapshots", 9), ("foreign", 1)];
+    let with = |more: &[(&'static str, u64)]| seen.iter().chain(more).copied().collect();
+    let marked = report(&mut world, Role::Prune);
+    assert_eq!(counts(&marked), with(&[("kept", 4), ("marked", 4)]));
+    assert!(marked.findings.is_empty() && !marked.fell_short());
+    let waiting = report(&mut world, Role::Prune);
+    assert_eq!(counts(&waiting), with(&[("kept", 4), ("expiring", 4)]));
+
+    let oldest = world.world.provider.all_snapshots();
+    let oldest = oldest.iter().find(|snapshot| snapshot.name.starts_with("db")).unwrap();
+    world.world.provider.tag_snapshot(&oldest.region, &oldest.name, HOLD, "");
+    world.advance(hours(1));
+    let pruned = report(&mut world, Role::Prune);
+    let expected = [("kept", 4), ("held_back", 1), ("rescued", 1), ("pruned", 3)];
+    assert_eq!(counts(&pruned), with(&expected));
+    assert_eq!(codes(&pruned), [Code::Rescued]);
+
+    let confirmed = report(&mut world, Role::Poll);
+    assert_eq!(counts(&confirmed), BTreeMap::from([("followed", 3), ("deleted", 3)]));
+
+    world.world.ledgers[0].clear();
+    let seen = [("regions", 2), ("instances", 2), ("snapshots", 6), ("foreign", 1)];
+    let adopted = report(&mut world, Role::Prune);
+    let expected: BTreeMap<_, _> = seen.into_iter().chain([("kept", 5), ("adopted", 5)]).collect();
+    assert_eq!(counts(&adopted), expected);
+    assert_eq!(codes(&adopted), [Code::Adopted; 5]);
+
+    world.run_alone(Role::Create);
+    let fresh = report(&mut world, Role::Prune);
+    assert_eq!(counts(&fresh)["not_available"], 2);
+}
+
+#[test]
+fn a_deletion_that_is_refused_is_taken_back_and_told() {
+    for (kind, back) in [
+        (ErrorKind::Denied, true),
+        (ErrorKind::Refused, true),
+        (ErrorKind::Throttled, false),
+        (ErrorKind::Indeterminate, false),
+        (ErrorKind::NotFound, false),
+    ] {
+        let mut world = world();
+        for _ in 0..3 {
+            slot(&mut world);
+        }
+        world.run_alone(Role::Prune);
+        world.advance(hours(1));
+        world.refuse("delete", kind, minutes(10));
+        let report = report(&mut world, Role::Prune);
+        let gone = kind == ErrorKind::NotFound;
+        assert_eq!(report.failures.len(), if gone { 0 } else { 2 }, "{kind:?}");
+        assert_eq!(codes(&report).contains(&Code::DeleteRefused), back, "{kind:?}");
+        assert_eq!(counts(&report).contains_key("rescued"), back, "{kind:?}");
+        assert_eq!(counts(&report).get("pruned"), None);
+        let state = if back { State::Available } else { State::Deleting };
+        let records = world.world.ledgers[0].all();
+        assert_eq!(
+            records.iter().filter(|record| record.state == state).count(),
+            if back { 6 } else { 2 }
+        );
+    }
+}
+
+#[test]
+fn the_last_look_saves_what_was_held_after_the_list() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    world.run_alone(Role::Prune);
+    world.advance(hours(1));
+    let me = world.start(Role::Prune, 0).unwrap();
+    // Its records, the Regions, four lists; then the intents.
+    for _ in 0..6 {
+        assert!(world.next(me, None));
+    }
+    for snapshot in world.world.provider.all_snapshots() {
+        world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
+    }
+    drop(world.answers());
+    world.finish(me);
+    let report = world.answers().pop().unwrap().unwrap();
+    assert_eq!(codes(&report), [Code::DeleteRefused, Code::DeleteRefused]);
+    assert!(report.findings[0].message.contains("held"), "{report:?}");
+    assert_eq!(counts(&report)["rescued"], 2);
+    assert_eq!(world.world.provider.all_snapshots().len(), 6);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_names_what_it_would() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    let vars = &mut world.deployments[0].vars;
+    vars.insert("SNAPKEEP_DRY_RUN".to_owned(), "on".to_owned());
+    let before = world.world.ledgers[0].all();
+    let dry = report(&mut world, Role::Prune);
+    assert_eq!(codes(&dry), [Code::DryRun]);
+    assert!(dry.findings[0].message.contains("2 changes"), "{:?}", dry.findings);
+    let would = dry.findings[0].value.as_ref().unwrap();
+    assert_eq!(would.matches("mark ").count(), 2, "{would}");
+    assert_eq!(counts(&dry).get("marked"), None);
+    assert_eq!(world.world.ledgers[0].all(), before);
+}
+
+#[test]
+fn what_prune_cannot_find_out_is_a_failure_and_deletes_nothing() {
+    for operation in ["snapshots", "instance", "snapshot"] {
+        let mut world = world();
+        for _ in 0..3 {
+            slot(&mut world);
+        }
+        let vars = &mut world.deployments[0].vars;
+        vars.insert("SNAPKEEP_ORPHAN_KEEP".to_owned(), "1h".to_owned());
+        world.world.provider.terminate(REGIONS[0], "web");
+        let gone = world.world.provider.all_snapshots()[0].clone();
+        world.world.provider.vanish(&gone.region, &gone.name);
+        world.refuse(operation, ErrorKind::Denied, minutes(10));
+        let report = report(&mut world, Role::Prune);
+        assert!(!report.failures.is_empty() && report.fell_short(), "{operation}");
+        assert_eq!(counts(&report).get("pruned"), None);
+        if operation == "instance" {
+            assert!(codes(&report).contains(&Code::SourceUnknown), "{report:?}");
+            assert_eq!(report.failures[0].name.as_deref(), Some("web"));
+        }
+        if operation == "snapshot" {
+            assert_eq!(report.failures[0].name.as_ref(), Some(&gone.name));
+        }
+    }
+}
+
+#[test]
+fn a_region_that_is_not_enabled_is_information_unless_something_of_ours_is_there() {
+    let mut world = world();
+    world.world.provider.enable_region(REGIONS[1], false);
+    let quiet = report(&mut world, Role::Create);
+    assert_eq!(codes(&quiet), [Code::RegionNotEnabled]);
+    assert!(!quiet.fell_short());
+    world.world.provider.enable_region(REGIONS[1], true);
+    world.world.provider.enable_region(REGIONS[0], false);
+    let loud = report(&mut world, Role::Create);
+    assert_eq!(codes(&loud), [Code::RegionUnreachable]);
+    assert_eq!((loud.failures.len(), loud.fell_short()), (1, true));
+}
