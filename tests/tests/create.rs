@@ -1,7 +1,7 @@
 //! The planners of `create` and `poll`: what is due, what waits, what is tried again.
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::create::{Facts, Verdict, missed_slots, plan, tags};
+use snapkeep_domain::create::{Facts, Verdict, is_credible, missed_slots, names, plan, tags};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::poll::{self, Look};
 use snapkeep_domain::record::{Record, State};
@@ -178,6 +178,26 @@ fn an_intent_carries_what_was_missed_before_it_until_it_is_moved_on() {
     assert_eq!((finding.code, finding.value.as_deref()), (Code::MissedSlots, Some("4")));
     let moved = again.moved(State::Requested, at("2026-11-20T04:00:00Z"), "");
     assert_eq!((moved.missed, missed_slots(&moved)), (0, None));
+}
+
+#[test]
+fn a_list_is_believed_when_it_shows_what_the_ledger_knows() {
+    let known = record(slot("2026-11-19T03:00:00Z"), 1, None);
+    let mut facts = facts("daily@03:00", vec![known.clone()]);
+    assert!(!is_credible(&facts));
+    facts.snapshots.push(snapshot_of(&known));
+    assert!(is_credible(&facts));
+    // One that is missing makes it doubtful, unless the ledger says that it should be.
+    facts.records.push(in_state("2026-11-18T03:00:00Z", State::Pending, "2026-11-18T03:00:00Z"));
+    assert!(!is_credible(&facts));
+    facts.records[1].state = State::Deleted;
+    assert!(is_credible(&facts));
+    // A ledger without a word vouches for nothing.
+    facts.records.remove(0);
+    assert!(!is_credible(&facts));
+    let names = names(&facts, DEPLOYMENT, at("2026-11-20T10:00:00Z"));
+    assert_eq!(names.len(), 5);
+    assert_eq!(names[1], record(slot("2026-11-20T03:00:00Z"), 2, None).name);
 }
 
 #[test]
