@@ -2,7 +2,7 @@
 
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::poll::Look;
-use snapkeep_domain::prune::{self, Facts, Guard, Plan, Source, Step, Verdict};
+use snapkeep_domain::prune::{self, Age, Facts, Guard, Plan, Source, Step, Verdict};
 use snapkeep_domain::record::{INVOCATION_LIFE, Record, State};
 use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Ownership, Snapshot, SnapshotState};
@@ -167,6 +167,21 @@ async fn ask(
 /// Puts the plan's verdicts into the report: what is held back appears by name.
 fn tell(plan: &Plan, report: &mut Report) {
     report.findings.extend(plan.findings.iter().cloned());
+    let braked = |finding: &&Finding| matches!(finding.code, Code::Brake | Code::TooManyMarks);
+    report.count(Counter::Braked, plan.findings.iter().filter(braked).count());
+    let over = |age: &Age| usize::try_from(age.over().as_secs()).unwrap_or_default();
+    report.count(Counter::Overdue, plan.ages.iter().filter(|age| over(age) > 0).count());
+    report.count(Counter::OverdueSeconds, plan.ages.iter().map(over).max().unwrap_or_default());
+    for age in &plan.ages {
+        tracing::info!(
+            resource = age.resource.0,
+            name = age.name,
+            newest = age.newest.map(|slot| slot.to_string()),
+            age_seconds = age.age.as_secs(),
+            promised_seconds = age.promised.as_secs(),
+            "age"
+        );
+    }
     report.count(Counter::Snapshots, plan.verdicts.len());
     for judged in &plan.verdicts {
         let counter = match &judged.verdict {

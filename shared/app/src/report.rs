@@ -73,6 +73,12 @@ counters! {
     Adopted = "adopted";
     /// Deletions that the provider took.
     Pruned = "pruned";
+    /// Protected resources whose newest available snapshot is older than promised.
+    Overdue = "overdue";
+    /// By how many seconds the worst of them is.
+    OverdueSeconds = "overdue_seconds";
+    /// Resources, or runs, whose marks the brake stopped.
+    Braked = "braked";
     /// Writes that somebody else was faster with.
     Conflicts = "conflicts";
 }

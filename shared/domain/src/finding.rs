@@ -73,6 +73,9 @@ codes! {
     LookAlike = "look-alike", Warning;
     /// The newest available snapshot is older than two periods and a day; nothing is pruned.
     Stale = "stale", Error;
+    /// The newest available snapshot is older than its schedule promises: a period, and the time that a
+    /// snapshot may take (`SNAPKEEP_PENDING_TIMEOUT`).
+    Overdue = "overdue", Error;
     /// A slot, creation or mark lies in the future; nothing is pruned.
     FutureTime = "future-time", Error;
     /// The brake holds: a changed policy would take too much; `value` is the confirming code.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
 use crate::poll::Look;
@@ -103,6 +103,32 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What people should know.
     pub findings: Vec<Finding>,
+    /// How fresh each protected resource's newest snapshot is.
+    pub ages: Vec<Age>,
+}
+
+/// How old a protected resource's newest available snapshot is, by its slot, and how old its schedule
+/// lets it become: a period, and the time that a snapshot may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The resource.
+    pub resource: ResourceId,
+    /// Its name.
+    pub name: String,
+    /// The slot of the newest available snapshot; without one, the age counts from the first record.
+    pub newest: Option<Slot>,
+    /// How old.
+    pub age: SignedDuration,
+    /// How old it may be.
+    pub promised: SignedDuration,
+}
+
+impl Age {
+    /// By how much it is too old.
+    #[must_use]
+    pub fn over(&self) -> SignedDuration {
+        self.age.saturating_sub(self.promised).max(SignedDuration::ZERO)
+    }
 }
 
 /// What to ask by name, seeing the listings.

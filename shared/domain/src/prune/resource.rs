@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
 use crate::keep::{Keep, KeptBy, Rules};
 use crate::policy::Retention;
 use crate::prune::guard::{Brake, Guard, in_future, is_stale};
-use crate::prune::{Facts, Plan, Source, Step};
+use crate::prune::{Age, Facts, Plan, Source, Step};
 use crate::record::{Mark, Record, State};
+use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::snapshot::{ATTEMPTS_MAX, Hold, Instance, ResourceId, Snapshot, SnapshotState};
 use crate::tags::{OptIn, Protection};
@@ -295,7 +296,7 @@ fn terms(
     let alive = facts.instances.iter().find(|instance| instance.id == *id);
     let mut terms = match (alive, facts.sources.get(id)) {
         (Some(instance), _) | (None, Some(Source::Alive(instance))) => {
-            living(plan, instance, candidates, settings, now)
+            living(plan, instance, candidates, records, settings, now)
         }
         (None, Some(Source::Gone { name_lives })) => {
             orphan(plan, id, candidates, records, *name_lives, settings, now)
@@ -349,6 +350,7 @@ fn living(
     plan: &mut Plan,
     instance: &Instance,
     candidates: &[Candidate<'_>],
+    records: &[&Record],
     settings: &Settings,
     now: Timestamp,
 ) -> Terms {
@@ -369,6 +371,25 @@ fn living(
         orphan: false,
         latest: Some(policy.schedule.latest(&policy.zone, now)),
     };
+    let newest = candidates.iter().find(|c| c.snapshot.state == SnapshotState::Available);
+    let newest = newest.map(|c| c.slot);
+    let period = policy.schedule.period(&policy.zone, now);
+    if opt_in == OptIn::On {
+        let first = records.iter().flat_map(|r| r.times.values()).min();
+        let since_when = newest.map(Slot::timestamp).or(first.copied()).unwrap_or(now);
+        let promised = period.saturating_add(settings.pending_timeout);
+        let age = Age {
+            resource: instance.id.clone(),
+            name: instance.name.clone(),
+            newest,
+            age: since(since_when, now),
+            promised,
+        };
+        if age.over() > SignedDuration::ZERO {
+            plan.findings.push(overdue(&age, &policy.schedule));
+        }
+        plan.ages.push(age);
+    }
     let count = candidates.len();
     match opt_in {
         OptIn::On if policy.problems.is_empty() => {}
@@ -415,9 +436,8 @@ fn living(
             )),
         );
     }
-    let newest = candidates.iter().find(|c| c.snapshot.state == SnapshotState::Available);
-    if let Some(newest) = newest.map(|c| c.slot)
-        && is_stale(newest.timestamp(), policy.schedule.period(&policy.zone, now), now)
+    if let Some(newest) = newest
+        && is_stale(newest.timestamp(), period, now)
     {
         plan.findings.push(
             about(
@@ -436,6 +456,19 @@ fn living(
         terms.guard = Some(Guard::Stale);
     }
     terms
+}
+
+fn overdue(age: &Age, schedule: &Schedule) -> Finding {
+    let name = &age.name;
+    let what = match age.newest {
+        Some(_) => format!("the newest available snapshot of {name} is {} old", humane(age.age)),
+        None => format!("{name} has no available snapshot after {}", humane(age.age)),
+    };
+    let promised = humane(age.promised);
+    Finding::new(Code::Overdue, format!("{what}; `{schedule}` promises one of at most {promised}"))
+        .of(&age.resource, name)
+        .value(age.newest.map_or_else(|| "none".to_owned(), |slot| slot.to_string()))
+        .fix("look at the findings of create and poll")
 }
 
 fn orphan(
