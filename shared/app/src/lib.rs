@@ -4,6 +4,7 @@
 
 pub mod create;
 pub mod gather;
+pub mod metrics;
 pub mod poll;
 pub mod ports;
 pub mod prune;

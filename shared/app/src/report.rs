@@ -9,7 +9,7 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::record::Record;
 use snapkeep_domain::snapshot::ResourceId;
 
-use crate::ports::{LedgerError, ProviderError, Unreadable};
+use crate::ports::{ErrorKind, LedgerError, ProviderError, Unreadable};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
@@ -101,11 +101,15 @@ pub struct Failure {
     /// The name of the resource or snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether it was too many requests; for the metric.
+    #[serde(skip)]
+    pub throttled: bool,
 }
 
 impl From<&ProviderError> for Failure {
     fn from(error: &ProviderError) -> Self {
-        Failure::new(error.operation, &error.code, &error.message)
+        let throttled = error.kind == ErrorKind::Throttled;
+        Failure { throttled, ..Failure::new(error.operation, &error.code, &error.message) }
     }
 }
 
@@ -124,6 +128,7 @@ impl Failure {
             region: None,
             resource: None,
             name: None,
+            throttled: false,
         }
     }
 
@@ -184,6 +189,12 @@ impl Report {
         if n > 0 {
             *self.counts.entry(counter).or_default() += n as u64;
         }
+    }
+
+    /// How many of these.
+    #[must_use]
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.counts.get(&counter).copied().unwrap_or_default()
     }
 
     /// Adds what one item's work came to.

@@ -80,7 +80,10 @@ fn is_loopback(url: &str) -> bool {
 
 /// The real time that an invocation has.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget(Instant);
+pub struct Budget {
+    began: Instant,
+    ends: Instant,
+}
 
 impl Budget {
     /// The budget up to Lambda's deadline, less what an item that is under way may still need.
@@ -89,14 +92,22 @@ impl Budget {
     pub fn until(deadline: SystemTime) -> Self {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let margin = Duration::from_secs(10).min(left / 4);
-        Budget(Instant::now() + (left - margin))
+        let began = Instant::now();
+        Budget { began, ends: began + (left - margin) }
+    }
+
+    /// The time that it took so far.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "what a run takes is real time")]
+    pub fn spent(&self) -> Duration {
+        Instant::now().duration_since(self.began)
     }
 }
 
 impl Deadline for Budget {
     #[expect(clippy::disallowed_methods, reason = "the deadline is real time, whatever now is")]
     fn passed(&self) -> bool {
-        Instant::now() >= self.0
+        Instant::now() >= self.ends
     }
 }
 

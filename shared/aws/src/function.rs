@@ -127,6 +127,7 @@ async fn serve(
         // Boxed: the whole tick as one nested future is too deep a type for the compiler.
         let report = Box::pin(tick(&Invocation { now, deadline })).await?;
         telemetry::report(&report, &trigger);
+        telemetry::metrics(&report, &wiring.settings.deployment, deadline.spent());
         serde_json::to_value(&report)
             .map_err(|e| Failed { kind: "BadReport", message: e.to_string() })
     }))

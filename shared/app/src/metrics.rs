@@ -1,0 +1,242 @@
+//! The metrics of a run: a closed list that people build alarms on. A function emits all of its own at
+//! every run, zeros included, so that missing data means that it did not run.
+
+use std::time::Duration;
+
+use snapkeep_domain::finding::Severity;
+
+use crate::report::{Counter, Report};
+
+/// The one dimension: a metric of its own for each resource would cost money every month, so what is
+/// about one resource stands in the log.
+pub const DIMENSION: &str = "Deployment";
+/// Where the metrics are found.
+pub const NAMESPACE: &str = "snapkeep";
+
+/// In what a metric is measured, in CloudWatch's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// How many.
+    Count,
+    /// A time.
+    Seconds,
+    /// A time.
+    Milliseconds,
+}
+
+impl Unit {
+    /// CloudWatch's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unit::Count => "Count",
+            Unit::Seconds => "Seconds",
+            Unit::Milliseconds => "Milliseconds",
+        }
+    }
+}
+
+/// A metric. Names, units and meanings are stable: people's alarms depend on them.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its unit.
+    pub unit: Unit,
+    /// The functions that emit it.
+    pub of: &'static [&'static str],
+    /// What it says.
+    pub meaning: &'static str,
+    value: fn(&Report, Duration) -> u64,
+}
+
+impl Metric {
+    /// Its value after a run that took so long.
+    #[must_use]
+    pub fn value(&self, report: &Report, took: Duration) -> u64 {
+        (self.value)(report, took)
+    }
+}
+
+const ALL: &[&str] = &["create", "poll", "prune"];
+
+/// Every metric.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "Taken",
+        unit: Unit::Count,
+        of: &["create"],
+        meaning: "snapshots that the provider took the request for, or that were found made already",
+        value: |report, _| report.counted(Counter::Requested) + report.counted(Counter::Tracked),
+    },
+    Metric {
+        name: "Protected",
+        unit: Unit::Count,
+        of: &["create"],
+        meaning: "resources that are opted in",
+        value: |report, _| report.counted(Counter::Protected),
+    },
+    Metric {
+        name: "Available",
+        unit: Unit::Count,
+        of: &["poll"],
+        meaning: "snapshots that became available",
+        value: |report, _| report.counted(Counter::Available),
+    },
+    Metric {
+        name: "Failed",
+        unit: Unit::Count,
+        of: &["create", "poll"],
+        meaning: "attempts that came to nothing",
+        value: |report, _| report.counted(Counter::AttemptsFailed),
+    },
+    Metric {
+        name: "Missed",
+        unit: Unit::Count,
+        of: &["create", "poll"],
+        meaning: "slots that passed without a snapshot",
+        value: |report, _| report.counted(Counter::Missed),
+    },
+    Metric {
+        name: "Marked",
+        unit: Unit::Count,
+        of: &["prune"],
+        meaning: "deletions announced",
+        value: |report, _| report.counted(Counter::Marked),
+    },
+    Metric {
+        name: "Pruned",
+        unit: Unit::Count,
+        of: &["prune"],
+        meaning: "deletions that the provider took",
+        value: |report, _| report.counted(Counter::Pruned),
+    },
+    Metric {
+        name: "HeldBack",
+        unit: Unit::Count,
+        of: &["prune"],
+        meaning: "snapshots that no rule keeps and a guard does, or that no rule was asked about",
+        value: |report, _| report.counted(Counter::HeldBack),
+    },
+    Metric {
+        name: "Braked",
+        unit: Unit::Count,
+        of: &["prune"],
+        meaning: "resources, or runs, whose marks the brake stopped until somebody confirms them",
+        value: |report, _| report.counted(Counter::Braked),
+    },
+    Metric {
+        name: "Overdue",
+        unit: Unit::Count,
+        of: &["prune"],
+        meaning: "protected resources whose newest available snapshot is older than promised",
+        value: |report, _| report.counted(Counter::Overdue),
+    },
+    Metric {
+        name: "OverdueBy",
+        unit: Unit::Seconds,
+        of: &["prune"],
+        meaning: "the greatest age over promise",
+        value: |report, _| report.counted(Counter::OverdueSeconds),
+    },
+    Metric {
+        name: "Failures",
+        unit: Unit::Count,
+        of: ALL,
+        meaning: "items or Regions that did not work, and items that there was no time for",
+        value: |report, _| (report.failures.len() as u64).saturating_add(report.left),
+    },
+    Metric {
+        name: "Throttles",
+        unit: Unit::Count,
+        of: ALL,
+        meaning: "of the failures, those by throttling, after all tries",
+        value: |report, _| {
+            report.failures.iter().filter(|failure| failure.throttled).count() as u64
+        },
+    },
+    Metric {
+        name: "FindingsError",
+        unit: Unit::Count,
+        of: ALL,
+        meaning: "findings that say that something is wrong",
+        value: |report, _| found(report, Severity::Error),
+    },
+    Metric {
+        name: "FindingsWarning",
+        unit: Unit::Count,
+        of: ALL,
+        meaning: "findings that somebody should look at",
+        value: |report, _| found(report, Severity::Warning),
+    },
+    Metric {
+        name: "FindingsInfo",
+        unit: Unit::Count,
+        of: ALL,
+        meaning: "findings that are merely information",
+        value: |report, _| found(report, Severity::Info),
+    },
+    Metric {
+        name: "Duration",
+        unit: Unit::Milliseconds,
+        of: ALL,
+        meaning: "the time that the run took",
+        value: |_, took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    },
+];
+
+fn found(report: &Report, severity: Severity) -> u64 {
+    report.findings.iter().filter(|finding| finding.severity == severity).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::Timestamp;
+    use snapkeep_domain::finding::{Code, Finding};
+
+    use super::*;
+
+    fn emitted(report: &Report) -> Vec<(&'static str, u64)> {
+        let took = Duration::from_millis(1500);
+        let own = METRICS.iter().filter(|metric| metric.of.contains(&report.function));
+        own.map(|metric| (metric.name, metric.value(report, took))).collect()
+    }
+
+    #[test]
+    fn every_function_emits_all_of_its_metrics_zeros_included() {
+        for (function, own) in [("create", 4), ("poll", 3), ("prune", 6)] {
+            let report = Report::new(function, Timestamp::UNIX_EPOCH);
+            let emitted = emitted(&report);
+            assert_eq!(emitted.len(), own + 6, "{function}");
+            assert!(emitted.iter().all(|(name, value)| *value == 0 || *name == "Duration"));
+        }
+        let names: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+    }
+
+    #[test]
+    fn values_are_the_reports() {
+        let mut report = Report::new("create", Timestamp::UNIX_EPOCH);
+        report.count(Counter::Requested, 3);
+        report.count(Counter::Tracked, 1);
+        report.left = 2;
+        for code in [Code::MissedSlots, Code::BadTag, Code::OptedOut, Code::OptedOut] {
+            report.findings.push(Finding::new(code, "x"));
+        }
+        let expected = [
+            ("Taken", 4),
+            ("Protected", 0),
+            ("Failed", 0),
+            ("Missed", 0),
+            ("Failures", 2),
+            ("Throttles", 0),
+            ("FindingsError", 1),
+            ("FindingsWarning", 1),
+            ("FindingsInfo", 2),
+            ("Duration", 1500),
+        ];
+        assert_eq!(emitted(&report), expected);
+    }
+}
