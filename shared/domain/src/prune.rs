@@ -1,7 +1,7 @@
 //! Plans `prune`: one verdict for every snapshot, with its reason; the guards stand above every rule.
 //!
-//! This file is the way through a run; [`guard`] holds what may stand against a deletion, and
-//! `resource` judges the snapshots of one resource.
+//! This file is the way through a run; [`guard`] holds what may stand against a deletion, `terms` finds
+//! out by what one resource is judged, and `resource` judges its snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,7 @@ use crate::time::{Slot, since};
 
 pub mod guard;
 mod resource;
+mod terms;
 
 pub use guard::Guard;
 pub use resource::Verdict;

@@ -1,0 +1,22 @@
+"""Translates template.yaml as CloudFormation would, and prints it as JSON."""
+
+import json
+import sys
+from unittest.mock import MagicMock
+
+from samcli.yamlhelper import yaml_parse
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    template = yaml_parse(file.read())
+# Where the code is does not matter here, but a folder is no address.
+template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+for resource in template["Resources"].values():
+    resource.get("Metadata", {}).pop("BuildMethod", None)
+parameters = {
+    name: parameter.get("Default", "") for name, parameter in template["Parameters"].items()
+}
+translator = Translator({}, Parser(), boto_session=MagicMock(region_name="us-east-1"))
+translated = translator.translate(template, parameters, feature_toggle=None)
+json.dump(translated, sys.stdout)

@@ -1,0 +1,371 @@
+//! The stack as CloudFormation gets it: `template.yaml`, translated, against the code that it deploys.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
+use snapkeep_aws::dynamodb::schema;
+use snapkeep_domain::finding::Code;
+use snapkeep_domain::settings::{Role, Settings, VARIABLES};
+use snapkeep_domain::snapshot::{HOLD, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, TIMEZONE};
+
+const FUNCTIONS: [&str; 3] = ["Create", "Poll", "Prune"];
+
+/// What each method of a port needs at AWS: that is what `shared/aws` calls for it.
+const RIGHTS: &[(&str, &[&str])] = &[
+    ("inventory.regions", &["lightsail:GetRegions"]),
+    ("inventory.instances", &["lightsail:GetInstances"]),
+    ("inventory.instance", &["lightsail:GetInstance"]),
+    ("inventory.snapshots", &["lightsail:GetInstanceSnapshots"]),
+    ("inventory.snapshot", &["lightsail:GetInstanceSnapshot"]),
+    // A snapshot is tagged as it is made.
+    ("creator.create", &["lightsail:CreateInstanceSnapshot", "lightsail:TagResource"]),
+    ("deleter.delete", &["lightsail:DeleteInstanceSnapshot"]),
+    ("ledger.claim", &["dynamodb:PutItem"]),
+    ("ledger.advance", &["dynamodb:PutItem"]),
+    ("ledger.live", &["dynamodb:Query"]),
+    ("ledger.recent", &["dynamodb:Query"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The template as CloudFormation gets it.
+fn stack() -> &'static Value {
+    static STACK: OnceLock<Value> = OnceLock::new();
+    STACK.get_or_init(|| {
+        let python = root().join(".venv/bin/python");
+        let translate = Command::new(python)
+            .arg(root().join("tests/python/translate.py"))
+            .arg(root().join("template.yaml"))
+            .output()
+            .unwrap();
+        assert!(translate.status.success(), "{}", String::from_utf8_lossy(&translate.stderr));
+        serde_json::from_slice(&translate.stdout).unwrap()
+    })
+}
+
+fn resource(id: &str) -> &'static Value {
+    let found = &stack()["Resources"][id];
+    assert!(found.is_object(), "{id} is not in the stack");
+    found
+}
+
+fn properties(id: &str) -> &'static Value {
+    &resource(id)["Properties"]
+}
+
+fn of_type(kind: &str) -> BTreeMap<&'static str, &'static Value> {
+    let all = stack()["Resources"].as_object().unwrap();
+    let these = all.iter().filter(|(_, resource)| resource["Type"] == kind);
+    these.map(|(id, resource)| (id.as_str(), &resource["Properties"])).collect()
+}
+
+/// One text, or a list of them.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(all) => all.iter().map(|one| one.as_str().unwrap()).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+fn statements(function: &str) -> Vec<&'static Value> {
+    let role = properties(&format!("{function}Role"));
+    let policies = role["Policies"].as_array().unwrap();
+    policies
+        .iter()
+        .flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap())
+        .collect()
+}
+
+fn statement(function: &str, action: &str) -> &'static Value {
+    let all = statements(function);
+    let of = |s: &&&Value| s["Effect"] == "Allow" && texts(&s["Action"]).contains(&action);
+    all.iter().find(of).unwrap_or_else(|| panic!("{function} has no {action}"))
+}
+
+/// The ports' methods that a text calls.
+fn called(text: &str) -> BTreeSet<String> {
+    let call =
+        regex_lite::Regex::new(r"\b(inventory|creator|deleter|ledger)\s*\.\s*([a-z_]+)\(").unwrap();
+    call.captures_iter(text).map(|found| format!("{}.{}", &found[1], &found[2])).collect()
+}
+
+/// The methods that a runner calls, itself or by what it shares with the others.
+fn methods(function: &str) -> BTreeSet<String> {
+    let runner = read(&format!("shared/app/src/{}.rs", function.to_lowercase()));
+    let mut all = called(&runner);
+    for part in read("shared/app/src/gather.rs").split("pub(crate) async fn ").skip(1) {
+        let name = part.split(['(', '<']).next().unwrap();
+        if runner.contains(&format!("gather::{name}(")) {
+            all.extend(called(part));
+        }
+    }
+    all
+}
+
+#[test]
+fn rights_are_the_ports() {
+    for function in FUNCTIONS {
+        let methods = methods(function);
+        let mut needed = BTreeSet::new();
+        for method in &methods {
+            let right = RIGHTS.iter().find(|(name, _)| name == method);
+            let (_, actions) = right.unwrap_or_else(|| panic!("{method}: say what it needs"));
+            needed.extend(*actions);
+        }
+        // Where a failed invocation goes.
+        needed.insert("sqs:SendMessage");
+        let granted: BTreeSet<&str> = statements(function)
+            .into_iter()
+            .filter(|statement| statement["Effect"] == "Allow")
+            .flat_map(|statement| texts(&statement["Action"]))
+            .collect();
+        assert_eq!(granted, needed, "{function}");
+        let managed = &properties(&format!("{function}Role"))["ManagedPolicyArns"];
+        let logs = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
+        assert_eq!(*managed, json!([logs]), "{function}");
+    }
+}
+
+#[test]
+fn nobody_may_delete_an_instance_and_only_prune_may_delete_a_snapshot() {
+    for function in FUNCTIONS {
+        for action in statements(function).into_iter().flat_map(|one| texts(&one["Action"])) {
+            assert!(!action.contains('*') && action != "lightsail:DeleteInstance", "{action}");
+        }
+    }
+    for function in ["Create", "Poll"] {
+        assert!(!methods(function).contains("deleter.delete"));
+    }
+    assert!(!methods("Prune").contains("creator.create"));
+}
+
+#[test]
+fn rights_to_snapshots_stand_on_this_deployments_tag() {
+    let deployment = json!({"Fn::Sub": "${AWS::StackName}-${AWS::Region}"});
+    let vars = &properties("Prune")["Environment"]["Variables"];
+    assert_eq!(vars["SNAPKEEP_DEPLOYMENT"], deployment);
+    let tag = |kind: &str| format!("aws:{kind}Tag/{MANAGED_BY}");
+    for (function, action, kind) in [
+        ("Create", "lightsail:CreateInstanceSnapshot", "Request"),
+        ("Create", "lightsail:TagResource", "Request"),
+        ("Prune", "lightsail:DeleteInstanceSnapshot", "Resource"),
+    ] {
+        let statement = statement(function, action);
+        assert_eq!(statement["Condition"]["StringEquals"][tag(kind)], deployment, "{action}");
+        assert_ne!(statement["Resource"], "*", "{action}");
+    }
+    // Tagging is only for the keys that we set: else a foreign snapshot could be made ours.
+    let keys = &statement("Create", "lightsail:TagResource")["Condition"];
+    let keys: BTreeSet<&str> =
+        texts(&keys["ForAllValues:StringEquals"]["aws:TagKeys"]).into_iter().collect();
+    assert_eq!(keys, [MANAGED_BY, SLOT, SOURCE, POLICY, KEEP, TIMEZONE].into());
+}
+
+#[test]
+fn aws_itself_keeps_a_hold() {
+    let all = statements("Prune");
+    let deny = all.iter().find(|statement| statement["Effect"] == "Deny").unwrap();
+    assert_eq!(texts(&deny["Action"]), ["lightsail:DeleteInstanceSnapshot"]);
+    assert_eq!(deny["Resource"], "*");
+    let tag = format!("aws:ResourceTag/{HOLD}");
+    let condition = json!({"Null": {tag.clone(): "false"}, "StringNotLike": {tag: "until=*"}});
+    assert_eq!(deny["Condition"], condition);
+}
+
+#[test]
+fn the_ledger_is_the_codes_table_and_outlives_the_stack() {
+    let table = schema::create_table_request("ledger");
+    let ledger = properties("Ledger");
+    for part in ["AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode"] {
+        assert_eq!(ledger[part], table[part], "{part}");
+    }
+    assert_eq!(ledger["TimeToLiveSpecification"]["AttributeName"], schema::EXPIRES_AT);
+    assert_eq!(ledger["DeletionProtectionEnabled"], true);
+    assert_eq!(ledger["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true);
+    assert_eq!(ledger["SSESpecification"]["SSEEnabled"], true);
+    assert!(ledger.get("TableName").is_none(), "a retained table would block the next stack");
+    for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+        assert_eq!(resource("Ledger")[policy], "Retain");
+    }
+    for function in FUNCTIONS {
+        let index = format!("${{Ledger.Arn}}/index/{}", schema::INDEX);
+        let table = json!([{"Fn::GetAtt": ["Ledger", "Arn"]}, {"Fn::Sub": index}]);
+        assert_eq!(statement(function, "dynamodb:Query")["Resource"], table);
+    }
+}
+
+#[test]
+fn every_function_has_a_rule_a_log_that_ends_and_dead_letters() {
+    let dead_letters = json!({"Fn::GetAtt": ["DeadLetters", "Arn"]});
+    for function in FUNCTIONS {
+        let own = properties(function);
+        assert_eq!(
+            (&own["Runtime"], &own["Handler"]),
+            (&json!("provided.al2023"), &json!("bootstrap"))
+        );
+        assert!(
+            (30..=900).contains(&own["Timeout"].as_u64().unwrap()),
+            "an intent's lease is 15 minutes"
+        );
+        let rule = properties(&format!("{function}Tick"));
+        assert!(rule["ScheduleExpression"].as_str().unwrap().starts_with("cron("));
+        let target = &rule["Targets"][0];
+        assert_eq!(target["Arn"], json!({"Fn::GetAtt": [function, "Arn"]}));
+        assert_eq!(target["DeadLetterConfig"]["Arn"], dead_letters);
+        assert_eq!(target["RetryPolicy"]["MaximumEventAgeInSeconds"], 3600);
+        let later = properties(&format!("{function}EventInvokeConfig"));
+        assert_eq!(later["DestinationConfig"]["OnFailure"]["Destination"], dead_letters);
+        assert_eq!(later["MaximumEventAgeInSeconds"], 3600);
+        let log = own["LoggingConfig"]["LogGroup"]["Ref"].as_str().unwrap();
+        assert!(properties(log).get("RetentionInDays").is_some(), "{log}");
+        let role = json!({"Fn::GetAtt": [format!("{function}Role"), "Arn"]});
+        assert_eq!(own["Role"], role, "a role of its own");
+    }
+    assert_eq!(of_type("AWS::Lambda::Function").len(), 3);
+    let queue = &properties("DeadLettersPolicy")["PolicyDocument"]["Statement"][0];
+    assert_eq!(queue["Principal"]["Service"], "events.amazonaws.com");
+}
+
+#[test]
+fn every_variable_is_a_parameter_and_every_parameter_is_explained() {
+    let vars = properties("Create")["Environment"]["Variables"].as_object().unwrap();
+    let set: BTreeSet<&str> = vars.keys().map(String::as_str).collect();
+    let known: BTreeSet<&str> =
+        VARIABLES.into_iter().filter(|name| *name != "SNAPKEEP_CLOCK_URL").collect();
+    assert_eq!(set, known);
+    let parameters = stack()["Parameters"].as_object().unwrap();
+    let interface = &stack()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
+    let groups = interface.as_array().unwrap();
+    let grouped: Vec<&str> = groups.iter().flat_map(|group| texts(&group["Parameters"])).collect();
+    for (name, parameter) in parameters {
+        assert!(parameter["Description"].as_str().unwrap().ends_with('.'), "{name}");
+        assert!(grouped.contains(&name.as_str()), "{name} is in no group");
+        // Named policies are text that only the functions can judge; they say what is wrong with it.
+        let checked = ["AllowedPattern", "AllowedValues", "MaxValue"];
+        let checks = checked.iter().any(|check| parameter.get(check).is_some());
+        assert!(checks || name == "Policies", "{name} is not checked");
+        // Whoever deploys says what is kept.
+        assert_eq!(parameter.get("Default").is_none(), name == "Keep", "{name}");
+    }
+}
+
+/// The variables that the stack sets when these parameters are given.
+fn variables(given: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let vars = properties("Create")["Environment"]["Variables"].as_object().unwrap();
+    let value = |value: &Value| {
+        let Some(name) = value["Ref"].as_str() else { return "stack-region".to_owned() };
+        let own = given.iter().find(|(parameter, _)| *parameter == name);
+        let default = || match &stack()["Parameters"][name]["Default"] {
+            Value::String(text) => text.clone(),
+            Value::Null => "ledger".to_owned(),
+            other => other.to_string(),
+        };
+        own.map_or_else(default, |(_, text)| (*text).to_owned())
+    };
+    vars.iter().map(|(name, from)| (name.clone(), value(from))).collect()
+}
+
+#[test]
+fn what_a_pattern_lets_through_the_functions_read() {
+    for (parameter, good, bad) in [
+        (
+            "Schedule",
+            &["hourly", "every-6h", "weekly@sun-03:00", "monthly@31-23:59"][..],
+            &["dayly", "every-5h", "daily@3"][..],
+        ),
+        (
+            "Keep",
+            &["all", "last=3", "daily=7 weekly=4 within=1y6m"],
+            &["", "dayly=7", "last=0", "daily=7,weekly=4"],
+        ),
+        ("TimeZone", &["UTC", "Europe/Berlin"], &["", "Europe Berlin"]),
+        ("MinKeep", &["1", "12", "daily=2 weekly=1"], &["0", "", "-1"]),
+        ("Grace", &["3d", "12h", "2w"], &["3", "3m", ""]),
+        ("MaxDeletes", &["", "10"], &["-1", "ten"]),
+        ("Confirm", &["", "0a1b2c3d 11111111"], &["a,b"]),
+        ("OrphanKeep", &["", "30d"], &["30"]),
+        ("Regions", &["all", "eu-west-1 us-east-1"], &["", "eu-west-1,us-east-1"]),
+        ("Tag", &["snapkeep", "backup/1"], &["", "a b"]),
+        ("PendingTimeout", &["6h", "1d"], &["6", ""]),
+    ] {
+        let pattern = stack()["Parameters"][parameter]["AllowedPattern"].as_str().unwrap();
+        let pattern = regex_lite::Regex::new(pattern).unwrap();
+        for text in good {
+            assert!(pattern.is_match(text), "{parameter}: {text}");
+            let vars = variables(&[("Keep", "all"), (parameter, text)]);
+            for role in [Role::Create, Role::Poll, Role::Prune] {
+                Settings::read(&vars, role).unwrap_or_else(|error| panic!("{parameter}: {error}"));
+            }
+        }
+        for text in bad {
+            assert!(!pattern.is_match(text), "{parameter}: {text}");
+        }
+    }
+}
+
+#[test]
+fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
+    let operations = read("docs/OPERATIONS.md");
+    let alarms = of_type("AWS::CloudWatch::Alarm");
+    assert_eq!(alarms.len(), 10);
+    for (id, alarm) in &alarms {
+        let says = alarm["AlarmDescription"].as_str().unwrap();
+        assert!(says.contains(&format!("See {id} in docs/OPERATIONS.md")), "{id}");
+        assert!(operations.contains(&format!("\n### {id}\n")), "{id} has no section");
+        for actions in ["AlarmActions", "OKActions"] {
+            assert_eq!(alarm[actions], json!([{"Ref": "Alarms"}]), "{id}");
+        }
+        if alarm["Namespace"] == NAMESPACE {
+            let name = alarm["MetricName"].as_str().unwrap();
+            assert!(METRICS.iter().any(|metric| metric.name == name), "{id} watches {name}");
+            let dimension = json!([{"Name": DIMENSION, "Value": {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}}]);
+            assert_eq!(alarm["Dimensions"], dimension, "{id}");
+        }
+    }
+    // Silence is noticed by a metric that only the silent function emits.
+    for function in FUNCTIONS {
+        let alarm = alarms[format!("{function}Silent").as_str()];
+        let watched = METRICS.iter().find(|metric| alarm["MetricName"] == metric.name).unwrap();
+        assert_eq!(watched.of, [function.to_lowercase()]);
+        assert_eq!(alarm["TreatMissingData"], "breaching");
+    }
+    let mail = properties("AlarmMail");
+    assert_eq!(mail["TopicArn"], json!({"Ref": "Alarms"}));
+}
+
+#[test]
+fn every_metric_is_in_the_handbook() {
+    let operations = read("docs/OPERATIONS.md");
+    for metric in METRICS {
+        let row = format!(
+            "| `{}` | {} | {} | {} |",
+            metric.name,
+            metric.unit.as_str(),
+            metric.of.join(", "),
+            metric.meaning
+        );
+        assert!(operations.contains(&row), "missing in docs/OPERATIONS.md: {row}");
+    }
+}
+
+#[test]
+fn every_finding_is_in_the_handbook_with_its_severity() {
+    let operations = read("docs/OPERATIONS.md");
+    for code in Code::ALL {
+        let section = format!("\n### {}\n\n{:?}. ", code.as_str(), code.severity());
+        assert!(operations.contains(&section), "missing in docs/OPERATIONS.md: {section}");
+    }
+}
