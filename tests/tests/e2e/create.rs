@@ -171,6 +171,27 @@ async fn made_again_under_the_same_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_run_prints_its_metrics_whatever_the_log_level() {
+    let world = World::start(&[("AWS_LAMBDA_LOG_LEVEL", "error")]).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    for (function, metric, value) in
+        [("create", "Taken", 1), ("poll", "Available", 0), ("prune", "Overdue", 0)]
+    {
+        let invocation = world.deployment.function(function).invoke(json!({})).await;
+        let lines: Vec<&str> =
+            invocation.log.lines().filter(|line| line.contains("_aws")).collect();
+        let [line] = lines[..] else { panic!("{}", invocation.log) };
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            (&line["Deployment"], &line["Function"]),
+            (&json!("snapkeep"), &json!(function))
+        );
+        assert_eq!(line[metric], value, "{line}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_of_every_kind_and_garbage() {
     let world = World::start(&[]).await;
     world.launch(&["web"], &[("snapkeep", "")]);
