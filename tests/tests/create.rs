@@ -5,7 +5,7 @@ use snapkeep_domain::create::{Facts, Verdict, is_credible, missed_slots, names, 
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::poll::{self, Look};
 use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::snapshot::{Instance, SnapshotState, Tags};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 use snapkeep_domain::tags::Protection;
 use snapkeep_domain::time::Slot;
 use snapkeep_tests::{DEPLOYMENT, REGION, at, record, settings, snapshot_of, web};
@@ -157,6 +157,16 @@ fn a_leftover_that_is_good_serves_its_slot() {
     leftover.leftover = true;
     let restored = facts("daily@03:00", vec![failed.clone(), leftover.clone()]);
     assert_eq!(verdict(&restored, "2026-11-20T10:00:00Z"), Verdict::Served);
+    // Whatever it is now, if only it was available once, or is on its way.
+    for (state, was_available) in [(State::Requested, false), (State::Expiring, true)] {
+        leftover.state = state;
+        leftover.times = [(state, at("2026-11-20T03:05:00Z"))].into();
+        if was_available {
+            leftover.times.insert(State::Available, at("2026-11-20T03:05:00Z"));
+        }
+        let facts = facts("daily@03:00", vec![failed.clone(), leftover.clone()]);
+        assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served, "{state:?}");
+    }
     // What failed serves nothing, wherever it stands.
     leftover.state = State::Failed;
     leftover.times = failed.times.clone();
@@ -198,6 +208,69 @@ fn a_list_is_believed_when_it_shows_what_the_ledger_knows() {
     let names = names(&facts, DEPLOYMENT, at("2026-11-20T10:00:00Z"));
     assert_eq!(names.len(), 5);
     assert_eq!(names[1], record(slot("2026-11-20T03:00:00Z"), 2, None).name);
+}
+
+/// What the provider shows of a slot's attempt.
+fn shown(of: &str, attempt: u32, state: SnapshotState) -> Snapshot {
+    Snapshot { state, ..snapshot_of(&record(slot(of), attempt, None)) }
+}
+
+#[test]
+fn what_was_given_up_and_is_there_after_all_is_not_made_again() {
+    let failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
+    let mut facts = facts("daily@03:00", vec![failed]);
+    for state in [SnapshotState::Pending, SnapshotState::Available] {
+        facts.snapshots = vec![shown("2026-11-20T03:00:00Z", 1, state)];
+        assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served);
+    }
+    facts.snapshots = vec![shown("2026-11-20T03:00:00Z", 1, SnapshotState::Error)];
+    assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take { .. }));
+}
+
+#[test]
+fn a_pending_one_that_the_ledger_does_not_know_is_waited_for_as_long_as_it_may_take() {
+    let older = in_state("2026-11-18T03:00:00Z", State::Available, "2026-11-18T03:10:00Z");
+    let mut facts = facts("daily@03:00", vec![older]);
+    facts.snapshots = vec![shown("2026-11-19T03:00:00Z", 1, SnapshotState::Pending)];
+    facts.snapshots[0].created_at = at("2026-11-20T04:00:00Z");
+    assert_eq!(code(&verdict(&facts, "2026-11-20T10:00:00Z")), Some(Code::WaitingForPending));
+    assert!(matches!(verdict(&facts, "2026-11-20T10:00:01Z"), Verdict::Take { .. }));
+    // One that the ledger knows is in flight by its record, not by the list.
+    facts.records[0].name.clone_from(&facts.snapshots[0].name);
+    assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take { .. }));
+}
+
+#[test]
+fn no_sixth_attempt_is_made_whoever_made_the_five() {
+    let mut facts = facts("daily@03:00", vec![]);
+    let attempts = |count| {
+        (1..=count).map(|attempt| shown("2026-11-20T03:00:00Z", attempt, SnapshotState::Error))
+    };
+    facts.snapshots = attempts(5).collect();
+    assert_eq!(code(&verdict(&facts, "2026-11-20T10:00:00Z")), Some(Code::AttemptsExhausted));
+    facts.snapshots = attempts(3).collect();
+    let Verdict::Take { intent, .. } = verdict(&facts, "2026-11-20T10:00:00Z") else {
+        panic!("not taken")
+    };
+    assert_eq!(intent.attempt, 4);
+    // The fifth that failed just now waits for nothing.
+    let mut fifth = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T09:59:00Z");
+    fifth.attempt = 5;
+    facts.records = vec![fifth];
+    assert_eq!(code(&verdict(&facts, "2026-11-20T10:00:00Z")), Some(Code::AttemptsExhausted));
+}
+
+#[test]
+fn what_a_failed_attempt_left_gets_an_item_of_its_own() {
+    let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
+    (failed.remains, failed.version) = (true, 7);
+    let Verdict::Take { from: Some(_), intent, leftover: Some(leftover) } =
+        verdict(&facts("daily@03:00", vec![failed.clone()]), "2026-11-20T10:00:00Z")
+    else {
+        panic!("not taken")
+    };
+    assert_eq!((intent.attempt, intent.version), (2, 7));
+    assert_eq!((leftover.leftover, leftover.version, &leftover.name), (true, 0, &failed.name));
 }
 
 #[test]

@@ -9,8 +9,9 @@ use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::record::State;
 use snapkeep_domain::settings::Role;
-use snapkeep_domain::snapshot::HOLD;
+use snapkeep_domain::snapshot::{HOLD, SnapshotState};
 use snapkeep_testkit::simulation::ports::Fault;
+use snapkeep_testkit::simulation::turns::InvocationId;
 use snapkeep_testkit::simulation::{REGIONS, Simulation};
 
 const DENIED: Option<Fault> = Some(Fault::Before(ErrorKind::Denied));
@@ -418,4 +419,260 @@ fn a_region_that_is_not_enabled_is_information_unless_something_of_ours_is_there
     let loud = report(&mut world, Role::Create);
     assert_eq!(codes(&loud), [Code::RegionUnreachable]);
     assert_eq!((loud.failures.len(), loud.fell_short()), (1, true));
+}
+
+/// Starts a function and lets it make so many calls.
+fn begun(world: &mut Simulation, role: Role, calls: usize) -> InvocationId {
+    drop(world.answers());
+    let me = world.start(role, 0).unwrap();
+    for _ in 0..calls {
+        assert!(world.next(me, None));
+    }
+    me
+}
+
+fn finished(world: &mut Simulation, me: InvocationId) -> Report {
+    world.finish(me);
+    world.answers().pop().unwrap().unwrap()
+}
+
+#[test]
+fn create_asks_no_more_than_it_needs() {
+    let mut world = world();
+    world.world.provider.launch(REGIONS[1], "far", [("snapkeep".to_owned(), String::new())].into());
+    slot(&mut world);
+    // Records, Regions, two lists of instances, three recent records, two lists of snapshots; then
+    // three claims, three snapshots, three records.
+    let me = begun(&mut world, Role::Create, 0);
+    assert_eq!(world.finish(me), 9 + 9);
+    // Nothing is due: no list of snapshots.
+    let me = begun(&mut world, Role::Create, 0);
+    assert_eq!(world.finish(me), 7);
+}
+
+#[test]
+fn one_that_is_being_made_keeps_no_other_resource_waiting() {
+    let mut world = world();
+    world.run_alone(Role::Create);
+    world.world.provider.launch(REGIONS[0], "new", [("snapkeep".to_owned(), String::new())].into());
+    let report = report(&mut world, Role::Create);
+    assert_eq!((counts(&report)["served"], counts(&report)["requested"]), (2, 1));
+}
+
+#[test]
+fn a_lost_ledger_and_a_failing_list_make_nothing_twice() {
+    let mut world = world();
+    slot(&mut world);
+    world.advance(minutes(-230));
+    world.world.ledgers[0].clear();
+    world.refuse("snapshots", ErrorKind::Denied, hours(8));
+    let by_name = report(&mut world, Role::Create);
+    assert_eq!((counts(&by_name)["requested"], by_name.failures.len()), (2, 1));
+    world.world.ledgers[0].clear();
+    let by_name = report(&mut world, Role::Create);
+    assert_eq!((counts(&by_name)["tracked"], by_name.failures.len()), (2, 1));
+    // And when that does not answer either, the slot waits.
+    world.world.ledgers[0].clear();
+    world.refuse("snapshot", ErrorKind::Denied, hours(8));
+    let blind = report(&mut world, Role::Create);
+    assert_eq!((counts(&blind).get("requested"), blind.failures.len()), (None, 3));
+    assert!(world.world.ledgers[0].all().is_empty());
+}
+
+#[test]
+fn a_refused_intent_is_free_at_once_and_a_lost_answer_only_after_its_lease() {
+    for (kind, free) in [(ErrorKind::Denied, true), (ErrorKind::Indeterminate, false)] {
+        let mut world = world();
+        slot(&mut world);
+        world.advance(hours(8));
+        world.refuse("create", kind, minutes(1));
+        let first = report(&mut world, Role::Create);
+        assert_eq!(counts(&first)["missed"], 4, "{kind:?}");
+        let records = world.world.ledgers[0].all();
+        let intents: Vec<_> = records.iter().filter(|r| r.state == State::Intended).collect();
+        assert_eq!(intents.len(), 2);
+        for intent in intents {
+            assert_eq!(intent.leased_until.is_none(), free, "{kind:?}");
+            assert!(intent.reason.contains(&format!("{kind:?}")), "{}", intent.reason);
+        }
+        world.advance(minutes(5));
+        let again = report(&mut world, Role::Create);
+        assert_eq!(counts(&again).contains_key("requested"), free, "{kind:?}");
+        // What was missed is told once.
+        assert_eq!(counts(&again).get("missed"), None);
+        world.advance(minutes(15));
+        let last = report(&mut world, Role::Create);
+        assert_eq!(counts(&last).contains_key("requested"), !free, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_name_that_no_snapshot_shows_is_given_up_after_the_lease() {
+    let mut other = world();
+    other.run_alone(Role::Create);
+    let mut world = world();
+    // Something else has the names: an instance.
+    for snapshot in other.world.provider.all_snapshots() {
+        world.world.provider.launch(&snapshot.region, &snapshot.name, BTreeMap::new());
+    }
+    let first = report(&mut world, Role::Create);
+    assert_eq!((first.failures.len(), counts(&first).get("attempts_failed")), (2, None));
+    world.advance(minutes(15));
+    let later = report(&mut world, Role::Create);
+    assert_eq!((later.failures.len(), counts(&later)["attempts_failed"]), (0, 2));
+}
+
+#[test]
+fn an_answer_that_was_lost_is_found_by_its_name() {
+    let mut world = world();
+    let me = begun(&mut world, Role::Create, 7 + 10 + 2);
+    // Both snapshots are made, and nobody hears of it.
+    for _ in 0..2 {
+        assert!(world.next(me, Some(Fault::After)));
+    }
+    let first = finished(&mut world, me);
+    assert_eq!(first.failures.len(), 2);
+    assert_eq!(world.world.provider.all_snapshots().len(), 2);
+    world.advance(minutes(15));
+    let second = report(&mut world, Role::Create);
+    assert_eq!((counts(&second)["tracked"], counts(&second).get("requested")), (2, None));
+    assert!(world.world.ledgers[0].all().iter().all(|r| r.state == State::Requested));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_named_and_stops_pruning_its_resource_only() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    let record = world.world.ledgers[0].all()[0].clone();
+    world.world.ledgers[0].spoil(&record.resource, &record.sort_key(), record.live(), "spoiled");
+    let report = report(&mut world, Role::Prune);
+    assert!(codes(&report).contains(&Code::UnreadableRecord), "{report:?}");
+    assert!(report.findings[0].message.contains("spoiled"), "{report:?}");
+    assert_eq!(counts(&report)["marked"], 1);
+    assert!(report.fell_short());
+}
+
+#[test]
+fn an_instance_that_the_list_forgot_is_asked_for_by_name() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    // Records, Regions, and both Regions' lists of snapshots come before those of instances.
+    let alive = struck(&mut world, Role::Prune, 4, Some(Fault::Empty));
+    assert_eq!(counts(&alive)["marked"], 2, "{alive:?}");
+    assert!(codes(&alive).is_empty(), "{alive:?}");
+}
+
+#[test]
+fn another_instance_of_the_same_name_is_not_the_source() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    let vars = &mut world.deployments[0].vars;
+    vars.insert("SNAPKEEP_ORPHAN_KEEP".to_owned(), "1h".to_owned());
+    for name in ["web", "db"] {
+        world.world.provider.terminate(REGIONS[0], name);
+    }
+    world.world.provider.launch(REGIONS[0], "web", BTreeMap::new());
+    let report = report(&mut world, Role::Prune);
+    let orphans: Vec<_> = report.findings.iter().filter(|f| f.code == Code::Orphan).collect();
+    assert_eq!(orphans.len(), 2, "{report:?}");
+    let of = |name: &str| {
+        orphans.iter().find(|f| f.name.as_deref() == Some(name)).unwrap().message.clone()
+    };
+    assert!(of("web").contains("another instance has its name now"), "{}", of("web"));
+    assert!(of("db").contains("only the minimum stays"), "{}", of("db"));
+    assert_eq!(counts(&report)["marked"], 2);
+}
+
+#[test]
+fn what_is_overdue_is_counted_and_by_how_much() {
+    let mut world = world();
+    slot(&mut world);
+    // A period of four hours, and six that a snapshot may take; the slot was at midnight.
+    world.advance(minutes(350));
+    let late = report(&mut world, Role::Prune);
+    assert_eq!((counts(&late).get("overdue"), codes(&late).len()), (None, 0));
+    world.advance(hours(1));
+    let late = report(&mut world, Role::Prune);
+    assert_eq!((counts(&late)["overdue"], counts(&late)["overdue_seconds"]), (2, 3600));
+    assert_eq!(codes(&late), [Code::Overdue, Code::Overdue]);
+}
+
+/// One snapshot of `web` is deleted by somebody else; what it was.
+fn vanished(world: &mut Simulation) -> snapkeep_domain::snapshot::Snapshot {
+    slot(world);
+    let all = world.world.provider.all_snapshots();
+    let gone = all.iter().find(|snapshot| snapshot.name.starts_with("web")).unwrap();
+    let gone = world.world.provider.vanish(&gone.region, &gone.name);
+    assert_eq!(counts(&report(world, Role::Prune)).get("deleted"), None);
+    world.advance(minutes(15));
+    let told = report(world, Role::Prune);
+    assert_eq!((counts(&told)["deleted"], codes(&told)), (1, vec![Code::Vanished]));
+    gone
+}
+
+#[test]
+fn what_vanished_and_is_there_again_is_ours_again() {
+    let mut world = world();
+    let gone = vanished(&mut world);
+    world.world.provider.insert(gone.clone());
+    let again = report(&mut world, Role::Prune);
+    assert_eq!((counts(&again)["adopted"], codes(&again)), (1, vec![Code::SeenAgain]));
+    let records = world.world.ledgers[0].all();
+    assert!(records.iter().all(|record| record.state == State::Available));
+    // Once.
+    assert_eq!(counts(&report(&mut world, Role::Prune)).get("adopted"), None);
+}
+
+#[test]
+fn a_tombstone_stands_until_its_snapshot_is_seen_available_and_ours() {
+    let mut world = world();
+    let gone = vanished(&mut world);
+    let deleted = |world: &Simulation| {
+        let records = world.world.ledgers[0].all();
+        records.iter().filter(|record| record.state == State::Deleted).count()
+    };
+    world.world.provider.insert(gone.clone());
+    world.world.provider.set_state(&gone.region, &gone.name, SnapshotState::Pending);
+    let pending = report(&mut world, Role::Prune);
+    assert_eq!((deleted(&world), pending.failures.len()), (1, 0));
+    world.world.provider.set_state(&gone.region, &gone.name, SnapshotState::Available);
+    // Its tags go between the list and the look.
+    let me = begun(&mut world, Role::Prune, 6);
+    world.world.provider.untag_snapshot(&gone.region, &gone.name, "snapkeep:managed-by");
+    let stripped = finished(&mut world, me);
+    assert_eq!((deleted(&world), counts(&stripped).get("adopted")), (1, None));
+    // It goes again between the list and the look.
+    world.world.provider.tag_snapshot(&gone.region, &gone.name, "snapkeep:managed-by", "snapkeep");
+    let me = begun(&mut world, Role::Prune, 6);
+    world.world.provider.vanish(&gone.region, &gone.name);
+    let lagging = finished(&mut world, me);
+    assert_eq!((deleted(&world), codes(&lagging)), (1, vec![]));
+}
+
+#[test]
+fn the_last_look_saves_what_is_no_longer_ours() {
+    let mut world = world();
+    for _ in 0..3 {
+        slot(&mut world);
+    }
+    world.run_alone(Role::Prune);
+    world.advance(hours(1));
+    let me = begun(&mut world, Role::Prune, 6);
+    for snapshot in world.world.provider.all_snapshots() {
+        world.world.provider.untag_snapshot(
+            &snapshot.region,
+            &snapshot.name,
+            "snapkeep:managed-by",
+        );
+    }
+    let report = finished(&mut world, me);
+    assert_eq!(codes(&report), [Code::DeleteRefused, Code::DeleteRefused]);
+    assert!(report.findings[0].message.contains("no longer ours"), "{report:?}");
+    assert_eq!(world.world.provider.all_snapshots().len(), 6);
 }

@@ -302,10 +302,11 @@ async fn adopt(
     }
     match inventory.snapshot(&record.region, &record.name).await {
         Ok(Some(found)) if still_ours(&found, &existing, settings) => {
-            let next = existing.observed(&found, now, "seen again");
-            if existing.state == State::Deleted && next.state != State::Available {
+            // A tombstone gives way only to what is available.
+            if existing.state == State::Deleted && found.state != SnapshotState::Available {
                 return part;
             }
+            let next = existing.observed(&found, now, "seen again");
             let finding = Finding::new(Code::SeenAgain, format!("{} is there again", record.name))
                 .of(&record.resource, &record.resource_name);
             write(ledger, &next, Some(Counter::Adopted), Some(finding)).await.0

@@ -153,14 +153,17 @@ fn verdict(
         .collect();
     let of_slot = || ours.iter().filter(|(_, at, _)| *at == slot);
     let recorded = |s: &Snapshot| records.iter().any(|r| r.name == s.name);
-    if let Some((found, _, attempt)) =
-        of_slot().find(|(s, ..)| s.state != SnapshotState::Error && !recorded(s))
-    {
+    let mut good = of_slot().filter(|(s, ..)| s.state != SnapshotState::Error);
+    if let Some((found, _, attempt)) = good.clone().find(|(s, ..)| !recorded(s)) {
         // The slot is of today's schedule; the retention stays that of its tags, since the policy may
         // have changed after it was made.
         let mut record = Record::adopted(found, slot, *attempt, now);
         record.policy.schedule = protection.policy.text().schedule;
         return Verdict::Track { record: Box::new(record) };
+    }
+    // It was given up, and there it is: `prune` corrects the record.
+    if record.is_some_and(|r| r.state == State::Failed) && good.next().is_some() {
+        return Verdict::Served;
     }
 
     // One snapshot of an instance at a time; one that is stuck blocks no later slot.

@@ -428,6 +428,26 @@ mod tests {
     }
 
     #[test]
+    fn a_span_is_written_without_what_it_does_not_have() {
+        for text in ["within=30d", "within=1y6m", "within=2w3d4h"] {
+            assert_eq!(text.parse::<Keep>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_floor_of_rules_adds_what_they_keep_and_one_at_least() {
+        let series =
+            times(&["2026-01-03T06:00:00Z", "2026-01-03T00:00:00Z", "2026-01-02T00:00:00Z"]);
+        let mut kept = "last=1".parse::<Keep>().unwrap().judge(&series, &Zone::utc());
+        let floor: MinKeep = "daily=2".parse().unwrap();
+        floor.protect(&mut kept, &series, &Zone::utc(), |_| false, |_| false);
+        // The newest day is the rule's already.
+        assert_eq!(kept[0].len(), 1);
+        assert_ne!(kept[0], [KeptBy::Minimum]);
+        assert_eq!((&kept[1], &kept[2]), (&vec![], &vec![KeptBy::Minimum]));
+    }
+
+    #[test]
     fn the_floor_counts_what_remains() {
         let series =
             times(&["2026-01-03T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"]);

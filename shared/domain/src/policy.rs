@@ -281,6 +281,31 @@ mod tests {
     }
 
     #[test]
+    fn a_named_policy_has_the_defaults_schedule_and_zone_but_neither_its_retention_nor_its_problems()
+     {
+        let default = Policy {
+            schedule: "hourly".parse().unwrap(),
+            zone: "Europe/Berlin".parse().unwrap(),
+            retention: Retention::read("daily=3").unwrap(),
+            problems: vec![Problem::variable("SNAPKEEP_KEEP", "x", "y")],
+            ..Policy::default()
+        };
+        let policies = Policies::read(default, "a: ;b:keep=daily=7");
+        let a = &policies.named["a"];
+        assert_eq!((a.schedule.to_string().as_str(), a.zone.name()), ("hourly", "Europe/Berlin"));
+        assert_eq!((&a.retention, a.problems.len()), (&Retention::Unset, 0));
+        // Without a space before it, too.
+        assert_eq!(policies.named["b"].retention.text().unwrap(), "daily=7");
+    }
+
+    #[test]
+    fn words_that_tags_use_otherwise_name_no_policy() {
+        let policies =
+            read("default: keep=all; on: keep=all; off: keep=all; : keep=all; a/b: keep=all");
+        assert_eq!((policies.problems.len(), policies.named.len()), (4, 1));
+    }
+
+    #[test]
     fn a_name_said_twice_is_a_problem_of_that_policy() {
         assert_eq!(read("a: keep=daily=1; a: keep=daily=9").named["a"].problems.len(), 1);
     }
