@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::poll::Look;
-use snapkeep_domain::prune::{Guard, Plan, Source, Step, Verdict, questions};
+use snapkeep_domain::prune::{Guard, Plan, Questions, Source, Step, Verdict, questions};
 use snapkeep_domain::record::State;
 use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Hold, MANAGED_BY, SnapshotState, snapshot_name};
@@ -314,6 +314,50 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
     let plan = world.plan();
     assert!(has(&plan, Code::Vanished));
     assert!(plan.steps.iter().any(|s| matches!(s, Step::Write(r) if r.state == State::Deleted)));
+}
+
+#[test]
+fn by_name_is_asked_only_what_the_complete_lists_should_have_shown() {
+    let mut world = aged();
+    assert_eq!(questions(&world.facts, DEPLOYMENT), Questions::default());
+    let name = world.facts.snapshots.remove(0).name;
+    let place = (REGION.to_owned(), name);
+    assert_eq!(questions(&world.facts, DEPLOYMENT).snapshots, [place].into());
+    // What is under way is asked for by `poll`.
+    for state in [State::Intended, State::Requested, State::Pending, State::Deleting] {
+        world.facts.records[0].state = state;
+        assert_eq!(questions(&world.facts, DEPLOYMENT), Questions::default(), "{state:?}");
+    }
+    // A list that is not complete raises no question.
+    world.facts.records[0].state = State::Available;
+    world.facts.instances.clear();
+    world.facts.complete.clear();
+    assert_eq!(questions(&world.facts, DEPLOYMENT), Questions::default());
+}
+
+#[test]
+fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() {
+    let mut world = World::new("last=3", NOW);
+    world.daily(1, Some("last=3"));
+    world.facts.records[0].missing_since = Some(at("2026-11-20T03:00:00Z"));
+    let found = world.facts.snapshots[0].clone();
+    let place = (REGION.to_owned(), found.name.clone());
+    world.facts.looks.insert(place.clone(), Look::Found(Box::new(found)));
+    let plan = world.plan();
+    let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    assert_eq!((written.missing_since, written.state), (None, State::Available));
+
+    world.facts.records[0].state = State::Failed;
+    world.facts.records[0].remains = true;
+    world.facts.snapshots.clear();
+    world.facts.looks.insert(place, Look::Missing);
+    let plan = world.plan();
+    let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    assert_eq!(
+        (written.remains, written.missing_since, written.state),
+        (false, None, State::Failed)
+    );
+    assert!(!has(&plan, Code::Vanished));
 }
 
 #[test]

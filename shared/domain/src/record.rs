@@ -316,6 +316,9 @@ impl Record {
 mod tests {
     use super::*;
 
+    /// What the ledger's index and people's queries are written with.
+    const WORDS: &str = "intended requested pending available expiring deleting deleted failed";
+
     #[test]
     fn the_table_has_no_dead_end_and_no_short_cut_to_a_deletion() {
         for state in State::ALL {
@@ -329,5 +332,65 @@ mod tests {
         );
         let marked = [State::Available, State::Failed, State::Expiring];
         assert!(into(State::Expiring).all(|from| marked.contains(&from)));
+    }
+
+    fn record(state: State) -> Record {
+        let at: Timestamp = "2026-11-20T03:00:00Z".parse().unwrap();
+        Record {
+            resource: ResourceId("id".to_owned()),
+            slot: Slot::at(at),
+            leftover: false,
+            attempt: 1,
+            format: FORMAT,
+            version: 1,
+            state,
+            times: [(state, at)].into(),
+            reason: "before".to_owned(),
+            name: "name".to_owned(),
+            region: "region".to_owned(),
+            resource_name: "web".to_owned(),
+            policy: PolicyText {
+                name: "default".to_owned(),
+                schedule: None,
+                keep: None,
+                timezone: "UTC".to_owned(),
+            },
+            leased_until: Some(at),
+            missed: 2,
+            missing_since: Some(at),
+            mark: Some(Mark { at, execute_at: at, survivors: Vec::new() }),
+            remains: true,
+        }
+    }
+
+    #[test]
+    fn a_move_notes_the_time_of_a_new_state_and_drops_what_belonged_to_the_old_one() {
+        let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+        for (from, to) in EDGES {
+            let old = record(*from);
+            let new = old.moved(*to, now, "after");
+            assert_eq!((new.state, new.reason.as_str()), (*to, "after"));
+            assert_eq!(new.entered(), if from == to { old.entered() } else { now }, "{to:?}");
+            assert_eq!((new.leased_until, new.missed, new.missing_since), (None, 0, None));
+            // A mark lives through its deletion, and what a failed attempt left through its failure.
+            let marked = matches!(to, State::Expiring | State::Deleting | State::Deleted);
+            assert_eq!(new.mark.is_some(), marked, "{from:?} {to:?}");
+            assert_eq!(new.remains, *to == State::Failed, "{from:?} {to:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_settled_is_not_live_and_expires() {
+        for state in State::ALL {
+            let mut one = record(state);
+            assert_eq!(one.live(), (state != State::Deleted).then_some(state));
+            one.remains = false;
+            let settled = matches!(state, State::Deleted | State::Failed);
+            assert_eq!(one.live().is_none(), settled, "{state:?}");
+            let expires = one.expires_at();
+            assert_eq!(expires, settled.then(|| after(one.entered(), TOMBSTONE_LIFE)));
+        }
+        let words: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+        assert_eq!(words.join(" "), WORDS);
     }
 }

@@ -148,6 +148,8 @@ mod tests {
         assert_eq!((&item["state"], &item["live"]), (&s("expiring"), &s("expiring")));
         assert_eq!(item["times"].as_m().unwrap()["expiring"], s("2026-11-28T03:10:00.5Z"));
         assert!(!item.contains_key("expires_at") && !item.contains_key("leased_until"));
+        assert_eq!(item["missed"], AttributeValue::N("3".to_owned()));
+        assert!(!encode(&Record { missed: 0, ..record() }).unwrap().contains_key("missed"));
         let leftover = Record { leftover: true, ..record() };
         assert_eq!(encode(&leftover).unwrap()["slot"], s("2026-11-20T03:00:00Z#2"));
         let tombstone = record().moved(State::Deleted, at("2026-12-01T03:20:00Z"), "gone");
