@@ -369,3 +369,31 @@ fn every_finding_is_in_the_handbook_with_its_severity() {
         assert!(operations.contains(&section), "missing in docs/OPERATIONS.md: {section}");
     }
 }
+
+#[test]
+fn the_dashboard_shows_every_metric_and_the_logs_of_the_stack() {
+    let text = read("infra/dashboard.yaml");
+    let (_, rest) = text.split_once("- |\n").unwrap();
+    let (body, _) = rest.split_once("\n        - CreateLogs").unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    let widgets = body["widgets"].as_array().unwrap();
+    let metrics = widgets.iter().filter_map(|widget| widget["properties"]["metrics"].as_array());
+    let shown: BTreeSet<&str> = metrics
+        .flatten()
+        .map(|metric| {
+            assert_eq!((&metric[0], &metric[2]), (&json!(NAMESPACE), &json!(DIMENSION)));
+            metric[1].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(shown, METRICS.iter().map(|metric| metric.name).collect());
+    let exports: Vec<&str> = stack()["Outputs"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(|output| output["Export"]["Name"]["Fn::Sub"].as_str())
+        .collect();
+    for imported in text.split("\"Fn::ImportValue\": !Sub \"${Stack}-").skip(1) {
+        let (name, _) = imported.split_once('"').unwrap();
+        assert!(exports.contains(&format!("${{AWS::StackName}}-{name}").as_str()), "{name}");
+    }
+}
