@@ -316,6 +316,11 @@ fn poll_follows_the_provider() {
     ] {
         let step = followed(&asked, &found(&asked, shown), now);
         assert_eq!(next_state(&step), Some(state));
+        let reason = match state {
+            State::Failed => "the provider reports an error",
+            _ => "as the provider shows it",
+        };
+        assert_eq!(step.next.unwrap().reason, reason);
         assert_eq!(
             step.finding.map(|f| f.code),
             (state == State::Failed).then_some(Code::AttemptFailed)

@@ -318,5 +318,40 @@ mod tests {
         let settings =
             read(Role::Prune, &[("SNAPKEEP_POLICIES", "gold"), ("SNAPKEEP_KEP", "all")]).unwrap();
         assert_eq!(settings.problems.len(), 2);
+        let typo = settings.problems[1].finding();
+        assert!(typo.message.contains("SNAPKEEP_KEP is not a variable of snapkeep"), "{typo:?}");
+        assert!(typo.fix.unwrap().contains("or remove SNAPKEEP_KEP"));
+        // What is not ours, and what is empty, is nobody's business.
+        let quiet = read(Role::Prune, &[("HOME", "/root"), ("SNAPKEEP_KEP", "")]).unwrap();
+        assert!(quiet.problems.is_empty());
+    }
+
+    #[test]
+    fn one_mistake_is_one_problem_and_a_missing_table_is_one() {
+        let count = |vars: &[(&str, &str)]| read(Role::Create, vars).unwrap_err().0.len();
+        assert_eq!(count(&[("SNAPKEEP_SCHEDULE", "daily")]), 1);
+        assert_eq!(count(&[("SNAPKEEP_LEDGER_TABLE", "")]), 1);
+        assert_eq!(count(&[("SNAPKEEP_SCHEDULE", "daily"), ("SNAPKEEP_TAG", "a,b")]), 2);
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_read() {
+        let settings = read(
+            Role::Prune,
+            &[
+                ("SNAPKEEP_TIMEZONE", "Europe/Berlin"),
+                ("SNAPKEEP_DRY_RUN", "off"),
+                ("SNAPKEEP_REGIONS", "us-east-1 eu-west-1 us-east-1"),
+            ],
+        );
+        let settings = settings.unwrap();
+        assert_eq!(settings.policies.default.zone.name(), "Europe/Berlin");
+        assert!(!settings.dry_run);
+        let regions = ["eu-west-1", "us-east-1"].map(str::to_owned);
+        assert_eq!(settings.regions, Regions::Only(regions.into()));
+        assert!(read(Role::Prune, &[("SNAPKEEP_DRY_RUN", "yes")]).unwrap().dry_run);
+        for bad in ["all eu-west-1", "EU-WEST-1", "everywhere"] {
+            assert!(read(Role::Create, &[("SNAPKEEP_REGIONS", bad)]).is_err(), "{bad}");
+        }
     }
 }

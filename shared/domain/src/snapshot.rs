@@ -1,7 +1,6 @@
 //! What the provider shows, and which of it is ours: the name codec, ownership and holds.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -37,12 +36,6 @@ pub const HOLD: &str = "snapkeep:hold";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResourceId(pub String);
-
-impl fmt::Display for ResourceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A resource that can be snapshotted, as the provider shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,7 +250,8 @@ mod tests {
         let slot = "2026-11-20T03:00:00Z".parse().unwrap();
         assert_eq!(ours().ownership("dep"), Ownership::Ours { slot, attempt: 2 });
         assert_eq!(ours().ownership("dep2"), Ownership::Foreign);
-        let breakers: [fn(&mut Snapshot); 7] = [
+        let breakers: [fn(&mut Snapshot); 8] = [
+            |s| drop(s.tags.insert(SOURCE.into(), "arn:of-another".into())),
             |s| drop(s.tags.remove(SLOT)),
             |s| drop(s.tags.remove(SOURCE)),
             |s| drop(s.tags.insert(SLOT.into(), "2026-11-21T03:00:00Z".into())),
@@ -282,6 +276,8 @@ mod tests {
             name.starts_with("web-1-20261120T030000Z-") && name.len() == "web-1".len() + 26,
             "{name}"
         );
+        let whole = snapshot_name("dep", &id, &"x".repeat(228), slot, 1);
+        assert!(whole.starts_with(&"x".repeat(228)), "{whole}");
         let long = snapshot_name("dep", &id, &"x".repeat(300), slot, 1);
         assert!(long.len() <= NAME_CHARS_MAX && long.ends_with(&name["web-1".len()..]), "{long}");
         assert!(snapshot_name("dep", &id, "_ü", slot, 1).starts_with("i_--"));

@@ -203,6 +203,30 @@ mod tests {
         let wrong = read(&[("Snapkeep", "on"), ("snapkeep:Keep", "all"), ("snapkeep:kept", "")]);
         assert_eq!(wrong.opt_in, OptIn::Untagged);
         assert_eq!(keys(&wrong), ["Snapkeep", "snapkeep:Keep", "snapkeep:kept"]);
+        let says = |protection: &Protection, at: usize| {
+            let problem = &protection.policy.problems[at];
+            format!("{}; {}", problem.message, problem.fix)
+        };
+        for (at, words) in [
+            (
+                0,
+                "wrong case and does nothing: tag keys are case-sensitive; rename the tag Snapkeep to snapkeep",
+            ),
+            (
+                1,
+                "wrong case and does nothing: tag keys are case-sensitive; rename the tag snapkeep:Keep to snapkeep:keep",
+            ),
+            (
+                2,
+                "snapkeep:kept is not a tag of snapkeep and does nothing; use one of snapkeep:schedule, ",
+            ),
+        ] {
+            assert!(says(&wrong, at).contains(words), "{}", says(&wrong, at));
+        }
+        assert!(says(&wrong, 2).ends_with("or remove snapkeep:kept"));
+        let alone = read(&[("snapkeep:keep", "all")]);
+        let words = "snapkeep:keep does nothing: the instance has no `snapkeep` tag; add the tag `snapkeep`";
+        assert!(says(&alone, 0).starts_with(words), "{}", says(&alone, 0));
         assert_eq!(keys(&read(&[("snapkeep:keep", "all")])), ["snapkeep:keep"]);
         assert!(
             keys(&read(&[("snapkeeper", "x"), ("snapkeep2:keep", "y"), ("ſnapkeep", "")]))
