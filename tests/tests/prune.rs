@@ -147,6 +147,142 @@ fn opted_out_untagged_or_unreadable_keeps_everything_and_rescues() {
     }
 }
 
+/// The reasons of all rescues.
+fn rescues(plan: &Plan) -> Vec<&str> {
+    let reason = |step| match step {
+        &Step::Rescue(ref record) => Some(record.reason.as_str()),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn a_rescue_says_why() {
+    let mut world = due();
+    world.tag("snapkeep:keep", "last=4");
+    assert_eq!(rescues(&world.plan()), ["rescued: kept by last"]);
+    world.tag("snapkeep:hold", "");
+    let plan = world.plan();
+    assert_eq!(rescues(&plan).len(), 7);
+    assert!(rescues(&plan).contains(&"rescued: held"), "{:?}", rescues(&plan));
+    // What suspends does not hide what rescues.
+    let mut world = due();
+    world.tag("snapkeep", "off");
+    world.now = at("2026-11-20T02:54:00Z");
+    assert_eq!(rescues(&world.plan()), ["rescued: opted out"; 7]);
+    let mut world = due();
+    world.facts.records[5].mark = None;
+    assert_eq!(rescues(&world.plan()), ["rescued: no mark"]);
+}
+
+#[test]
+fn every_guard_has_words_of_its_own() {
+    let guards = [
+        Guard::Held,
+        Guard::OptedOut,
+        Guard::NoLongerTagged,
+        Guard::Unreadable,
+        Guard::OrphanKept,
+        Guard::RecordDisagrees,
+        Guard::RetryPending,
+        Guard::Floor,
+        Guard::Stale,
+        Guard::Future,
+        Guard::Incomplete,
+        Guard::SourceUnknown,
+        Guard::Brake,
+        Guard::TooMany,
+    ];
+    let mut words: Vec<String> = guards.iter().map(ToString::to_string).collect();
+    words.sort();
+    words.dedup();
+    assert!(words.len() == guards.len() && words.iter().all(|word| word.len() > 3));
+}
+
+#[test]
+fn a_mark_says_why() {
+    let mut world = World::new("last=3", NOW);
+    world.daily(3, Some("last=3"));
+    world.facts.snapshots[2].state = SnapshotState::Error;
+    let reasons = |world: &World| -> Vec<String> {
+        let reason = |step: Step| match step {
+            Step::Mark(record) => Some(record.reason),
+            _ => None,
+        };
+        world.plan().steps.into_iter().filter_map(reason).collect()
+    };
+    assert_eq!(reasons(&world), ["the provider reports an error for it"]);
+    world.facts.instances.clear();
+    world.facts.sources.insert(web(), Source::Gone { name_lives: false });
+    world.settings.orphan_keep = Some(SignedDuration::ZERO);
+    let expected = [
+        "its resource is gone, and only the minimum stays",
+        "the provider reports an error for it",
+    ];
+    assert_eq!(reasons(&world), expected);
+}
+
+#[test]
+fn the_future_begins_after_five_minutes() {
+    let with = |change: fn(&mut World, jiff::Timestamp), seconds: i64| {
+        let mut world = due();
+        let then = world.now + SignedDuration::from_secs(seconds);
+        change(&mut world, then);
+        has(&world.plan(), Code::FutureTime)
+    };
+    let cases: [fn(&mut World, jiff::Timestamp); 4] = [
+        |w, then| {
+            let now = w.now;
+            w.add(then, Some("last=3")).created_at = now;
+        },
+        |w, then| w.facts.snapshots[2].created_at = then,
+        |w, then| w.facts.records[5].mark.as_mut().unwrap().at = then,
+        |w, then| {
+            w.add(then, Some("last=3"));
+            w.facts.snapshots.pop();
+        },
+    ];
+    for (at, case) in cases.into_iter().enumerate() {
+        assert!(!with(case, 300), "{at}");
+        assert!(with(case, 301), "{at}");
+    }
+}
+
+#[test]
+fn a_record_that_says_another_slot_attempt_or_region_disagrees() {
+    let cases: [fn(&mut World); 3] = [
+        |w| w.facts.records[5].attempt = 2,
+        |w| w.facts.records[5].region = "us-east-1".to_owned(),
+        |w| w.facts.records[5].slot = w.facts.records[4].slot,
+    ];
+    for (at, case) in cases.into_iter().enumerate() {
+        let mut world = due();
+        case(&mut world);
+        let plan = world.plan();
+        assert_eq!((deletes(&plan), guarded(&plan, Guard::RecordDisagrees)), (6, 1), "{at}");
+        let finding = plan.findings.iter().find(|f| f.code == Code::RecordDisagrees).unwrap();
+        assert_eq!(finding.name.as_deref(), Some("web"));
+        assert!(!plan.steps.iter().any(|step| matches!(step, Step::Adopt(_))), "{at}");
+    }
+}
+
+#[test]
+fn what_the_floor_keeps_stays_the_floors_while_the_rest_is_suspended() {
+    let mut world = World::new("last=1", "2026-11-24T04:00:00Z");
+    world.settings = settings(&[("SNAPKEEP_KEEP", "last=1"), ("SNAPKEEP_MIN_KEEP", "3")]);
+    world.daily(5, Some("last=1"));
+    world.now = at("2026-11-28T04:00:00Z");
+    let plan = world.plan();
+    assert_eq!((guarded(&plan, Guard::Floor), guarded(&plan, Guard::Stale)), (2, 2));
+}
+
+#[test]
+fn an_instance_without_the_tag_and_without_snapshots_is_nobodys_business() {
+    let mut world = World::new("last=1", NOW);
+    world.facts.instances[0].tags.clear();
+    assert!(world.plan().findings.is_empty());
+}
+
 #[test]
 fn a_stale_schedule_a_future_time_and_an_incomplete_listing_only_suspend() {
     let mut stale = due();

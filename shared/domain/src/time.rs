@@ -168,6 +168,7 @@ mod tests {
         let slot: Slot = "2026-11-20T03:00:00Z".parse().unwrap();
         assert_eq!(slot.to_string(), "2026-11-20T03:00:00Z");
         assert_eq!(slot.compact(), "20261120T030000Z");
+        assert_eq!(String::from(slot), slot.to_string());
         for other in ["2026-11-20T03:00:00+00:00", "2026-11-20T03:00:00.5Z", "2026-11-20", ""] {
             assert!(other.parse::<Slot>().is_err(), "{other}");
         }
@@ -178,8 +179,26 @@ mod tests {
         assert_eq!(parse_duration("3d").unwrap(), SignedDuration::from_hours(72));
         assert_eq!(parse_duration("2w").unwrap(), SignedDuration::from_hours(336));
         assert_eq!(parse_duration("0h").unwrap(), SignedDuration::ZERO);
+        assert_eq!(parse_duration("999999h").unwrap(), SignedDuration::from_hours(999_999));
         for bad in ["", "3", "d", "-1d", "1.5d", "3 d", "1m", "9999999h", "3\u{664}d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn people_read_two_units_at_most() {
+        for (minutes, text) in [
+            (0, "0m"),
+            (59, "59m"),
+            (60, "1h"),
+            (61, "1h 1m"),
+            (23 * 60 + 59, "23h 59m"),
+            (24 * 60, "1d"),
+            (24 * 60 + 59, "1d"),
+            (30 * 60, "1d 6h"),
+            (100 * 24 * 60 + 61, "100d 1h"),
+        ] {
+            assert_eq!(humane(SignedDuration::from_mins(minutes)), text);
         }
     }
 
