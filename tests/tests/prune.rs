@@ -149,11 +149,11 @@ fn opted_out_untagged_or_unreadable_keeps_everything_and_rescues() {
 
 /// The reasons of all rescues.
 fn rescues(plan: &Plan) -> Vec<&str> {
-    let reason = |step| match step {
-        &Step::Rescue(ref record) => Some(record.reason.as_str()),
+    let rescued = plan.steps.iter().filter_map(|step| match step {
+        Step::Rescue(record) => Some(record.reason.as_str()),
         _ => None,
-    };
-    plan.steps.iter().filter_map(reason).collect()
+    });
+    rescued.collect()
 }
 
 #[test]
