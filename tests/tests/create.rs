@@ -73,6 +73,16 @@ fn a_slot_with_a_record_is_served_and_a_gap_is_caught_up_once_and_counted() {
         panic!("not taken")
     };
     assert_eq!((intent.slot, intent.missed), (slot("2026-11-20T03:00:00Z"), 4));
+    // What a failed attempt of the due slot left behind is no slot that was served.
+    let mut leftover = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:00:00Z");
+    leftover.leftover = true;
+    let newest = record(slot("2026-11-15T03:00:00Z"), 1, None);
+    let Verdict::Take { intent, .. } =
+        verdict(&facts("daily@03:00", vec![newest, leftover]), "2026-11-20T10:00:00Z")
+    else {
+        panic!("not taken")
+    };
+    assert_eq!(intent.missed, 4);
     // A clock that steps back makes nothing again.
     assert_eq!(verdict(&late, "2026-11-15T10:00:00Z"), Verdict::Served);
 }

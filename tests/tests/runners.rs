@@ -124,6 +124,59 @@ fn what_cannot_be_listed_or_recalled_is_a_failure_and_stops_nothing_else() {
 }
 
 #[test]
+fn a_region_that_does_not_answer_now_stops_no_other() {
+    for role in [Role::Create, Role::Prune] {
+        // The second Region's list of instances, and of snapshots.
+        let mut world = world();
+        let report = struck(&mut world, role, 3, Some(Fault::Before(ErrorKind::Throttled)));
+        assert_eq!((report.failures.len(), counts(&report)["regions"]), (1, 1), "{role:?}");
+    }
+}
+
+#[test]
+fn one_that_is_still_being_made_is_waited_for_however_old_its_slot_is() {
+    let mut world = world();
+    slot(&mut world);
+    slot(&mut world);
+    let records = world.world.ledgers[0].all();
+    let mut oldest = records.into_iter().min_by_key(|r| (r.slot, r.name.clone())).unwrap();
+    oldest.state = State::Pending;
+    oldest.times.insert(State::Pending, world.world.now());
+    oldest.times.remove(&State::Requested);
+    world.world.ledgers[0].insert(oldest);
+    let report = report(&mut world, Role::Create);
+    assert_eq!((counts(&report)["waiting"], counts(&report)["requested"]), (1, 1));
+}
+
+#[test]
+fn a_second_good_snapshot_of_a_slot_gets_an_item_of_its_own() {
+    let mut world = world();
+    slot(&mut world);
+    // The slot's item is the second attempt's; the first one's snapshot is there too.
+    let records = world.world.ledgers[0].all();
+    let mut second = records.into_iter().find(|r| r.resource_name == "web").unwrap();
+    let first = second.name.clone();
+    second.attempt = 2;
+    second.name = snapkeep_domain::snapshot::snapshot_name(
+        "snapkeep",
+        &second.resource,
+        &second.resource_name,
+        second.slot,
+        2,
+    );
+    let mut twin = world.world.provider.find(&second.region, &first).unwrap();
+    (twin.name, twin.id) = (second.name.clone(), "twin".to_owned());
+    world.world.provider.insert(twin);
+    world.world.ledgers[0].insert(second);
+    let adopted = report(&mut world, Role::Prune);
+    assert_eq!((counts(&adopted)["adopted"], codes(&adopted)), (1, vec![Code::Adopted]));
+    let records = world.world.ledgers[0].all();
+    let leftover = records.iter().find(|record| record.leftover).unwrap();
+    assert_eq!((&leftover.name, leftover.attempt), (&first, 1));
+    assert_eq!(counts(&report(&mut world, Role::Prune)).get("adopted"), None);
+}
+
+#[test]
 fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
     for role in [Role::Create, Role::Poll, Role::Prune] {
         let mut world = world();
@@ -545,7 +598,8 @@ fn a_record_that_cannot_be_read_is_named_and_stops_pruning_its_resource_only() {
     for _ in 0..3 {
         slot(&mut world);
     }
-    let record = world.world.ledgers[0].all()[0].clone();
+    // The newest, so that the oldest would be marked if its record were not missed.
+    let record = world.world.ledgers[0].all().into_iter().max_by_key(|r| r.slot).unwrap();
     world.world.ledgers[0].spoil(&record.resource, &record.sort_key(), record.live(), "spoiled");
     let report = report(&mut world, Role::Prune);
     assert!(codes(&report).contains(&Code::UnreadableRecord), "{report:?}");

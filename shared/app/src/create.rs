@@ -174,9 +174,8 @@ async fn look(
     for (mut fact, found) in std::mem::take(facts).into_iter().zip(looks) {
         match found {
             Ok(found) => {
-                let new = |s: &Snapshot| fact.snapshots.iter().all(|known| known.name != s.name);
-                let new: Vec<Snapshot> = found.into_iter().filter(new).collect();
-                fact.snapshots.extend(new);
+                fact.snapshots.extend(found);
+                fact.snapshots = gather::once(fact.snapshots, |snapshot| &snapshot.name);
                 known.push(fact);
             }
             Err(error) => {

@@ -197,6 +197,8 @@ mod tests {
     use snapkeep_domain::finding::{Code, Finding};
 
     use super::*;
+    use crate::ports::{ErrorKind, ProviderError};
+    use crate::report::Failure;
 
     fn emitted(report: &Report) -> Vec<(&'static str, u64)> {
         let took = Duration::from_millis(1500);
@@ -238,5 +240,27 @@ mod tests {
             ("Duration", 1500),
         ];
         assert_eq!(emitted(&report), expected);
+    }
+
+    #[test]
+    fn throttles_are_failures_of_that_kind() {
+        let mut report = Report::new("poll", Timestamp::UNIX_EPOCH);
+        for kind in [ErrorKind::Throttled, ErrorKind::Denied, ErrorKind::Throttled] {
+            let (code, message) = (String::new(), String::new());
+            report.failures.push(Failure::from(&ProviderError {
+                kind,
+                operation: "x",
+                code,
+                message,
+            }));
+        }
+        let emitted = emitted(&report);
+        assert!(emitted.contains(&("Throttles", 2)) && emitted.contains(&("Failures", 3)));
+    }
+
+    #[test]
+    fn units_are_cloudwatchs_words() {
+        let words = [Unit::Count, Unit::Seconds, Unit::Milliseconds].map(Unit::as_str);
+        assert_eq!(words, ["Count", "Seconds", "Milliseconds"]);
     }
 }

@@ -295,9 +295,7 @@ async fn adopt(
         return part;
     };
     // A listing may lag behind a deletion: only asking by name tells that it is really there.
-    let settled =
-        matches!(existing.state, State::Deleted | State::Failed) && existing.live().is_none();
-    if !settled {
+    if existing.live().is_some() {
         return part;
     }
     match inventory.snapshot(&record.region, &record.name).await {

@@ -186,12 +186,8 @@ impl Policies {
     }
 
     fn entry(&self, name: &str, entry: &str, body: &str) -> Policy {
-        let mut policy = Policy {
-            name: name.to_owned(),
-            retention: Retention::Unset,
-            problems: Vec::new(),
-            ..self.default.clone()
-        };
+        let mut policy =
+            Policy { name: name.to_owned(), problems: Vec::new(), ..self.default.clone() };
         let mut problem = |accepted: &str| {
             policy.problems.push(Problem::variable(POLICIES_VARIABLE, entry, accepted));
         };

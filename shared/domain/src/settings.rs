@@ -305,7 +305,8 @@ mod tests {
             ("SNAPKEEP_TAG", "a,b"),
             ("SNAPKEEP_PENDING_TIMEOUT", "soon"),
             ("SNAPKEEP_DEPLOYMENT", "a*"),
-            ("SNAPKEEP_LEDGER_TABLE", "?"),
+            ("SNAPKEEP_LEDGER_TABLE", "a?b"),
+            ("SNAPKEEP_LEDGER_TABLE", "ab"),
         ] {
             let message = read(Role::Create, &[(key, bad)]).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains(bad), "{message}");
