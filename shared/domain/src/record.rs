@@ -380,6 +380,31 @@ mod tests {
     }
 
     #[test]
+    fn only_an_error_leaves_something_behind() {
+        let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+        let pending = record(State::Pending);
+        let shown = |state| Snapshot {
+            id: "id".to_owned(),
+            name: pending.name.clone(),
+            region: pending.region.clone(),
+            source: pending.resource.clone(),
+            source_name: pending.resource_name.clone(),
+            created_at: now,
+            state,
+            tags: BTreeMap::new(),
+            size_gb: 20,
+        };
+        for (state, to) in [
+            (SnapshotState::Available, State::Available),
+            (SnapshotState::Error, State::Failed),
+            (SnapshotState::Other("odd".to_owned()), State::Pending),
+        ] {
+            let next = pending.observed(&shown(state), now, "seen");
+            assert_eq!((next.state, next.remains), (to, to == State::Failed));
+        }
+    }
+
+    #[test]
     fn what_is_settled_is_not_live_and_expires() {
         for state in State::ALL {
             let mut one = record(state);

@@ -281,6 +281,7 @@ mod tests {
         let long = snapshot_name("dep", &id, &"x".repeat(300), slot, 1);
         assert!(long.len() <= NAME_CHARS_MAX && long.ends_with(&name["web-1".len()..]), "{long}");
         assert!(snapshot_name("dep", &id, "_ü", slot, 1).starts_with("i_--"));
+        assert_eq!(snapshot_name("dep", &id, &"_".repeat(300), slot, 1).len(), NAME_CHARS_MAX);
         let mut all: Vec<_> =
             (1..=5).map(|a| snapshot_name("dep", &id, "web-1", slot, a)).collect();
         all.push(snapshot_name("de", &ResourceId("pid".into()), "web-1", slot, 1));
