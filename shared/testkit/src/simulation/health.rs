@@ -9,7 +9,7 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Slot;
 
@@ -224,6 +224,13 @@ impl Simulation {
         let times: Vec<Timestamp> = ours.iter().map(|(time, _)| *time).collect();
         let keep = protection.policy.retention.keep().to_string();
         let mut stays = reference::keeps(&keep, &times, zone.rules());
+        // Where a hold has just ended, the next runs will do what is to be done.
+        let then = now - UNDER_WAY_MAX;
+        let ended = |hold: &Hold| hold.holds(then, zone) && !hold.holds(now, zone);
+        let mut holds = ours.iter().filter_map(|(_, snapshot)| snapshot.hold());
+        if protection.hold.as_ref().is_some_and(ended) || holds.any(|hold| ended(&hold)) {
+            return;
+        }
         let instance_held = protection.hold.as_ref().is_some_and(|hold| hold.holds(now, zone));
         for ((_, snapshot), stays) in ours.iter().zip(&mut stays) {
             *stays |= instance_held || snapshot.hold().is_some_and(|hold| hold.holds(now, zone));
