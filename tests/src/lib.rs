@@ -1,6 +1,7 @@
 //! What the test targets share: a small world of facts for the planners.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::create::tags;
@@ -18,6 +19,19 @@ pub mod binaries;
 pub const DEPLOYMENT: &str = "test";
 /// The Region of every test that does not say otherwise.
 pub const REGION: &str = "eu-west-1";
+
+/// The project's folder.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A file of the project, as text.
+#[must_use]
+pub fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
 
 /// A time, written as in the contract.
 #[must_use]

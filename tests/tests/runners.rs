@@ -58,14 +58,9 @@ pub(crate) fn struck(
     at: usize,
     fault: Option<Fault>,
 ) -> Report {
-    drop(world.answers());
-    let me = world.start(role, 0).unwrap();
-    for _ in 0..at {
-        assert!(world.next(me, None));
-    }
+    let me = begun(world, role, at);
     assert!(world.next(me, fault));
-    world.finish(me);
-    world.answers().pop().unwrap().unwrap()
+    finished(world, me)
 }
 
 pub(crate) fn counts(report: &Report) -> BTreeMap<&'static str, u64> {

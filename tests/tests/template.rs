@@ -2,8 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -13,6 +11,7 @@ use snapkeep_aws::dynamodb::schema;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::settings::{Role, Settings, VARIABLES};
 use snapkeep_domain::snapshot::{HOLD, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, TIMEZONE};
+use snapkeep_tests::{read, root};
 
 const FUNCTIONS: [&str; 3] = ["Create", "Poll", "Prune"];
 
@@ -31,14 +30,6 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("ledger.live", &["dynamodb:Query"]),
     ("ledger.recent", &["dynamodb:Query"]),
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap()
-}
 
 /// The template as CloudFormation gets it.
 fn stack() -> &'static Value {
@@ -104,7 +95,7 @@ fn called(text: &str) -> BTreeSet<String> {
 
 /// The methods that a runner calls, itself or by what it shares with the others.
 fn methods(function: &str) -> BTreeSet<String> {
-    let runner = read(&format!("shared/app/src/{}.rs", function.to_lowercase()));
+    let runner = read(format!("shared/app/src/{}.rs", function.to_lowercase()));
     let mut all = called(&runner);
     for part in read("shared/app/src/gather.rs").split("pub(crate) async fn ").skip(1) {
         let name = part.split(['(', '<']).next().unwrap();

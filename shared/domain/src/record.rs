@@ -290,11 +290,17 @@ impl Record {
         self.leased_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether it is marked, and no invocation may be about to delete it right now: a rescue written
-    /// then would come too late, and leave a record of what is gone.
+    /// Whether an invocation may be about to delete its snapshot right now.
+    #[must_use]
+    pub fn being_deleted(&self, now: Timestamp) -> bool {
+        self.state == State::Deleting && !self.intent_is_free(now)
+    }
+
+    /// Whether it is marked, and not being deleted: a rescue written then would come too late, and leave a
+    /// record of what is gone.
     #[must_use]
     pub fn may_be_rescued(&self, now: Timestamp) -> bool {
-        matches!(self.state, State::Expiring | State::Deleting) && self.intent_is_free(now)
+        matches!(self.state, State::Expiring | State::Deleting) && !self.being_deleted(now)
     }
 
     /// Whether it is being made right now and so keeps a later slot waiting.

@@ -106,17 +106,12 @@ fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
 #[test]
 fn the_loser_of_a_race_says_so() {
     let mut world = world();
-    let me = world.start(Role::Create, 0).unwrap();
     // Its records, the Regions, two lists of instances, two recent records, a list of snapshots, and
     // the names of five attempts of each; both claims are still to come.
-    for _ in 0..7 + 10 {
-        assert!(world.next(me, None));
-    }
-    drop(world.answers());
+    let me = begun(&mut world, Role::Create, 7 + 10);
     let winner = report(&mut world, Role::Create);
     assert_eq!(counts(&winner)["requested"], 2);
-    world.finish(me);
-    let loser = world.answers().pop().unwrap().unwrap();
+    let loser = finished(&mut world, me);
     assert_eq!(counts(&loser)["conflicts"], 2);
     assert_eq!(codes(&loser), [Code::ClaimedElsewhere, Code::ClaimedElsewhere]);
     assert!(!loser.fell_short());

@@ -112,17 +112,12 @@ fn the_last_look_saves_what_was_held_after_the_list() {
     }
     world.run_alone(Role::Prune);
     world.advance(hours(1));
-    let me = world.start(Role::Prune, 0).unwrap();
     // Its records, the Regions, four lists; then the intents.
-    for _ in 0..6 {
-        assert!(world.next(me, None));
-    }
+    let me = begun(&mut world, Role::Prune, 6);
     for snapshot in world.world.provider.all_snapshots() {
         world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
     }
-    drop(world.answers());
-    world.finish(me);
-    let report = world.answers().pop().unwrap().unwrap();
+    let report = finished(&mut world, me);
     assert_eq!(codes(&report), [Code::DeleteRefused, Code::DeleteRefused]);
     assert!(report.findings[0].message.contains("held"), "{report:?}");
     assert_eq!(counts(&report)["rescued"], 2);

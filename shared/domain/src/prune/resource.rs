@@ -78,8 +78,7 @@ pub(super) fn judge(
     };
     let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || record_of(c).is_none());
     let going = |at: usize| {
-        let record = available.get(at).and_then(|c| record_of(c));
-        record.is_some_and(|r| r.state == State::Deleting && !r.intent_is_free(now))
+        available.get(at).and_then(|c| record_of(c)).is_some_and(|r| r.being_deleted(now))
     };
     settings.min_keep.protect(&mut kept, &times, &terms.zone, stays, going);
 
@@ -228,7 +227,7 @@ fn condemned(
             (Verdict::Mark, Some(Step::Mark(marked)))
         }
         // Another run is at it.
-        State::Deleting if !record.intent_is_free(now) => (Verdict::Waiting, None),
+        State::Deleting if record.being_deleted(now) => (Verdict::Waiting, None),
         State::Expiring | State::Deleting => match &record.mark {
             Some(mark) if now >= mark.execute_at.max(after(mark.at, settings.grace)) => {
                 (Verdict::Delete, Some(Step::Delete(record.clone())))

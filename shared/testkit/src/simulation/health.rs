@@ -9,11 +9,11 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Slot;
 
-use super::invocation::Doing;
+use super::invocation::{Doing, slot_of};
 use super::properties::Property;
 use super::{QUIET, REGIONS, Simulation};
 use crate::reference;
@@ -133,11 +133,8 @@ impl Simulation {
 
     /// Whether so few available ones remain of the resource that this one stays.
     fn floor_suspends(&self, record: &Record, settings: &Settings, snapshots: &[Snapshot]) -> bool {
-        let remain = snapshots.iter().filter(|s| {
-            s.source == record.resource
-                && s.state == SnapshotState::Available
-                && matches!(s.ownership(&settings.deployment), Ownership::Ours { .. })
-        });
+        let ours = |s: &&Snapshot| slot_of(s, &record.resource, &settings.deployment).is_some();
+        let remain = snapshots.iter().filter(ours);
         let floor = match &settings.min_keep {
             MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
             MinKeep::Rules(_) => usize::MAX,
@@ -156,14 +153,9 @@ impl Simulation {
         // The last create ran before this.
         let then = self.world.now() - SignedDuration::from_hours(2);
         let due = policy.schedule.latest(&policy.zone, then);
-        let served = snapshots.iter().any(|snapshot| {
-            snapshot.source == instance.id
-                && snapshot.state == SnapshotState::Available
-                && matches!(
-                    snapshot.ownership(&settings.deployment),
-                    Ownership::Ours { slot, .. } if slot >= due
-                )
-        });
+        let mut slots =
+            snapshots.iter().filter_map(|s| slot_of(s, &instance.id, &settings.deployment));
+        let served = slots.any(|slot| slot >= due.timestamp());
         self.check(served, Property::Served, || format!("{} has nothing of {due}", instance.name));
     }
 
@@ -214,11 +206,7 @@ impl Simulation {
         let zone = &protection.policy.zone;
         let mut ours: Vec<(Timestamp, &Snapshot)> = snapshots
             .iter()
-            .filter(|s| s.source == instance.id && s.state == SnapshotState::Available)
-            .filter_map(|s| match s.ownership(&settings.deployment) {
-                Ownership::Ours { slot, .. } => Some((slot.timestamp(), s)),
-                Ownership::LookAlike(_) | Ownership::Foreign => None,
-            })
+            .filter_map(|s| Some((slot_of(s, &instance.id, &settings.deployment)?, s)))
             .collect();
         ours.sort_by(|a, b| (b.0, &b.1.name).cmp(&(a.0, &a.1.name)));
         let times: Vec<Timestamp> = ours.iter().map(|(time, _)| *time).collect();

@@ -80,11 +80,7 @@ impl Doing {
         let mut seen = BTreeSet::new();
         let mut found: Vec<_> = listed
             .chain(looked)
-            .filter(|s| s.source == *resource && s.state == SnapshotState::Available)
-            .filter_map(|s| match s.ownership(&self.settings.deployment) {
-                Ownership::Ours { slot, .. } => Some((slot.timestamp(), s)),
-                Ownership::LookAlike(_) | Ownership::Foreign => None,
-            })
+            .filter_map(|s| Some((slot_of(s, resource, &self.settings.deployment)?, s)))
             .filter(|(_, s)| seen.insert(&s.id))
             .collect();
         found.sort_by(|a, b| (b.0, &b.1.name).cmp(&(a.0, &a.1.name)));
@@ -96,5 +92,21 @@ impl Doing {
         let listed = self.instances.values().flatten();
         let asked = self.asked.values().flatten();
         listed.chain(asked).find(|instance| instance.id == *resource)
+    }
+}
+
+/// The slot of an available snapshot that this deployment made of this resource; of any other, none.
+pub(super) fn slot_of(
+    snapshot: &Snapshot,
+    resource: &ResourceId,
+    deployment: &str,
+) -> Option<Timestamp> {
+    match snapshot.ownership(deployment) {
+        Ownership::Ours { slot, .. }
+            if snapshot.source == *resource && snapshot.state == SnapshotState::Available =>
+        {
+            Some(slot.timestamp())
+        }
+        _ => None,
     }
 }

@@ -10,11 +10,11 @@ use snapkeep_domain::finding::Code;
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::record::{EDGES, Record, State};
-use snapkeep_domain::snapshot::{Ownership, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{ResourceId, SLOT, SOURCE, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Zone;
 
-use super::invocation::Doing;
+use super::invocation::{Doing, slot_of};
 use crate::reference;
 
 /// What must hold.
@@ -266,11 +266,7 @@ impl Watch {
             MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
             MinKeep::Rules(_) => 1,
         };
-        let ours = |s: &&Snapshot| {
-            s.source == gone.source
-                && s.state == SnapshotState::Available
-                && matches!(s.ownership(&doing.settings.deployment), Ownership::Ours { .. })
-        };
+        let ours = |s: &&Snapshot| slot_of(s, &gone.source, &doing.settings.deployment).is_some();
         let remain = left.iter().filter(ours).count();
         // What somebody else took away since the list was made is not by our hand.
         let shown = doing.available(&gone.source);
