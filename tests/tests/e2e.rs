@@ -13,5 +13,7 @@ mod faults;
 mod harness;
 #[path = "e2e/prune.rs"]
 mod prune;
+#[path = "e2e/stack.rs"]
+mod stack;
 #[path = "e2e/strangers.rs"]
 mod strangers;

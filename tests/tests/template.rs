@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_domain::finding::Code;
+use snapkeep_domain::notice::{Telling, Topic};
 use snapkeep_domain::settings::{Role, Settings, VARIABLES};
 use snapkeep_domain::snapshot::{HOLD, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, TIMEZONE};
 use snapkeep_tests::{read, root};
@@ -29,6 +30,10 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("ledger.advance", &["dynamodb:PutItem"]),
     ("ledger.live", &["dynamodb:Query"]),
     ("ledger.recent", &["dynamodb:Query"]),
+    ("matters.known", &["dynamodb:Query"]),
+    ("matters.put", &["dynamodb:PutItem"]),
+    ("notifier.listens", &[]),
+    ("notifier.publish", &["events:PutEvents", "sns:Publish"]),
 ];
 
 /// The template as CloudFormation gets it.
@@ -88,8 +93,10 @@ fn statement(function: &str, action: &str) -> &'static Value {
 
 /// The ports' methods that a text calls.
 fn called(text: &str) -> BTreeSet<String> {
-    let call =
-        regex_lite::Regex::new(r"\b(inventory|creator|deleter|ledger)\s*\.\s*([a-z_]+)\(").unwrap();
+    let call = regex_lite::Regex::new(
+        r"\b(inventory|creator|deleter|ledger|matters|notifier)\s*\.\s*([a-z_]+)\(",
+    )
+    .unwrap();
     call.captures_iter(text).map(|found| format!("{}.{}", &found[1], &found[2])).collect()
 }
 
@@ -97,6 +104,8 @@ fn called(text: &str) -> BTreeSet<String> {
 fn methods(function: &str) -> BTreeSet<String> {
     let runner = read(format!("shared/app/src/{}.rs", function.to_lowercase()));
     let mut all = called(&runner);
+    // After its run, every function tells people.
+    all.extend(called(&read("shared/app/src/notify.rs")));
     for part in read("shared/app/src/gather.rs").split("pub(crate) async fn ").skip(1) {
         let name = part.split(['(', '<']).next().unwrap();
         if runner.contains(&format!("gather::{name}(")) {
@@ -291,6 +300,7 @@ fn what_a_pattern_lets_through_the_functions_read() {
         ("Regions", &["all", "eu-west-1 us-east-1"], &["", "eu-west-1,us-east-1"]),
         ("Tag", &["snapkeep", "backup/1"], &["", "a b"]),
         ("PendingTimeout", &["6h", "1d"], &["6", ""]),
+        ("EventBus", &["default", "our.bus"], &["", "a b"]),
     ] {
         let pattern = stack()["Parameters"][parameter]["AllowedPattern"].as_str().unwrap();
         let pattern = regex_lite::Regex::new(pattern).unwrap();
@@ -358,6 +368,22 @@ fn every_finding_is_in_the_handbook_with_its_severity() {
     for code in Code::ALL {
         let section = format!("\n### {}\n\n{:?}. ", code.as_str(), code.severity());
         assert!(operations.contains(&section), "missing in docs/OPERATIONS.md: {section}");
+    }
+}
+
+#[test]
+fn every_event_is_in_the_handbook_and_whether_people_hear_of_it() {
+    let operations = read("docs/OPERATIONS.md");
+    for topic in Topic::ALL {
+        let row =
+            operations.lines().find(|line| line.starts_with(&format!("| `{}`", topic.as_str())));
+        let of_topic = |code: &&Code| match code.telling() {
+            Telling::Never => false,
+            Telling::Once(of) | Telling::While(of) => of == topic,
+        };
+        let people = row.unwrap_or_else(|| panic!("{}", topic.as_str())).rsplit("| ").next();
+        let nobody = Code::ALL.iter().find(of_topic).is_none();
+        assert_eq!(people == Some("no |"), nobody, "{}", topic.as_str());
     }
 }
 

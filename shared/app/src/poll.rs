@@ -1,6 +1,7 @@
 //! Runs `poll`: follows what is under way.
 
 use snapkeep_domain::finding::Code;
+use snapkeep_domain::notice::{Notice, Topic};
 use snapkeep_domain::poll::{self, FOLLOWED, Look};
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::Settings;
@@ -72,6 +73,10 @@ async fn follow(
                 State::Failed => Some(Counter::AttemptsFailed),
                 _ => None,
             };
+            if next.state == State::Available {
+                let message = format!("{} of slot {} is available", next.name, next.slot);
+                part.notices.push(Notice::of_record(Topic::Available, &next, message));
+            }
             part.counts.extend(counter);
             part.findings.extend(step.finding);
             part.missed(record);

@@ -5,6 +5,7 @@
 use std::future::Future;
 
 use jiff::Timestamp;
+use snapkeep_domain::notice::{Matter, Notice};
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, Tags};
 use snapkeep_domain::time::Slot;
@@ -172,6 +173,26 @@ pub trait Ledger: Sync {
         resource: &ResourceId,
         from: Slot,
     ) -> impl Future<Output = Result<Records, LedgerError>> + Send;
+}
+
+/// What the ledger remembers of what people were told.
+pub trait Matters: Sync {
+    /// Every matter, those that are over included as long as the ledger has them.
+    fn known(&self) -> impl Future<Output = Result<Vec<Matter>, LedgerError>> + Send;
+    /// Writes a matter, and raises its version, if it is still of this version (0: not there);
+    /// `None` when somebody else was faster.
+    fn put(
+        &self,
+        matter: &Matter,
+    ) -> impl Future<Output = Result<Option<Matter>, LedgerError>> + Send;
+}
+
+/// Telling people.
+pub trait Notifier: Sync {
+    /// Whether there is anybody to tell.
+    fn listens(&self) -> bool;
+    /// Tells them; `Ok` means that it was taken for delivery.
+    fn publish(&self, notice: &Notice) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
 /// Real time that is left to this invocation; `now` may be simulated, this may not.

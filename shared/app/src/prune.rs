@@ -1,11 +1,12 @@
 //! Runs `prune`: judges every snapshot, announces deletions, and carries out those that are due.
 
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::notice::{Notice, Topic};
 use snapkeep_domain::poll::Look;
 use snapkeep_domain::prune::{self, Age, Facts, Guard, Plan, Source, Step, Verdict};
 use snapkeep_domain::record::{INVOCATION_LIFE, Record, State};
 use snapkeep_domain::settings::Settings;
-use snapkeep_domain::snapshot::{Ownership, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 use snapkeep_domain::time::{Zone, after};
 
 use crate::gather;
@@ -231,7 +232,20 @@ async fn apply(
             let counter = (record.state == State::Deleted).then_some(Counter::Deleted);
             write(ledger, &record, counter, None).await.0
         }
-        Step::Mark(record) => write(ledger, &record, Some(Counter::Marked), None).await.0,
+        Step::Mark(record) => {
+            let (mut part, marked) = write(ledger, &record, Some(Counter::Marked), None).await;
+            let notice = marked.and_then(|record| {
+                let at = record.mark.as_ref()?.execute_at;
+                let message = format!("{} is deleted after {at}: {}", record.name, record.reason);
+                let fix = format!("to keep it, tag it {HOLD} before then");
+                Some(Notice {
+                    fix: Some(fix),
+                    ..Notice::of_record(Topic::Marked, &record, message)
+                })
+            });
+            part.notices.extend(notice);
+            part
+        }
         Step::Rescue(record) => {
             let finding =
                 Finding::new(Code::Rescued, format!("{}: {}", record.name, record.reason))
@@ -350,7 +364,11 @@ async fn delete(
         return refused(ledger, &intent, &found, &why, now, part).await;
     }
     match deleter.delete(&record.region, &record.name).await {
-        Ok(()) => part.counts.push(Counter::Pruned),
+        Ok(()) => {
+            part.counts.push(Counter::Pruned);
+            let message = format!("{} is deleted: {}", intent.name, intent.reason);
+            part.notices.push(Notice::of_record(Topic::Pruned, &intent, message));
+        }
         Err(error) if error.kind == ErrorKind::NotFound => {}
         Err(error) => {
             part.failures.push(provider_failed(&error).of(&record.resource, &record.name));

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use snapkeep_domain::create::missed_slots;
 use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::notice::Notice;
 use snapkeep_domain::record::Record;
 use snapkeep_domain::snapshot::ResourceId;
 
@@ -164,6 +165,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Items that there was no time for; the next tick goes on.
     pub left: u64,
+    /// What became of snapshots, for whoever is told of it.
+    #[serde(skip)]
+    pub notices: Vec<Notice>,
 }
 
 fn words<S: Serializer>(counts: &BTreeMap<Counter, u64>, to: S) -> Result<S::Ok, S::Error> {
@@ -181,6 +185,7 @@ impl Report {
             failures: Vec::new(),
             findings: Vec::new(),
             left: 0,
+            notices: Vec::new(),
         }
     }
 
@@ -204,6 +209,7 @@ impl Report {
         }
         self.failures.extend(part.failures);
         self.findings.extend(part.findings);
+        self.notices.extend(part.notices);
         self.left += part.left;
     }
 
@@ -246,6 +252,8 @@ pub struct Part {
     pub failures: Vec<Failure>,
     /// What a person should know.
     pub findings: Vec<Finding>,
+    /// What became of a snapshot.
+    pub notices: Vec<Notice>,
     /// Items not begun.
     pub left: u64,
 }

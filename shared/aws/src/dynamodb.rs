@@ -19,6 +19,7 @@ use snapkeep_domain::time::Slot;
 use crate::sdk::Failure;
 
 mod codec;
+mod matters;
 pub mod schema;
 
 /// An item as DynamoDB has it.

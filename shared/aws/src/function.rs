@@ -6,13 +6,14 @@ use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 use snapkeep_app::ports::Invocation;
 use snapkeep_app::report::{Report, TickError};
-use snapkeep_app::{create, poll, prune};
+use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::settings::{BadSettings, Role, Settings};
 
 use crate::clock::{Budget, Clock};
 use crate::dynamodb::DynamoLedger;
 use crate::event::{self, BadEvent};
 use crate::lightsail::{LightsailCreator, LightsailDeleter, LightsailInventory};
+use crate::notifications::Notifications;
 use crate::{sdk, telemetry};
 
 /// Why an invocation failed; the type is a stable word for alarms.
@@ -41,13 +42,14 @@ impl From<BadEvent> for Failed {
     }
 }
 
-/// What every function starts with: checked settings, a clock, and the two clients.
+/// What every function starts with: checked settings, a clock, and the clients.
 struct Wiring {
     settings: Settings,
     clock: Clock,
     sdk: aws_config::SdkConfig,
     inventory: LightsailInventory,
     ledger: DynamoLedger,
+    notifications: Notifications,
 }
 
 impl Wiring {
@@ -60,6 +62,7 @@ impl Wiring {
         Ok(Wiring {
             inventory: LightsailInventory::new(&sdk),
             ledger: DynamoLedger::new(aws_sdk_dynamodb::Client::new(&sdk), settings.table.clone()),
+            notifications: Notifications::new(&sdk, &settings),
             settings,
             clock,
             sdk,
@@ -125,7 +128,9 @@ async fn serve(
         let now = now.map_err(|e| Failed { kind: "ClockUnavailable", message: e.to_string() })?;
         let deadline = Budget::until(event.context.deadline());
         // Boxed: the whole tick as one nested future is too deep a type for the compiler.
-        let report = Box::pin(tick(&Invocation { now, deadline })).await?;
+        let invocation = Invocation { now, deadline };
+        let mut report = Box::pin(tick(&invocation)).await?;
+        notify::run(&wiring.notifications, &wiring.ledger, &mut report, &invocation).await;
         telemetry::report(&report, &trigger);
         telemetry::metrics(&report, &wiring.settings.deployment, deadline.spent());
         serde_json::to_value(&report)

@@ -1,4 +1,4 @@
-//! Adapters: Lightsail, DynamoDB, events, configuration, telemetry, and the functions wired from them.
+//! Adapters: Lightsail, DynamoDB, notifications, events, configuration, telemetry, and the functions wired from them.
 //!
 //! Everything that touches the world is here, and nothing that decides.
 
@@ -8,5 +8,6 @@ pub mod environment;
 pub mod event;
 pub mod function;
 pub mod lightsail;
+pub mod notifications;
 pub mod sdk;
 pub mod telemetry;

@@ -18,6 +18,7 @@ mod paging;
 mod tests;
 
 pub use error::classify;
+pub(crate) use error::provider_error;
 
 /// The SDK's clients, one for each Region, made when first asked for.
 #[derive(Clone, Debug)]

@@ -1,9 +1,11 @@
 //! Findings: what a person should know, in closed lists that people can script against.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::notice::{Telling, Topic};
 
 /// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know; alarms nobody.
@@ -15,9 +17,9 @@ pub enum Severity {
 }
 
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $severity:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $severity:ident, $telling:expr;)*) => {
         /// What a finding is about.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum Code { $($(#[doc = $doc])* $name),* }
 
@@ -32,82 +34,86 @@ macro_rules! codes {
             /// What it weighs.
             #[must_use]
             pub fn severity(self) -> Severity { match self { $(Code::$name => Severity::$severity),* } }
+
+            /// Who is told of it, and how often.
+            #[must_use]
+            pub fn telling(self) -> Telling { match self { $(Code::$name => $telling),* } }
         }
     };
 }
 
 codes! {
     /// A tag's key or value cannot be read, or does nothing; nothing of the resource is pruned.
-    BadTag = "bad-tag", Warning;
+    BadTag = "bad-tag", Warning, Telling::While(Topic::HeldBack);
     /// A named policy, or a variable this function can do without, cannot be read.
-    BadVariable = "bad-variable", Warning;
+    BadVariable = "bad-variable", Warning, Telling::While(Topic::HeldBack);
     /// A hold cannot be read; it holds.
-    BadHold = "bad-hold", Warning;
+    BadHold = "bad-hold", Warning, Telling::While(Topic::HeldBack);
     /// The resource says `off`: no new snapshots, nothing pruned.
-    OptedOut = "opted-out", Info;
+    OptedOut = "opted-out", Info, Telling::Never;
     /// Snapshots of ours whose resource carries the opt-in tag no more.
-    NoLongerTagged = "no-longer-tagged", Warning;
+    NoLongerTagged = "no-longer-tagged", Warning, Telling::While(Topic::HeldBack);
     /// The schedule's slots that passed without a snapshot; `value` is their count.
-    MissedSlots = "missed-slots", Error;
+    MissedSlots = "missed-slots", Error, Telling::Once(Topic::Missed);
     /// A due slot waits while another snapshot of the resource is being made.
-    WaitingForPending = "waiting-for-pending", Info;
+    WaitingForPending = "waiting-for-pending", Info, Telling::Never;
     /// Another invocation is taking this slot's snapshot right now.
-    ClaimedElsewhere = "claimed-elsewhere", Info;
+    ClaimedElsewhere = "claimed-elsewhere", Info, Telling::Never;
     /// The intent is kept and tried again at the next tick; the message says what stood in the way.
-    CreateDeferred = "create-deferred", Warning;
+    CreateDeferred = "create-deferred", Warning, Telling::While(Topic::Failed);
     /// An attempt failed; `value` is its number.
-    AttemptFailed = "attempt-failed", Error;
+    AttemptFailed = "attempt-failed", Error, Telling::Once(Topic::Failed);
     /// A failed slot waits for its next attempt.
-    RetryLater = "retry-later", Info;
+    RetryLater = "retry-later", Info, Telling::Never;
     /// The slot's attempts are used up; the next slot comes.
-    AttemptsExhausted = "attempts-exhausted", Error;
+    AttemptsExhausted = "attempts-exhausted", Error, Telling::While(Topic::Failed);
     /// A snapshot is pending for longer than `SNAPKEEP_PENDING_TIMEOUT`.
-    PendingTooLong = "pending-too-long", Warning;
+    PendingTooLong = "pending-too-long", Warning, Telling::While(Topic::Failed);
     /// An available snapshot was deleted by someone else.
-    Vanished = "vanished", Warning;
+    Vanished = "vanished", Warning, Telling::Once(Topic::Failed);
     /// A deleted snapshot is there again.
-    SeenAgain = "seen-again", Warning;
+    SeenAgain = "seen-again", Warning, Telling::Once(Topic::Available);
     /// A snapshot of ours without a record was taken into the ledger.
-    Adopted = "adopted", Info;
+    Adopted = "adopted", Info, Telling::Never;
     /// A snapshot carries this deployment's tag, but is not ours.
-    LookAlike = "look-alike", Warning;
+    LookAlike = "look-alike", Warning, Telling::While(Topic::HeldBack);
     /// The newest available snapshot is older than two periods and a day; nothing is pruned.
-    Stale = "stale", Error;
+    Stale = "stale", Error, Telling::While(Topic::HeldBack);
     /// The newest available snapshot is older than its schedule promises: a period, and the time that a
     /// snapshot may take (`SNAPKEEP_PENDING_TIMEOUT`).
-    Overdue = "overdue", Error;
+    Overdue = "overdue", Error, Telling::While(Topic::Missed);
     /// A slot, creation or mark lies in the future; nothing is pruned.
-    FutureTime = "future-time", Error;
+    FutureTime = "future-time", Error, Telling::While(Topic::HeldBack);
     /// The brake holds: a changed policy would take too much; `value` is the confirming code.
-    Brake = "brake", Warning;
+    Brake = "brake", Warning, Telling::While(Topic::HeldBack);
     /// The run would mark more than `SNAPKEEP_MAX_DELETES`; none was marked.
-    TooManyMarks = "too-many-marks", Warning;
+    TooManyMarks = "too-many-marks", Warning, Telling::While(Topic::HeldBack);
     /// No retention is configured: everything is kept.
-    KeepsEverything = "keeps-everything", Info;
+    KeepsEverything = "keeps-everything", Info, Telling::Never;
     /// The resource is gone; the message says what becomes of its snapshots, `value` their GB.
-    Orphan = "orphan", Info;
+    Orphan = "orphan", Info, Telling::Never;
     /// Whether the resource still exists could not be found out; nothing of it is pruned.
-    SourceUnknown = "source-unknown", Warning;
+    SourceUnknown = "source-unknown", Warning, Telling::While(Topic::HeldBack);
     /// A Region is not enabled for the account.
-    RegionNotEnabled = "region-not-enabled", Info;
+    RegionNotEnabled = "region-not-enabled", Info, Telling::Never;
     /// A Region is not enabled, though it was asked for by name or the ledger has live records there.
-    RegionUnreachable = "region-unreachable", Error;
+    RegionUnreachable = "region-unreachable", Error, Telling::While(Topic::Failed);
     /// A record of the ledger cannot be read; nothing of its resource is pruned.
-    UnreadableRecord = "unreadable-record", Error;
+    UnreadableRecord = "unreadable-record", Error, Telling::While(Topic::HeldBack);
     /// A record says something else than the provider shows; the snapshot is kept.
-    RecordDisagrees = "record-disagrees", Warning;
+    RecordDisagrees = "record-disagrees", Warning, Telling::While(Topic::HeldBack);
     /// The floor keeps a snapshot that the policy would let go.
-    FloorKeeps = "floor-keeps", Info;
+    FloorKeeps = "floor-keeps", Info, Telling::Never;
     /// The provider refused a deletion at the last moment.
-    DeleteRefused = "delete-refused", Warning;
+    DeleteRefused = "delete-refused", Warning, Telling::Once(Topic::HeldBack);
     /// A marked snapshot is kept after all.
-    Rescued = "rescued", Info;
+    Rescued = "rescued", Info, Telling::Never;
     /// The dry run changed nothing.
-    DryRun = "dry-run", Info;
+    DryRun = "dry-run", Info, Telling::Never;
 }
 
 /// One thing a person should know. Members that do not apply are absent.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,

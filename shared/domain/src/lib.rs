@@ -5,11 +5,13 @@
 //!
 //! A newcomer's map, in the order of the contract: [`tags`] and [`policy`] read what people wrote,
 //! [`schedule`] turns it into slots, [`keep`] judges by retention, [`snapshot`] says what is ours,
-//! [`record`] is the ledger's state machine, and [`create`], [`poll`] and [`prune`] plan.
+//! [`record`] is the ledger's state machine, and [`create`], [`poll`] and [`prune`] plan;
+//! what people should know is a [`finding`], and what they are told a [`notice`].
 
 pub mod create;
 pub mod finding;
 pub mod keep;
+pub mod notice;
 pub mod policy;
 pub mod poll;
 pub mod prune;

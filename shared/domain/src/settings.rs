@@ -58,6 +58,10 @@ pub struct Settings {
     pub tag: String,
     /// `prune` changes nothing.
     pub dry_run: bool,
+    /// The topic that people listen to.
+    pub topic: Option<String>,
+    /// The event bus that programs listen to.
+    pub event_bus: Option<String>,
     /// What was set badly, but is not used by this function.
     pub problems: Vec<Problem>,
 }
@@ -101,7 +105,7 @@ impl Reader<'_> {
 }
 
 /// The variables this code knows, for spotting typos.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 19] = [
     "SNAPKEEP_LEDGER_TABLE",
     "SNAPKEEP_DEPLOYMENT",
     "SNAPKEEP_SCHEDULE",
@@ -118,6 +122,8 @@ pub const VARIABLES: [&str; 17] = [
     "SNAPKEEP_REGIONS",
     "SNAPKEEP_TAG",
     "SNAPKEEP_DRY_RUN",
+    "SNAPKEEP_TOPIC",
+    "SNAPKEEP_EVENT_BUS",
     "SNAPKEEP_CLOCK_URL",
 ];
 
@@ -197,6 +203,19 @@ impl Settings {
                 on if ON_WORDS.contains(&on) => Ok(true),
                 off if OFF_WORDS.contains(&off) => Ok(false),
                 _ => Err("on, true, yes, 1, off, false, no or 0".to_owned()),
+            }),
+            // A typo here must not stop snapshots: it is reported, and nobody is told.
+            topic: reader.read("SNAPKEEP_TOPIC", &[], None, |text| {
+                let form =
+                    "an SNS topic's ARN, such as arn:aws:sns:eu-west-1:111122223333:snapkeep";
+                let legal = text.starts_with("arn:") && text.split(':').count() == 6;
+                if legal { Ok(Some(text.to_owned())) } else { Err(form.to_owned()) }
+            }),
+            event_bus: reader.read("SNAPKEEP_EVENT_BUS", &[], None, |text| {
+                let form = "an event bus's name or ARN: up to 256 letters, digits and . _ - / :";
+                let legal = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
+                let fits = text.len() <= 256 && text.chars().all(legal);
+                if fits { Ok(Some(text.to_owned())) } else { Err(form.to_owned()) }
             }),
             problems: Vec::new(),
         };
@@ -312,6 +331,22 @@ mod tests {
             assert!(message.contains(key) && message.contains(bad), "{message}");
         }
         assert!(Settings::read(&BTreeMap::new(), Role::Poll).is_err());
+    }
+
+    #[test]
+    fn a_typo_in_who_is_told_stops_nothing_and_is_reported() {
+        let topic = "arn:aws:sns:eu-west-1:111122223333:snapkeep";
+        let good = [("SNAPKEEP_TOPIC", topic), ("SNAPKEEP_EVENT_BUS", "default")];
+        let settings = read(Role::Poll, &good).unwrap();
+        assert_eq!(settings.topic.as_deref(), Some(topic));
+        assert_eq!(settings.event_bus.as_deref(), Some("default"));
+        for (key, bad) in [("SNAPKEEP_TOPIC", "snapkeep"), ("SNAPKEEP_EVENT_BUS", "a b")] {
+            for role in [Role::Create, Role::Poll, Role::Prune] {
+                let settings = read(role, &[(key, bad)]).unwrap();
+                assert_eq!((settings.topic, settings.event_bus), (None, None));
+                assert_eq!(settings.problems[0].key, key);
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
+use snapkeep_app::ports::{Ledger, LedgerError, Matters, Records, Unreadable, Write};
+use snapkeep_domain::notice::Matter;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
@@ -18,6 +19,7 @@ pub struct Backup(BTreeMap<Key, Item>);
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     items: Mutex<BTreeMap<Key, Item>>,
+    matters: Mutex<BTreeMap<String, Matter>>,
 }
 
 #[derive(Clone, Debug)]
@@ -166,5 +168,23 @@ impl Ledger for MemoryLedger {
             }
         }
         Ok(found)
+    }
+}
+
+impl Matters for MemoryLedger {
+    async fn known(&self) -> Result<Vec<Matter>, LedgerError> {
+        let matters = self.matters.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(matters.values().cloned().collect())
+    }
+
+    async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {
+        let mut matters = self.matters.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Matter::key(&matter.finding);
+        if matters.get(&key).map_or(0, |standing| standing.version) != matter.version {
+            return Ok(None);
+        }
+        let raised = Matter { version: matter.version.saturating_add(1), ..matter.clone() };
+        matters.insert(key, raised.clone());
+        Ok(Some(raised))
     }
 }

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 /// Partition key: the id of the resource.
 pub const RESOURCE: &str = "resource";
+/// The partition of what people were told: no resource has this id.
+pub const MATTERS: &str = "matters";
 /// Sort key: the slot, with `#<attempt>` on what a failed attempt left behind.
 pub const SLOT: &str = "slot";
 /// Optimistic locking.

@@ -10,7 +10,7 @@ use snapkeep_app::ports::{ErrorKind, ProviderError};
 use crate::sdk::{Failure, Stage};
 
 /// What a call's failure amounts to.
-pub(super) fn provider_error<E>(
+pub(crate) fn provider_error<E>(
     operation: &'static str,
     error: &SdkError<E, HttpResponse>,
 ) -> ProviderError

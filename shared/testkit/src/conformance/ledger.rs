@@ -1,7 +1,9 @@
 //! What every ledger does alike.
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{Ledger, Write};
+use snapkeep_app::ports::{Ledger, Matters, Write};
+use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::notice::{self, Matter};
 use snapkeep_domain::record::{FORMAT, PolicyText, Record, State};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
@@ -13,7 +15,7 @@ const MANY_LONG: i64 = 60;
 const LONG: usize = 60_000;
 
 /// All checks, on a ledger that is empty at the beginning.
-pub async fn ledger(ledger: &impl Ledger) {
+pub async fn ledger(ledger: &(impl Ledger + Matters)) {
     is_empty_at_first(ledger).await;
     lets_one_claim_win(ledger).await;
     lets_one_advance_win(ledger).await;
@@ -21,6 +23,29 @@ pub async fn ledger(ledger: &impl Ledger) {
     reads_back_to_the_one_before(ledger).await;
     keeps_resources_apart(ledger).await;
     reads_many(ledger).await;
+    remembers_matters(ledger).await;
+}
+
+async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
+    assert_eq!(ledger.known().await.unwrap(), []);
+    let brake = |code: &str| Finding::new(Code::Brake, "x").named("web").value(code).fix("confirm");
+    let begun = notice::plan("prune", &[brake("a"), brake("b")], &[], |_| false, start());
+    let mut known = Vec::new();
+    for matter in &begun {
+        known.extend(ledger.put(matter).await.unwrap());
+        assert_eq!(ledger.put(matter).await.unwrap(), None, "one claim wins");
+    }
+    assert_eq!((known.len(), ledger.known().await.unwrap()), (2, known.clone()));
+    let told = known[0].clone().settled(true);
+    let written = ledger.put(&told).await.unwrap().unwrap();
+    assert_eq!(written, Matter { version: 2, ..told.clone() });
+    assert_eq!(ledger.put(&told).await.unwrap(), None, "one change wins");
+    let over = Matter { over: Some(start()), ..written };
+    let over = ledger.put(&over).await.unwrap().unwrap();
+    assert_eq!(ledger.known().await.unwrap(), [over, known[1].clone()]);
+    // They are no records.
+    let live = ledger.live(&State::ALL).await.unwrap();
+    assert!(live.unreadable.is_empty());
 }
 
 async fn is_empty_at_first(ledger: &impl Ledger) {

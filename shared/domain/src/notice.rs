@@ -1,0 +1,416 @@
+//! Notices: what people are told. What passes is told once, by the run that saw it happen. What lasts, a
+//! *matter*, is told when it begins and when it is over; the ledger remembers it in between.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::finding::{Code, Finding, Severity};
+use crate::record::{FORMAT, INVOCATION_LIFE, Record};
+use crate::time::{Slot, after};
+
+/// What a notice is about; the words are those of its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Topic {
+    /// A snapshot can be relied on.
+    #[serde(rename = "Snapshot Available")]
+    Available,
+    /// A snapshot did not come about, or is lost.
+    #[serde(rename = "Snapshot Failed")]
+    Failed,
+    /// There is no snapshot where one was promised.
+    #[serde(rename = "Snapshot Missed")]
+    Missed,
+    /// A deletion is announced.
+    #[serde(rename = "Snapshot Marked")]
+    Marked,
+    /// A deletion was carried out.
+    #[serde(rename = "Snapshot Pruned")]
+    Pruned,
+    /// Something keeps snapshots that the retention would let go.
+    #[serde(rename = "Snapshot Held Back")]
+    HeldBack,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Topic; 6] = [
+        Topic::Available,
+        Topic::Failed,
+        Topic::Missed,
+        Topic::Marked,
+        Topic::Pruned,
+        Topic::HeldBack,
+    ];
+
+    /// The event's `detail-type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topic::Available => "Snapshot Available",
+            Topic::Failed => "Snapshot Failed",
+            Topic::Missed => "Snapshot Missed",
+            Topic::Marked => "Snapshot Marked",
+            Topic::Pruned => "Snapshot Pruned",
+            Topic::HeldBack => "Snapshot Held Back",
+        }
+    }
+}
+
+/// How often people are told of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// It is information: it stands in the report.
+    Never,
+    /// It is reported once, by whoever saw it happen, and told then.
+    Once(Topic),
+    /// It is reported at every tick while it lasts, and told when it begins and when it is over.
+    While(Topic),
+}
+
+/// What people are told. Members that do not apply are absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// What it is about.
+    #[serde(skip)]
+    pub topic: Topic,
+    /// Whether the matter is over.
+    pub over: bool,
+    /// When the matter began; absent from what passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Its slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The finding's code, if it is a finding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The resource's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The name of the resource, or of what else it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The tag's key or the variable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The value that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// What is the matter, and why.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Notice {
+    /// That something became of a record's snapshot.
+    #[must_use]
+    pub fn of_record(topic: Topic, record: &Record, message: String) -> Self {
+        Notice {
+            topic,
+            over: false,
+            since: None,
+            snapshot: Some(record.name.clone()),
+            slot: Some(record.slot),
+            severity: Severity::Info,
+            code: None,
+            resource: Some(record.resource.0.clone()),
+            name: Some(record.resource_name.clone()),
+            key: None,
+            value: None,
+            message,
+            fix: None,
+        }
+    }
+
+    /// That there is this finding.
+    #[must_use]
+    pub fn of_finding(topic: Topic, finding: &Finding) -> Self {
+        let finding = finding.clone();
+        Notice {
+            topic,
+            over: false,
+            since: None,
+            snapshot: None,
+            slot: None,
+            severity: finding.severity,
+            code: Some(finding.code),
+            resource: finding.resource,
+            name: finding.name,
+            key: finding.key,
+            value: finding.value,
+            message: finding.message,
+            fix: finding.fix,
+        }
+    }
+
+    /// The findings that are told when they are reported.
+    #[must_use]
+    pub fn passing(findings: &[Finding]) -> Vec<Notice> {
+        let once = |finding: &Finding| match finding.code.telling() {
+            Telling::Once(topic) => Some(Notice::of_finding(topic, finding)),
+            Telling::Never | Telling::While(_) => None,
+        };
+        findings.iter().filter_map(once).collect()
+    }
+
+    /// Whether a person should hear of it, not only programs.
+    #[must_use]
+    pub fn wants_a_person(&self) -> bool {
+        self.severity > Severity::Info
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let name = self.name.as_deref().or(self.key.as_deref()).map(|name| format!(": {name}"));
+        let over = if self.over { " (over)" } else { "" };
+        format!("{}{}{over}", self.topic.as_str(), name.unwrap_or_default())
+    }
+}
+
+/// What lasts, as the ledger remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matter {
+    /// The finding, as it was when the matter began.
+    pub finding: Finding,
+    /// The function that found it: it knows when it is over.
+    pub function: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// When it was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Timestamp>,
+    /// Whether people were told of the present state.
+    pub told: bool,
+    /// Until when somebody is telling them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leased_until: Option<Timestamp>,
+    /// The format of the item.
+    pub format: u32,
+    /// Optimistic locking; 0 is not written yet.
+    pub version: u64,
+}
+
+impl Matter {
+    /// What tells matters apart: a new confirming code is a new matter, an older snapshot is not.
+    #[must_use]
+    pub fn key(finding: &Finding) -> String {
+        let which = match finding.code {
+            Code::Brake | Code::PendingTooLong => finding.value.as_deref(),
+            _ => None,
+        };
+        let about = finding.resource.as_deref().or(finding.name.as_deref());
+        let parts = [about, finding.key.as_deref(), which];
+        let parts = parts.map(Option::unwrap_or_default).join("#");
+        format!("{}#{parts}", finding.code.as_str())
+    }
+
+    /// What people are told of its present state.
+    #[must_use]
+    pub fn notice(&self) -> Option<Notice> {
+        let Telling::While(topic) = self.finding.code.telling() else { return None };
+        let over = self.over.is_some();
+        let mut notice = Notice::of_finding(topic, &self.finding);
+        (notice.over, notice.since) = (over, Some(self.since));
+        if over {
+            notice.message = format!("no longer the case: {}", notice.message);
+            notice.fix = None;
+        }
+        Some(notice)
+    }
+
+    /// After people were told, or could not be.
+    #[must_use]
+    pub fn settled(self, told: bool) -> Self {
+        Matter { told, leased_until: None, ..self }
+    }
+
+    fn untold(self, now: Timestamp) -> Self {
+        let leased_until = Some(after(now, INVOCATION_LIFE));
+        Matter { told: false, leased_until, ..self }
+    }
+
+    fn is_free(&self, now: Timestamp) -> bool {
+        self.leased_until.is_none_or(|until| until <= now)
+    }
+}
+
+/// The matters to write before people are told, from what a run of `function` found and what the ledger
+/// remembers. Where `in_doubt`, a finding's absence does not say that its matter is over.
+#[must_use]
+pub fn plan(
+    function: &str,
+    findings: &[Finding],
+    known: &[Matter],
+    in_doubt: impl Fn(&Finding) -> bool,
+    now: Timestamp,
+) -> Vec<Matter> {
+    let lasting = |finding: &&Finding| matches!(finding.code.telling(), Telling::While(_));
+    let found: BTreeMap<String, &Finding> =
+        findings.iter().filter(lasting).map(|finding| (Matter::key(finding), finding)).collect();
+    let known: BTreeMap<String, &Matter> =
+        known.iter().map(|matter| (Matter::key(&matter.finding), matter)).collect();
+
+    let begun = found.iter().filter_map(|(key, finding)| {
+        let begins = |version| Matter {
+            finding: (*finding).clone(),
+            function: function.to_owned(),
+            since: now,
+            over: None,
+            told: false,
+            leased_until: None,
+            format: FORMAT,
+            version,
+        };
+        match known.get(key) {
+            None => Some(begins(0).untold(now)),
+            Some(old) if old.over.is_some() => Some(begins(old.version).untold(now)),
+            Some(old) if !old.told && old.is_free(now) => Some((*old).clone().untold(now)),
+            Some(_) => None,
+        }
+    });
+    let over = known.iter().filter_map(|(key, old)| {
+        let gone = old.function == function && !found.contains_key(key) && !in_doubt(&old.finding);
+        let untold = !old.told && old.is_free(now);
+        match old.over {
+            Some(_) if untold => Some((*old).clone().untold(now)),
+            None if gone && (old.told || untold) => {
+                Some(Matter { over: Some(now), ..(*old).clone() }.untold(now))
+            }
+            _ => None,
+        }
+    });
+    // What begins comes first: it matters more.
+    begun.chain(over).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn later(minutes: i64) -> Timestamp {
+        after(NOW, SignedDuration::from_mins(minutes))
+    }
+
+    fn overdue(name: &str) -> Finding {
+        Finding::new(Code::Overdue, format!("{name} is overdue")).named(name).fix("look")
+    }
+
+    /// A run that finds this, and by which people are told; what the ledger knows afterwards.
+    fn run(
+        known: &mut BTreeMap<String, Matter>,
+        function: &str,
+        findings: &[Finding],
+        now: Timestamp,
+        reached: bool,
+    ) -> Vec<String> {
+        let remembered: Vec<Matter> = known.values().cloned().collect();
+        let planned = plan(function, findings, &remembered, |_| false, now);
+        let mut told = Vec::new();
+        for matter in planned {
+            told.extend(matter.notice().map(|notice| notice.title()));
+            let matter = matter.settled(reached);
+            known.insert(Matter::key(&matter.finding), matter);
+        }
+        told
+    }
+
+    #[test]
+    fn a_matter_is_told_once_and_again_when_it_is_over() {
+        let mut known = BTreeMap::new();
+        let found = [overdue("web")];
+        assert_eq!(run(&mut known, "prune", &found, NOW, true), ["Snapshot Missed: web"]);
+        for minutes in [60, 120, 180] {
+            assert!(run(&mut known, "prune", &found, later(minutes), true).is_empty());
+        }
+        let told = run(&mut known, "prune", &[], later(240), true);
+        assert_eq!(told, ["Snapshot Missed: web (over)"]);
+        assert!(run(&mut known, "prune", &[], later(300), true).is_empty());
+        assert_eq!(run(&mut known, "prune", &found, later(360), true), ["Snapshot Missed: web"]);
+        assert_eq!(known.len(), 1);
+    }
+
+    #[test]
+    fn two_functions_that_find_the_same_tell_it_once() {
+        let mut known = BTreeMap::new();
+        let found = [Finding::new(Code::BadTag, "x").named("web").key("snapkeep:keep")];
+        assert_eq!(run(&mut known, "create", &found, NOW, true).len(), 1);
+        assert!(run(&mut known, "prune", &found, NOW, true).is_empty());
+        // That prune no longer sees it says nothing: create found it.
+        assert!(run(&mut known, "prune", &[], NOW, true).is_empty());
+        assert_eq!(run(&mut known, "create", &[], NOW, true).len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_by_the_next_run() {
+        let mut known = BTreeMap::new();
+        let found = [overdue("web")];
+        for _ in 0..3 {
+            assert_eq!(run(&mut known, "prune", &found, NOW, false).len(), 1);
+        }
+        assert_eq!(run(&mut known, "prune", &found, NOW, true).len(), 1);
+        for _ in 0..2 {
+            let told = run(&mut known, "prune", &[], NOW, false);
+            assert_eq!(told, ["Snapshot Missed: web (over)"]);
+        }
+    }
+
+    #[test]
+    fn while_somebody_tells_it_nobody_else_does_and_after_an_invocations_life_somebody_may() {
+        let found = [overdue("web")];
+        let claimed = plan("prune", &found, &[], |_| false, NOW);
+        assert!(!claimed[0].told);
+        assert!(plan("prune", &found, &claimed, |_| false, later(14)).is_empty());
+        assert!(plan("prune", &[], &claimed, |_| false, later(14)).is_empty());
+        let again = plan("prune", &found, &claimed, |_| false, later(15));
+        assert_eq!((again.len(), again[0].since, again[0].version), (1, NOW, 0));
+    }
+
+    #[test]
+    fn in_doubt_nothing_is_over() {
+        let known = plan("prune", &[overdue("web")], &[], |_| false, NOW);
+        let known: Vec<Matter> = known.into_iter().map(|matter| matter.settled(true)).collect();
+        assert!(plan("prune", &[], &known, |_| true, later(60)).is_empty());
+        assert_eq!(plan("prune", &[], &known, |_| false, later(60)).len(), 1);
+    }
+
+    #[test]
+    fn another_confirming_code_is_another_matter_and_another_age_is_not() {
+        let brake = |code: &str| Finding::new(Code::Brake, "x").named("web").value(code);
+        assert_ne!(Matter::key(&brake("a")), Matter::key(&brake("b")));
+        let missed = |value: &str| overdue("web").value(value);
+        assert_eq!(Matter::key(&missed("1h")), Matter::key(&missed("2h")));
+        assert_ne!(Matter::key(&overdue("web")), Matter::key(&overdue("db")));
+    }
+
+    #[test]
+    fn a_notice_says_what_is_over_without_what_to_do() {
+        let mut matter = plan("prune", &[overdue("web")], &[], |_| false, NOW).remove(0);
+        assert_eq!(matter.notice().and_then(|notice| notice.fix).as_deref(), Some("look"));
+        matter.over = Some(later(60));
+        let notice = matter.notice().map(|notice| (notice.message, notice.fix, notice.over));
+        assert_eq!(notice, Some(("no longer the case: web is overdue".to_owned(), None, true)));
+    }
+
+    #[test]
+    fn what_is_merely_information_is_told_nobody_and_what_is_not_is_told() {
+        for code in Code::ALL {
+            let never = code.telling() == Telling::Never;
+            assert_eq!(never, code.severity() == Severity::Info, "{}", code.as_str());
+            let told = Notice::passing(&[Finding::new(*code, "x")]);
+            assert_eq!(told.len(), usize::from(matches!(code.telling(), Telling::Once(_))));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The stack as the template makes it, taken by an implementation of AWS that is not ours: its table
+//! is the ledger, and its topic and event bus listen.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use snapkeep_cloud::lambda::{Function, FunctionConfig};
+use snapkeep_tests::binaries::binary;
+use snapkeep_tests::root;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::harness::*;
+
+/// A running moto with the stack on it.
+struct Moto {
+    process: Child,
+    ask: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    stack: Value,
+}
+
+impl Moto {
+    async fn start() -> Self {
+        let python = root().join(".venv/bin/python");
+        let scripts = root().join("tests/python");
+        let translated = Command::new(&python)
+            .arg(scripts.join("translate.py"))
+            .arg(root().join("template.yaml"))
+            .output()
+            .await
+            .unwrap();
+        assert!(translated.status.success());
+        let mut process = Command::new(python)
+            .arg(scripts.join("moto_stack.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ask = process.stdin.take().unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut moto = Moto { process, ask, answers, stack: Value::Null };
+        moto.stack = moto.answer(&translated.stdout).await;
+        moto
+    }
+
+    /// Sends a line and reads one.
+    async fn answer(&mut self, line: &[u8]) -> Value {
+        self.ask.write_all(line).await.unwrap();
+        self.ask.write_all(b"\n").await.unwrap();
+        let line = tokio::time::timeout(Duration::from_secs(120), self.answers.next_line()).await;
+        serde_json::from_str(&line.unwrap().unwrap().unwrap()).unwrap()
+    }
+
+    /// What people and programs heard since they were asked last: subjects, and events with codes.
+    async fn heard(&mut self) -> (Vec<String>, Vec<String>) {
+        let heard = self.answer(b"").await;
+        let subject = |message: &Value| message["Subject"].as_str().unwrap().to_owned();
+        let event = |event: &Value| {
+            assert_eq!(event["source"], "snapkeep");
+            let detail = &event["detail"];
+            assert_eq!(detail["deployment"], "snapkeep-us-east-1");
+            assert_eq!(event["resources"][0], detail["resource"]);
+            assert!(!detail["message"].as_str().unwrap().is_empty());
+            event["detail-type"].as_str().unwrap().to_owned()
+        };
+        let all = |of: &str| heard[of].as_array().unwrap().clone();
+        (all("topic").iter().map(subject).collect(), all("bus").iter().map(event).collect())
+    }
+
+    /// The function of this logical id, with the environment that the stack gives it.
+    fn function(&self, id: &str, world: &World) -> Function {
+        let name = self.stack["resources"][id].as_str().unwrap();
+        let variables = self.stack["environments"][name].as_object().unwrap();
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let variables: BTreeMap<String, String> =
+            variables.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        let mut config = FunctionConfig::new(name, binary(&id.to_lowercase()));
+        config.env = world.cloud.function_env(&variables);
+        config.env.extend(variables);
+        let url = self.stack["url"].as_str().unwrap();
+        for service in ["DYNAMODB", "SNS", "EVENTBRIDGE"] {
+            config.env.insert(format!("AWS_ENDPOINT_URL_{service}"), url.to_owned());
+        }
+        Function::new(config)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stack_tells_people_once_and_again_when_it_is_over() {
+    let world = World::start(&[]).await;
+    let mut moto = Moto::start().await;
+    let functions = ["Create", "Poll", "Prune"].map(|id| moto.function(id, &world));
+    let tick = async |function: usize, name: &str| {
+        fine(report(functions[function].invoke(world.event(name)).await))
+    };
+    world.launch(&["web"], &[("snapkeep", "on"), ("snapkeep:keep", "dayly=7")]);
+    let held_back = "snapkeep: Snapshot Held Back: web";
+
+    assert_eq!(count(&tick(0, "create").await, "requested"), 1);
+    assert_eq!(
+        moto.heard().await,
+        (vec![held_back.to_owned()], vec!["Snapshot Held Back".to_owned()])
+    );
+    world.advance(10);
+    tick(1, "poll").await;
+    // That a snapshot is available is for programs.
+    assert_eq!(moto.heard().await, (vec![], vec!["Snapshot Available".to_owned()]));
+    for _ in 0..2 {
+        world.advance(60);
+        assert_eq!(findings(&tick(0, "create").await, "bad-tag").len(), 1);
+        assert_eq!(findings(&tick(2, "prune").await, "bad-tag").len(), 1);
+    }
+    assert_eq!(moto.heard().await, (vec![], vec![]), "once, not at every tick");
+
+    world.tag("web", "snapkeep:keep", "daily=7");
+    tick(0, "create").await;
+    let (people, events) = moto.heard().await;
+    assert_eq!(people, [format!("{held_back} (over)")]);
+    assert_eq!(events, ["Snapshot Held Back"]);
+    tick(2, "prune").await;
+    assert_eq!(moto.heard().await, (vec![], vec![]));
+
+    for function in &functions {
+        function.shutdown().await;
+    }
+    moto.process.kill().await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_out_of_order_is_a_failure_and_stops_no_snapshot() {
+    let vars = [
+        ("SNAPKEEP_TOPIC", "arn:aws:sns:us-east-1:123456789012:gone"),
+        ("AWS_ENDPOINT_URL_SNS", "http://127.0.0.1:9"),
+    ];
+    let world = World::start(&vars).await;
+    world.launch(&["web"], &[("snapkeep", "on"), ("snapkeep:zone", "x")]);
+    let report = world.tick("create").await;
+    assert_eq!(
+        (count(&report, "requested"), report["failures"][0]["operation"].clone()),
+        (1, json!("Publish"))
+    );
+    assert_eq!(report["failures"].as_array().unwrap().len(), 1, "{report:#}");
+    world.end().await;
+}
