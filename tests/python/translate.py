@@ -1,4 +1,4 @@
-"""Translates template.yaml as CloudFormation would, and prints it as JSON."""
+"""Translates a template as CloudFormation would, and prints it as JSON."""
 
 import json
 import sys
@@ -10,6 +10,9 @@ from samtranslator.translator.translator import Translator
 
 with open(sys.argv[1], encoding="utf-8") as file:
     template = yaml_parse(file.read())
+if "Transform" not in template:
+    json.dump(template, sys.stdout)
+    sys.exit()
 # Where the code is does not matter here, but a folder is no address.
 template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
 for resource in template["Resources"].values():

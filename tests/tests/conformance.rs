@@ -8,7 +8,7 @@ use aws_sdk_lightsail::types::Tag;
 use jiff::SignedDuration;
 use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Ledger, Order, Write};
 use snapkeep_aws::dynamodb::{DynamoLedger, schema};
-use snapkeep_aws::lightsail::{LightsailCreator, LightsailDeleter, LightsailInventory};
+use snapkeep_aws::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailInventory};
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::dynamodb::DynamoDb;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
@@ -81,9 +81,9 @@ impl Embedded {
         let cloud = Cloud::start(config).await.unwrap();
         let sdk = sdk(&cloud.endpoints().lightsail).await;
         Embedded {
-            inventory: LightsailInventory::new(&sdk),
-            creator: LightsailCreator::new(&sdk),
-            deleter: LightsailDeleter::new(&sdk),
+            inventory: LightsailInventory::new(&sdk, &Accounts::default()),
+            creator: LightsailCreator::new(&sdk, &Accounts::default()),
+            deleter: LightsailDeleter::new(&sdk, &Accounts::default()),
             cloud,
             sdk,
         }

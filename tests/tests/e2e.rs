@@ -1,6 +1,8 @@
 //! The three functions as they are deployed, through the Lambda Runtime API, on the embedded cloud
 //! in stepped time.
 
+#[path = "e2e/accounts.rs"]
+mod accounts;
 #[path = "e2e/configuration.rs"]
 mod configuration;
 #[path = "e2e/create.rs"]

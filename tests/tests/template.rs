@@ -19,6 +19,7 @@ const FUNCTIONS: [&str; 3] = ["Create", "Poll", "Prune"];
 /// What each method of a port needs at AWS: that is what `shared/aws` calls for it.
 const RIGHTS: &[(&str, &[&str])] = &[
     ("inventory.regions", &["lightsail:GetRegions"]),
+    ("inventory.places", &[]),
     ("inventory.instances", &["lightsail:GetInstances"]),
     ("inventory.instance", &["lightsail:GetInstance"]),
     ("inventory.snapshots", &["lightsail:GetInstanceSnapshots"]),
@@ -39,16 +40,17 @@ const RIGHTS: &[(&str, &[&str])] = &[
 /// The template as CloudFormation gets it.
 fn stack() -> &'static Value {
     static STACK: OnceLock<Value> = OnceLock::new();
-    STACK.get_or_init(|| {
-        let python = root().join(".venv/bin/python");
-        let translate = Command::new(python)
-            .arg(root().join("tests/python/translate.py"))
-            .arg(root().join("template.yaml"))
-            .output()
-            .unwrap();
-        assert!(translate.status.success(), "{}", String::from_utf8_lossy(&translate.stderr));
-        serde_json::from_slice(&translate.stdout).unwrap()
-    })
+    STACK.get_or_init(|| translated("template.yaml"))
+}
+
+fn translated(template: &str) -> Value {
+    let translate = Command::new(root().join(".venv/bin/python"))
+        .arg(root().join("tests/python/translate.py"))
+        .arg(root().join(template))
+        .output()
+        .unwrap();
+    assert!(translate.status.success(), "{}", String::from_utf8_lossy(&translate.stderr));
+    serde_json::from_slice(&translate.stdout).unwrap()
 }
 
 fn resource(id: &str) -> &'static Value {
@@ -82,6 +84,8 @@ fn statements(function: &str) -> Vec<&'static Value> {
     policies
         .iter()
         .flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap())
+        // What is there on a condition.
+        .map(|statement| statement.get("Fn::If").map_or(statement, |chosen| &chosen[1]))
         .collect()
 }
 
@@ -125,8 +129,8 @@ fn rights_are_the_ports() {
             let (_, actions) = right.unwrap_or_else(|| panic!("{method}: say what it needs"));
             needed.extend(*actions);
         }
-        // Where a failed invocation goes.
-        needed.insert("sqs:SendMessage");
+        // Where a failed invocation goes, and the way into other accounts.
+        needed.extend(["sqs:SendMessage", "sts:AssumeRole"]);
         let granted: BTreeSet<&str> = statements(function)
             .into_iter()
             .filter(|statement| statement["Effect"] == "Allow")
@@ -172,6 +176,36 @@ fn rights_to_snapshots_stand_on_this_deployments_tag() {
     let keys: BTreeSet<&str> =
         texts(&keys["ForAllValues:StringEquals"]["aws:TagKeys"]).into_iter().collect();
     assert_eq!(keys, [MANAGED_BY, SLOT, SOURCE, POLICY, KEEP, TIMEZONE].into());
+}
+
+#[test]
+fn a_function_may_do_in_another_account_what_it_may_do_at_home() {
+    let member = translated("infra/member.yaml");
+    for function in FUNCTIONS {
+        let role = &member["Resources"][function]["Properties"];
+        let trust = &role["AssumeRolePolicyDocument"]["Statement"][0];
+        assert_eq!(trust["Principal"]["AWS"], json!({"Ref": format!("{function}Role")}));
+        let external = json!({"StringEquals": {"sts:ExternalId": {"Ref": "Deployment"}}});
+        assert_eq!(trust["Condition"], external, "{function}");
+        let of_lightsail = |statement: &&Value| {
+            texts(&statement["Action"]).iter().all(|action| action.starts_with("lightsail:"))
+        };
+        let own: Vec<Value> =
+            statements(function).into_iter().filter(of_lightsail).cloned().collect();
+        let own = serde_json::to_string(&own).unwrap();
+        let deployment = r#"{"Fn::Sub":"${AWS::StackName}-${AWS::Region}"}"#;
+        let own = own.replace(deployment, r#"{"Ref":"Deployment"}"#);
+        let theirs = &role["Policies"][0]["PolicyDocument"]["Statement"];
+        assert_eq!(*theirs, serde_json::from_str::<Value>(&own).unwrap(), "{function}");
+        // Its role there, and no other function's.
+        let name = function.to_lowercase();
+        let resource = &statement(function, "sts:AssumeRole")["Resource"];
+        let filled = json!({"Fn::Join": [name, {"Fn::Split": ["*", {"Ref": "RoleArns"}]}]});
+        assert_eq!(*resource, json!({"Fn::Split": [" ", filled]}));
+        assert_eq!(role["RoleName"], json!({"Fn::Sub": format!("${{Prefix}}-{name}")}));
+    }
+    let arns = &member["Outputs"]["RoleArns"]["Value"]["Fn::Sub"];
+    assert!(arns.as_str().unwrap().ends_with("role/${Prefix}-*"));
 }
 
 #[test]
@@ -300,6 +334,11 @@ fn what_a_pattern_lets_through_the_functions_read() {
         ("Regions", &["all", "eu-west-1 us-east-1"], &["", "eu-west-1,us-east-1"]),
         ("Tag", &["snapkeep", "backup/1"], &["", "a b"]),
         ("PendingTimeout", &["6h", "1d"], &["6", ""]),
+        (
+            "RoleArns",
+            &["", "arn:aws:iam::222233334444:role/snapkeep-* arn:aws:iam::333344445555:role/a/b"],
+            &["222233334444", "arn:aws:iam::222233334444:role/a,b c"],
+        ),
         ("EventBus", &["default", "our.bus"], &["", "a b"]),
     ] {
         let pattern = stack()["Parameters"][parameter]["AllowedPattern"].as_str().unwrap();

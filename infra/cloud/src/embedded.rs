@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use crate::accounts::{self, Accounts};
 use crate::clock::Clock;
 use crate::control;
 pub use crate::dynamodb::{DynamoDb, DynamoDbError};
@@ -90,6 +91,8 @@ impl CloudConfig {
 pub struct Endpoints {
     /// The URL of Lightsail, for every Region.
     pub lightsail: String,
+    /// The URL of STS, which assumes the roles of the knob `roles`.
+    pub sts: String,
     /// The URL of DynamoDB.
     pub dynamodb: String,
     /// The URL of the clock.
@@ -102,6 +105,7 @@ pub struct Endpoints {
 pub struct Cloud {
     clock: Clock,
     state: Shared,
+    accounts: Accounts,
     region: String,
     table: String,
     lightsail: Server,
@@ -120,8 +124,10 @@ impl Cloud {
         let failed = |service| move |source| CloudError::Listen { service, source };
         let CloudConfig { clock, region, table, ttl_attribute, ports, knobs } = config;
         let state: Shared = Arc::new(Mutex::new(Lightsail::new(knobs)));
+        let accounts = Accounts::new(state.clone());
         let now = clock.clone();
-        let lightsail = http::router(state.clone(), move || now.now());
+        let lightsail = http::router(accounts.clone(), move || now.now())
+            .merge(accounts::router(accounts.clone()));
         // All ports first: nothing runs yet if one of them is taken.
         let at_lightsail = listen(ports.lightsail).await.map_err(failed("Lightsail"))?;
         let at_dynamodb = listen(ports.dynamodb).await.map_err(failed("DynamoDB"))?;
@@ -134,7 +140,18 @@ impl Cloud {
             .map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));
         let functions = Mutex::default();
-        Ok(Self { clock, state, region, table, lightsail, dynamodb, control, sweeper, functions })
+        Ok(Self {
+            clock,
+            state,
+            accounts,
+            region,
+            table,
+            lightsail,
+            dynamodb,
+            control,
+            sweeper,
+            functions,
+        })
     }
 
     /// The simulated time.
@@ -149,6 +166,12 @@ impl Cloud {
         &self.state
     }
 
+    /// The other accounts, which roles lead to.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// The ledger's DynamoDB, to look at and to make misbehave.
     #[must_use]
     pub fn dynamodb(&self) -> &DynamoDb {
@@ -160,6 +183,7 @@ impl Cloud {
     pub fn endpoints(&self) -> Endpoints {
         Endpoints {
             lightsail: self.lightsail.url(),
+            sts: format!("{}/sts", self.lightsail.url()),
             dynamodb: self.dynamodb.url(),
             clock: self.control.url(),
             table: self.table.clone(),
@@ -174,6 +198,7 @@ impl Cloud {
         env.extend(
             [
                 ("AWS_ENDPOINT_URL_LIGHTSAIL", endpoints.lightsail.as_str()),
+                ("AWS_ENDPOINT_URL_STS", &endpoints.sts),
                 ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
                 ("SNAPKEEP_CLOCK_URL", &endpoints.clock),
                 ("SNAPKEEP_LEDGER_TABLE", &endpoints.table),
@@ -271,7 +296,7 @@ mod tests {
         let endpoints = cloud.endpoints();
         let written = serde_json::to_value(&endpoints).unwrap();
         let keys: Vec<_> = written.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["clock", "dynamodb", "lightsail", "table"]);
+        assert_eq!(keys, ["clock", "dynamodb", "lightsail", "sts", "table"]);
 
         let clock = |path: &str| format!("{}{path}", endpoints.clock);
         let time = |text: &str| (200, text.to_owned());

@@ -12,6 +12,7 @@ use futures_util::stream;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::accounts::Accounts;
 use crate::knobs::ErrorForm;
 use crate::lightsail::{Answer, ApiError, Lightsail};
 
@@ -29,19 +30,19 @@ pub fn lock(shared: &Shared) -> MutexGuard<'_, Lightsail> {
 
 #[derive(Clone)]
 struct Service<N> {
-    shared: Shared,
+    accounts: Accounts,
     now: N,
 }
 
-/// The service on `POST /`.
-pub fn router<N>(shared: Shared, now: N) -> Router
+/// The service on `POST /`; whose it is says the access key.
+pub fn router<N>(accounts: Accounts, now: N) -> Router
 where
     N: Fn() -> Timestamp + Clone + Send + Sync + 'static,
 {
     Router::new()
         .route("/", post(handle::<N>))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Service { shared, now })
+        .with_state(Service { accounts, now })
 }
 
 async fn handle<N>(State(service): State<Service<N>>, headers: HeaderMap, body: Bytes) -> Response
@@ -49,10 +50,13 @@ where
     N: Fn() -> Timestamp + Clone + Send + Sync + 'static,
 {
     let now = (service.now)();
-    let mut lightsail = lock(&service.shared);
+    let signed = scope_of(&headers, "lightsail");
+    let caller = signed.as_ref().map_or("", |scope| &scope.access_key);
+    let shared = service.accounts.of_caller(caller);
+    let mut lightsail = lock(&shared);
     let (form, not_found) = (lightsail.knobs.error_form, lightsail.knobs.not_found_status);
     let count: u64 = lightsail.calls.values().sum();
-    let answer = region_of(&headers).and_then(|region| {
+    let answer = signed.and_then(|scope| {
         let operation = operation_of(&headers)?;
         let body: Value = match body.is_empty() {
             true => json!({}),
@@ -60,7 +64,7 @@ where
                 ApiError::new("SerializationException", "", format!("malformed JSON: {error}"))
             })?,
         };
-        lightsail.call(now, &region, &operation, &body)
+        lightsail.call(now, &scope.region, &operation, &body)
     });
     drop(lightsail);
     let mut response = match answer {
@@ -106,8 +110,14 @@ fn refusal(error: &ApiError, form: ErrorForm, not_found: u16) -> Response {
     response
 }
 
-/// The Region of the signature's credential scope. Any credentials do, so long as the request is signed.
-fn region_of(headers: &HeaderMap) -> Result<String, ApiError> {
+/// What a signature says of its request.
+pub(crate) struct Scope {
+    pub(crate) access_key: String,
+    pub(crate) region: String,
+}
+
+/// The signature's credential scope. Any credentials do, so long as the request is signed.
+pub(crate) fn scope_of(headers: &HeaderMap, service: &str) -> Result<Scope, ApiError> {
     let Some(authorization) = headers.get(header::AUTHORIZATION) else {
         let message = "Missing Authentication Token";
         return Err(ApiError::new("MissingAuthenticationTokenException", "", message));
@@ -129,13 +139,14 @@ fn region_of(headers: &HeaderMap) -> Result<String, ApiError> {
         return Err(bad("its signature is not 64 hex digits"));
     }
     match scope[..] {
-        [id, date, region, "lightsail", "aws4_request"]
-            if !id.is_empty() && date.len() == 8 && !region.is_empty() =>
-        {
-            Ok(region.to_owned())
+        [id, date, region, of, "aws4_request"] if of == service => {
+            if id.is_empty() || date.len() != 8 || region.is_empty() {
+                return Err(bad("its credential scope"));
+            }
+            Ok(Scope { access_key: id.to_owned(), region: region.to_owned() })
         }
-        [_, _, _, service, "aws4_request"] => {
-            Err(bad(&format!("it is scoped to the service {service}, not to lightsail")))
+        [_, _, _, other, "aws4_request"] => {
+            Err(bad(&format!("it is scoped to the service {other}, not to {service}")))
         }
         _ => Err(bad("its credential scope")),
     }

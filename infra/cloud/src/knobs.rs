@@ -1,5 +1,7 @@
 //! Knobs: faults, limits, and what nobody knows of the real service. All are off by default.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +124,8 @@ pub struct Knobs {
     pub snapshot_quota: Option<usize>,
     /// Seconds until a new snapshot shows in lists.
     pub list_lag_seconds: u32,
+    /// Roles of other accounts that may be assumed, and the external id that each asks for.
+    pub roles: BTreeMap<String, String>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
 }
@@ -143,6 +147,7 @@ impl Default for Knobs {
             refuse_delete_pending: false,
             snapshot_quota: None,
             list_lag_seconds: 0,
+            roles: BTreeMap::new(),
             faults: Vec::new(),
         }
     }

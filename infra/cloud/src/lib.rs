@@ -3,6 +3,7 @@
 //! Lightsail over its real wire protocol, DynamoDB (dynoxide), a schedule with EventBridge's
 //! events, and a Lambda that runs the function binaries over the Runtime API.
 
+pub mod accounts;
 pub mod clock;
 mod control;
 pub mod dynamodb;

@@ -19,7 +19,7 @@ mod snapshots;
 
 pub use error::ApiError;
 
-/// The account of every embedded Lightsail.
+/// The account of an embedded Lightsail, unless it is told another.
 pub const ACCOUNT: &str = "111122223333";
 
 /// Tags: key-only ones have no value.
@@ -141,6 +141,7 @@ pub struct Lightsail {
     pub events: Vec<Event>,
     regions: BTreeMap<String, Region>,
     made: u64,
+    account: String,
 }
 
 /// What one call works on.
@@ -155,7 +156,13 @@ impl Lightsail {
     /// An empty service.
     #[must_use]
     pub fn new(knobs: Knobs) -> Self {
-        Lightsail { knobs, ..Lightsail::default() }
+        Lightsail { knobs, account: ACCOUNT.to_owned(), ..Lightsail::default() }
+    }
+
+    /// In another account.
+    #[must_use]
+    pub fn of_account(self, account: &str) -> Self {
+        Lightsail { account: account.to_owned(), ..self }
     }
 
     /// Answers one call. `region` is the Region of the signature.
@@ -309,7 +316,7 @@ impl Lightsail {
 
     fn arn(&mut self, region: &str, kind: &str) -> String {
         let uuid = self.uuid();
-        format!("arn:aws:lightsail:{region}:{ACCOUNT}:{kind}/{uuid}")
+        format!("arn:aws:lightsail:{region}:{}:{kind}/{uuid}", self.account)
     }
 }
 

@@ -28,13 +28,13 @@ pub(crate) async fn regions(
     report: &mut Report,
 ) -> Result<Vec<String>, TickError> {
     if let Regions::Only(names) = wanted {
-        return Ok(names.clone());
+        return Ok(inventory.places(names.clone()));
     }
     match inventory.regions().await {
         Ok(mut names) => {
             names.sort();
             names.dedup();
-            Ok(names)
+            Ok(inventory.places(names))
         }
         Err(error) => {
             let known: BTreeSet<&String> = records.iter().map(|r| &r.region).collect();

@@ -65,6 +65,10 @@ pub struct ProviderError {
 pub trait Inventory: Sync {
     /// The Regions that the provider names.
     fn regions(&self) -> impl Future<Output = Result<Vec<String>, ProviderError>> + Send;
+    /// Where these Regions are: once for each account that is looked after.
+    fn places(&self, regions: Vec<String>) -> Vec<String> {
+        regions
+    }
     /// All instances of a Region.
     fn instances(
         &self,

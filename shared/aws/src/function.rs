@@ -12,7 +12,7 @@ use snapkeep_domain::settings::{BadSettings, Role, Settings};
 use crate::clock::{Budget, Clock};
 use crate::dynamodb::DynamoLedger;
 use crate::event::{self, BadEvent};
-use crate::lightsail::{LightsailCreator, LightsailDeleter, LightsailInventory};
+use crate::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailInventory};
 use crate::notifications::Notifications;
 use crate::{sdk, telemetry};
 
@@ -47,6 +47,7 @@ struct Wiring {
     settings: Settings,
     clock: Clock,
     sdk: aws_config::SdkConfig,
+    accounts: Accounts,
     inventory: LightsailInventory,
     ledger: DynamoLedger,
     notifications: Notifications,
@@ -59,13 +60,17 @@ impl Wiring {
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
         let clock = Clock::from_vars(filled).map_err(|problem| BadSettings(vec![problem]))?;
         let sdk = sdk::sdk_config().await;
+        let function = role.as_str();
+        let accounts =
+            Accounts::by_roles(&sdk, &settings.roles, &settings.deployment, function).await;
         Ok(Wiring {
-            inventory: LightsailInventory::new(&sdk),
+            inventory: LightsailInventory::new(&sdk, &accounts),
             ledger: DynamoLedger::new(aws_sdk_dynamodb::Client::new(&sdk), settings.table.clone()),
             notifications: Notifications::new(&sdk, &settings),
             settings,
             clock,
             sdk,
+            accounts,
         })
     }
 }
@@ -76,7 +81,7 @@ impl Wiring {
 /// When a variable is bad, or the runtime ends.
 pub async fn create() -> Result<(), Error> {
     let wiring = start(Role::Create).await?;
-    let creator = LightsailCreator::new(&wiring.sdk);
+    let creator = LightsailCreator::new(&wiring.sdk, &wiring.accounts);
     serve(&wiring, async |invocation| {
         create::run(&wiring.inventory, &creator, &wiring.ledger, &wiring.settings, invocation).await
     })
@@ -101,7 +106,7 @@ pub async fn poll() -> Result<(), Error> {
 /// When a variable is bad, or the runtime ends.
 pub async fn prune() -> Result<(), Error> {
     let wiring = start(Role::Prune).await?;
-    let deleter = LightsailDeleter::new(&wiring.sdk);
+    let deleter = LightsailDeleter::new(&wiring.sdk, &wiring.accounts);
     serve(&wiring, async |invocation| {
         prune::run(&wiring.inventory, &deleter, &wiring.ledger, &wiring.settings, invocation).await
     })

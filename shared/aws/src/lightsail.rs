@@ -1,52 +1,23 @@
-//! Lightsail: three clients, split as IAM is, over one SDK client for each Region.
+//! Lightsail: three clients, split as IAM is, over one SDK client for each Region of each account.
 //!
 //! The SDK has no paginators for Lightsail, so `paging` turns pages by hand; `error` classifies
 //! its errors and `mapping` turns its shapes into the core's. A list is complete or an error.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use aws_config::{Region, SdkConfig};
-use aws_sdk_lightsail::{Client, config};
+use aws_config::SdkConfig;
 use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, ProviderError};
 use snapkeep_domain::snapshot::{Instance, Snapshot};
 
+mod clients;
 mod error;
 mod mapping;
 mod paging;
 #[cfg(test)]
 mod tests;
 
+use self::clients::Clients;
+pub use clients::Accounts;
 pub use error::classify;
 pub(crate) use error::provider_error;
-
-/// The SDK's clients, one for each Region, made when first asked for.
-#[derive(Clone, Debug)]
-struct Clients {
-    sdk: SdkConfig,
-    made: Arc<Mutex<BTreeMap<String, Client>>>,
-}
-
-impl Clients {
-    fn new(sdk: &SdkConfig) -> Self {
-        Self { sdk: sdk.clone(), made: Arc::default() }
-    }
-
-    fn of(&self, region: &str) -> Client {
-        // A poisoned map is still a map of clients.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || {
-            let builder = config::Builder::from(&self.sdk).region(Region::new(region.to_owned()));
-            Client::from_conf(builder.build())
-        };
-        made.entry(region.to_owned()).or_insert_with(make).clone()
-    }
-
-    /// The client of the Region that the environment names.
-    fn home(&self) -> Client {
-        self.of(self.sdk.region().map_or("us-east-1", Region::as_ref))
-    }
-}
 
 /// Reads what exists.
 #[derive(Clone, Debug)]
@@ -61,33 +32,33 @@ pub struct LightsailCreator(Clients);
 pub struct LightsailDeleter(Clients);
 
 impl LightsailInventory {
-    /// Makes it; nothing is called yet.
+    /// Of our own account and of these; nothing is called yet.
     #[must_use]
-    pub fn new(sdk: &SdkConfig) -> Self {
-        Self(Clients::new(sdk))
+    pub fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
+        Self(Clients::new(sdk, accounts))
     }
 }
 
 impl LightsailCreator {
-    /// Makes it; nothing is called yet.
+    /// Of our own account and of these; nothing is called yet.
     #[must_use]
-    pub fn new(sdk: &SdkConfig) -> Self {
-        Self(Clients::new(sdk))
+    pub fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
+        Self(Clients::new(sdk, accounts))
     }
 }
 
 impl LightsailDeleter {
-    /// Makes it; nothing is called yet.
+    /// Of our own account and of these; nothing is called yet.
     #[must_use]
-    pub fn new(sdk: &SdkConfig) -> Self {
-        Self(Clients::new(sdk))
+    pub fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
+        Self(Clients::new(sdk, accounts))
     }
 }
 
 impl Inventory for LightsailInventory {
     async fn regions(&self) -> Result<Vec<String>, ProviderError> {
         const OPERATION: &str = "GetRegions";
-        let answer = self.0.home().get_regions().send().await;
+        let answer = self.0.home(OPERATION)?.get_regions().send().await;
         let answer = answer.map_err(|e| error::provider_error(OPERATION, &e))?;
         let name = |region: &aws_sdk_lightsail::types::Region| {
             let name = region.name().map(|name| name.as_str().to_owned());
@@ -96,9 +67,13 @@ impl Inventory for LightsailInventory {
         answer.regions().iter().map(name).collect()
     }
 
+    fn places(&self, regions: Vec<String>) -> Vec<String> {
+        self.0.places(regions)
+    }
+
     async fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
         const OPERATION: &str = "GetInstances";
-        let client = self.0.of(region);
+        let client = self.0.of(OPERATION, region)?;
         let fetch = |token: Option<String>| {
             let call = client.get_instances().set_page_token(token);
             async move {
@@ -107,13 +82,16 @@ impl Inventory for LightsailInventory {
             }
         };
         let found = paging::all(OPERATION, fetch).await?;
-        let found = found.iter().map(|instance| mapping::instance(OPERATION, region, instance));
+        let found = found.iter().map(|instance| {
+            let found = mapping::instance(OPERATION, region, instance)?;
+            self.0.belongs(OPERATION, region, &found.id.0).map(|()| found)
+        });
         mapping::unique(found, |instance| instance.id.0.clone())
     }
 
     async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
         const OPERATION: &str = "GetInstance";
-        let answer = self.0.of(region).get_instance().instance_name(name).send().await;
+        let answer = self.0.of(OPERATION, region)?.get_instance().instance_name(name).send().await;
         let Some(answer) = error::unless_missing(OPERATION, answer)? else { return Ok(None) };
         let found = mapping::answered(OPERATION, answer.instance)?;
         let found = mapping::instance(OPERATION, region, &found)?;
@@ -123,7 +101,7 @@ impl Inventory for LightsailInventory {
 
     async fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshots";
-        let client = self.0.of(region);
+        let client = self.0.of(OPERATION, region)?;
         let fetch = |token: Option<String>| {
             let call = client.get_instance_snapshots().set_page_token(token);
             async move {
@@ -132,13 +110,17 @@ impl Inventory for LightsailInventory {
             }
         };
         let found = paging::all(OPERATION, fetch).await?;
-        let found = found.iter().map(|snapshot| mapping::snapshot(OPERATION, region, snapshot));
+        let found = found.iter().map(|snapshot| {
+            let found = mapping::snapshot(OPERATION, region, snapshot)?;
+            self.0.belongs(OPERATION, region, &found.id).map(|()| found)
+        });
         mapping::unique(found, |snapshot| snapshot.id.clone())
     }
 
     async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshot";
-        let call = self.0.of(region).get_instance_snapshot().instance_snapshot_name(name);
+        let call =
+            self.0.of(OPERATION, region)?.get_instance_snapshot().instance_snapshot_name(name);
         let answer = error::unless_missing(OPERATION, call.send().await)?;
         let Some(answer) = answer else { return Ok(None) };
         let found = mapping::answered(OPERATION, answer.instance_snapshot)?;
@@ -153,7 +135,7 @@ impl Creator for LightsailCreator {
         const OPERATION: &str = "CreateInstanceSnapshot";
         let call = self
             .0
-            .of(&order.region)
+            .of(OPERATION, &order.region)?
             .create_instance_snapshot()
             .instance_snapshot_name(&order.name)
             .instance_name(&order.instance)
@@ -166,7 +148,8 @@ impl Creator for LightsailCreator {
 impl Deleter for LightsailDeleter {
     async fn delete(&self, region: &str, name: &str) -> Result<(), ProviderError> {
         const OPERATION: &str = "DeleteInstanceSnapshot";
-        let call = self.0.of(region).delete_instance_snapshot().instance_snapshot_name(name);
+        let call =
+            self.0.of(OPERATION, region)?.delete_instance_snapshot().instance_snapshot_name(name);
         call.send().await.map(drop).map_err(|e| error::provider_error(OPERATION, &e))
     }
 }

@@ -1,6 +1,6 @@
 //! The variables of the functions, read from text into values that are always valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
@@ -20,6 +20,18 @@ pub enum Role {
     Prune,
 }
 
+impl Role {
+    /// The function's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Create => "create",
+            Role::Poll => "poll",
+            Role::Prune => "prune",
+        }
+    }
+}
+
 /// Which Regions to look after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Regions {
@@ -27,6 +39,15 @@ pub enum Regions {
     All,
     /// These.
     Only(Vec<String>),
+}
+
+/// A role to assume in another account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleArn {
+    /// Its ARN; a `*` in it stands for the function.
+    pub arn: String,
+    /// Its account.
+    pub account: String,
 }
 
 /// Everything the functions are configured with.
@@ -54,6 +75,8 @@ pub struct Settings {
     pub pending_timeout: SignedDuration,
     /// The Regions.
     pub regions: Regions,
+    /// The roles by which other accounts are looked after too.
+    pub roles: Vec<RoleArn>,
     /// The prefix of the tags that people set on instances.
     pub tag: String,
     /// `prune` changes nothing.
@@ -105,7 +128,7 @@ impl Reader<'_> {
 }
 
 /// The variables this code knows, for spotting typos.
-pub const VARIABLES: [&str; 19] = [
+pub const VARIABLES: [&str; 20] = [
     "SNAPKEEP_LEDGER_TABLE",
     "SNAPKEEP_DEPLOYMENT",
     "SNAPKEEP_SCHEDULE",
@@ -120,6 +143,7 @@ pub const VARIABLES: [&str; 19] = [
     "SNAPKEEP_ORPHAN_KEEP",
     "SNAPKEEP_PENDING_TIMEOUT",
     "SNAPKEEP_REGIONS",
+    "SNAPKEEP_ROLE_ARNS",
     "SNAPKEEP_TAG",
     "SNAPKEEP_DRY_RUN",
     "SNAPKEEP_TOPIC",
@@ -196,6 +220,7 @@ impl Settings {
                 duration,
             ),
             regions: reader.read("SNAPKEEP_REGIONS", &schedule_users, Regions::All, regions),
+            roles: reader.read("SNAPKEEP_ROLE_ARNS", &all, Vec::new(), role_arns),
             tag: reader.read("SNAPKEEP_TAG", &schedule_users, "snapkeep".to_owned(), |text| {
                 tag_text(text, 100)
             }),
@@ -251,6 +276,28 @@ fn tag_text(text: &str, chars_max: usize) -> Result<String, String> {
     } else {
         Err(format!("up to {chars_max} letters, digits, spaces and + - = . _ : / @"))
     }
+}
+
+/// One role an account: two would show everything in it twice.
+fn role_arns(text: &str) -> Result<Vec<RoleArn>, String> {
+    let form = "role ARNs of different accounts with spaces between, such as \
+                arn:aws:iam::222233334444:role/snapkeep-* (`*` stands for the function)";
+    let read = |arn: &str| match arn.split(':').collect::<Vec<_>>()[..] {
+        ["arn", _, "iam", "", account, role]
+            if account.len() == 12
+                && account.bytes().all(|b| b.is_ascii_digit())
+                && role.strip_prefix("role/").is_some_and(|name| !name.is_empty()) =>
+        {
+            Some(RoleArn { arn: arn.to_owned(), account: account.to_owned() })
+        }
+        _ => None,
+    };
+    let roles: Option<Vec<RoleArn>> = text.split_ascii_whitespace().map(read).collect();
+    let once = |roles: &Vec<RoleArn>| {
+        let accounts: BTreeSet<&String> = roles.iter().map(|role| &role.account).collect();
+        accounts.len() == roles.len()
+    };
+    roles.filter(once).ok_or_else(|| form.to_owned())
 }
 
 fn regions(text: &str) -> Result<Regions, String> {
@@ -322,6 +369,13 @@ mod tests {
             ("SNAPKEEP_TIMEZONE", "Berlin"),
             ("SNAPKEEP_REGIONS", "eu-west-1,us-east-1"),
             ("SNAPKEEP_TAG", "a,b"),
+            ("SNAPKEEP_ROLE_ARNS", "222233334444"),
+            ("SNAPKEEP_ROLE_ARNS", "arn:aws:iam::222233334444:user/x"),
+            ("SNAPKEEP_ROLE_ARNS", "arn:aws:iam::22223333444:role/x"),
+            (
+                "SNAPKEEP_ROLE_ARNS",
+                "arn:aws:iam::222233334444:role/x arn:aws:iam::222233334444:role/y",
+            ),
             ("SNAPKEEP_PENDING_TIMEOUT", "soon"),
             ("SNAPKEEP_DEPLOYMENT", "a*"),
             ("SNAPKEEP_LEDGER_TABLE", "a?b"),

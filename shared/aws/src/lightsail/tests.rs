@@ -81,7 +81,7 @@ async fn all_pages_are_read_in_the_region_that_was_asked_for() {
         _ => ok(&json!({"instanceSnapshots": [snapshot("b"), snapshot("a")],
             "nextPageToken": ""})),
     });
-    let inventory = LightsailInventory::new(&sdk);
+    let inventory = LightsailInventory::new(&sdk, &Accounts::default());
     let found = inventory.snapshots("eu-west-1").await.unwrap();
     assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let seen = wire.seen.lock().unwrap();
@@ -95,10 +95,16 @@ async fn all_pages_are_read_in_the_region_that_was_asked_for() {
 #[tokio::test]
 async fn a_list_with_a_broken_element_is_no_list() {
     let (sdk, _) = wire(|_| ok(&json!({"instances": [{"name": "web", "arn": "a"}, {}]})));
-    let error = LightsailInventory::new(&sdk).instances("eu-west-1").await.unwrap_err();
+    let error = LightsailInventory::new(&sdk, &Accounts::default())
+        .instances("eu-west-1")
+        .await
+        .unwrap_err();
     assert_eq!((error.kind, error.operation), (ErrorKind::Indeterminate, "GetInstances"));
     let (sdk, _) = wire(|_| ok(&json!({"instances": [], "nextPageToken": "again"})));
-    let error = LightsailInventory::new(&sdk).instances("eu-west-1").await.unwrap_err();
+    let error = LightsailInventory::new(&sdk, &Accounts::default())
+        .instances("eu-west-1")
+        .await
+        .unwrap_err();
     assert_eq!(error.code, "RepeatedToken");
 }
 
@@ -111,8 +117,8 @@ async fn a_snapshot_is_ordered_with_its_tags() {
         name: "web-s".to_owned(),
         tags: Tags::from([("a", "b"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned()))),
     };
-    LightsailCreator::new(&sdk).create(&order).await.unwrap();
-    LightsailDeleter::new(&sdk).delete("us-west-2", "web-s").await.unwrap();
+    LightsailCreator::new(&sdk, &Accounts::default()).create(&order).await.unwrap();
+    LightsailDeleter::new(&sdk, &Accounts::default()).delete("us-west-2", "web-s").await.unwrap();
     let seen = wire.seen.lock().unwrap();
     let create = json!({"instanceSnapshotName": "web-s", "instanceName": "web",
         "tags": [{"key": "a", "value": "b"}, {"key": "c"}]});
@@ -138,10 +144,13 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
         error("InvalidInputException", None, gone),
     ] {
         let (sdk, _) = wire(move |_| Some((status, body.clone())));
-        let inventory = LightsailInventory::new(&sdk);
+        let inventory = LightsailInventory::new(&sdk, &Accounts::default());
         assert_eq!(inventory.snapshot("eu-west-1", "web-s").await.unwrap(), None);
         assert_eq!(inventory.instance("eu-west-1", "web").await.unwrap(), None);
-        let error = LightsailDeleter::new(&sdk).delete("eu-west-1", "web-s").await.unwrap_err();
+        let error = LightsailDeleter::new(&sdk, &Accounts::default())
+            .delete("eu-west-1", "web-s")
+            .await
+            .unwrap_err();
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::NotFound, gone));
     }
     let refused = error("InvalidInputException", Some("NameExists"), "Some names are already…");
@@ -157,7 +166,10 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     ];
     for (answer, kind) in other {
         let (sdk, _) = wire(move |_| answer.clone());
-        let error = LightsailInventory::new(&sdk).snapshot("eu-west-1", "web-s").await.unwrap_err();
+        let error = LightsailInventory::new(&sdk, &Accounts::default())
+            .snapshot("eu-west-1", "web-s")
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, kind, "{error:?}");
         assert!(!error.code.is_empty() && !error.message.is_empty(), "{error:?}");
     }
@@ -172,7 +184,7 @@ async fn what_was_never_sent_had_no_effect() {
         name: String::new(),
         tags: Tags::new(),
     };
-    let error = LightsailCreator::new(&sdk).create(&order).await.unwrap_err();
+    let error = LightsailCreator::new(&sdk, &Accounts::default()).create(&order).await.unwrap_err();
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Refused, "NotSent"));
     assert!(wire.seen.lock().unwrap().is_empty());
 }
@@ -181,9 +193,9 @@ async fn what_was_never_sent_had_no_effect() {
 async fn the_regions_come_from_home() {
     let body = json!({"regions": [{"name": "eu-west-1"}, {"name": "xx-new-1"}]});
     let (sdk, wire) = wire(move |_| ok(&body));
-    let regions = LightsailInventory::new(&sdk).regions().await.unwrap();
+    let regions = LightsailInventory::new(&sdk, &Accounts::default()).regions().await.unwrap();
     assert_eq!(regions, ["eu-west-1", "xx-new-1"]);
     assert_eq!(wire.seen.lock().unwrap()[0].0, "lightsail.us-east-1.amazonaws.com");
     let (sdk, _) = self::wire(|_| ok(&json!({"regions": [{}]})));
-    assert!(LightsailInventory::new(&sdk).regions().await.is_err());
+    assert!(LightsailInventory::new(&sdk, &Accounts::default()).regions().await.is_err());
 }

@@ -1,0 +1,130 @@
+//! One SDK client for each Region of each account.
+//!
+//! The core knows places, not accounts: a Region of another account is `eu-west-1@222233334444`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_lightsail::Client;
+use aws_sdk_lightsail::config::{Builder, SharedCredentialsProvider};
+use snapkeep_app::ports::{ErrorKind, ProviderError};
+use snapkeep_domain::settings::RoleArn;
+
+/// The accounts besides our own, and how to act in each.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts(BTreeMap<String, SharedCredentialsProvider>);
+
+impl Accounts {
+    /// By assuming these roles; nothing is called yet. `function` stands for the `*` of a role's name,
+    /// and the deployment's id is the external id that the role's trust asks for.
+    pub async fn by_roles(
+        sdk: &SdkConfig,
+        roles: &[RoleArn],
+        deployment: &str,
+        function: &str,
+    ) -> Self {
+        let mut accounts = BTreeMap::new();
+        for role in roles {
+            let provider = AssumeRoleProvider::builder(role.arn.replace('*', function))
+                .external_id(deployment)
+                .session_name(format!("snapkeep-{function}"))
+                .configure(sdk)
+                .build()
+                .await;
+            accounts.insert(role.account.clone(), SharedCredentialsProvider::new(provider));
+        }
+        Accounts(accounts)
+    }
+}
+
+/// The clients, made when first asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    sdk: SdkConfig,
+    accounts: Accounts,
+    made: Arc<Mutex<BTreeMap<String, Client>>>,
+}
+
+impl Clients {
+    pub(super) fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
+        Self { sdk: sdk.clone(), accounts: accounts.clone(), made: Arc::default() }
+    }
+
+    /// These Regions in every account, our own first.
+    pub(super) fn places(&self, regions: Vec<String>) -> Vec<String> {
+        let theirs =
+            self.accounts.0.keys().flat_map(|account| {
+                regions.iter().map(move |region| format!("{region}@{account}"))
+            });
+        let theirs: Vec<String> = theirs.collect();
+        regions.into_iter().chain(theirs).collect()
+    }
+
+    /// The client of a place.
+    pub(super) fn of(&self, operation: &'static str, place: &str) -> Result<Client, ProviderError> {
+        // A poisoned map is still a map of clients.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = made.get(place) {
+            return Ok(client.clone());
+        }
+        let (region, account) = split(place);
+        let mut builder = Builder::from(&self.sdk).region(Region::new(region.to_owned()));
+        if let Some(account) = account {
+            let credentials = self.accounts.0.get(account).ok_or_else(|| ProviderError {
+                kind: ErrorKind::Denied,
+                operation,
+                code: "NoRole".to_owned(),
+                message: format!(
+                    "no role of account {account} is in SNAPKEEP_ROLE_ARNS; add it again, or remove \
+                     what snapkeep has there"
+                ),
+            })?;
+            builder = builder.credentials_provider(credentials.clone());
+        }
+        let client = Client::from_conf(builder.build());
+        made.insert(place.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// The client of the Region that the environment names.
+    pub(super) fn home(&self, operation: &'static str) -> Result<Client, ProviderError> {
+        self.of(operation, self.sdk.region().map_or("us-east-1", Region::as_ref))
+    }
+
+    /// Refuses what belongs to another account than its place says: a role of our own account would show
+    /// everything twice.
+    pub(super) fn belongs(
+        &self,
+        operation: &'static str,
+        place: &str,
+        arn: &str,
+    ) -> Result<(), ProviderError> {
+        let Some(owner) = arn.split(':').nth(4).filter(|owner| !owner.is_empty()) else {
+            return Ok(());
+        };
+        let right = match split(place).1 {
+            Some(account) => account == owner,
+            None => !self.accounts.0.contains_key(owner),
+        };
+        if right {
+            return Ok(());
+        }
+        Err(ProviderError {
+            kind: ErrorKind::Refused,
+            operation,
+            code: "WrongAccount".to_owned(),
+            message: format!(
+                "{place} shows {arn}: SNAPKEEP_ROLE_ARNS may only name roles of other accounts"
+            ),
+        })
+    }
+}
+
+fn split(place: &str) -> (&str, Option<&str>) {
+    match place.split_once('@') {
+        Some((region, account)) => (region, Some(account)),
+        None => (place, None),
+    }
+}
