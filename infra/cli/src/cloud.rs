@@ -128,12 +128,14 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     println!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", arguments.region);
     println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
     println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
+    println!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
     println!(
         "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
          --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",
         arguments.region
     );
     println!("aws lightsail get-instance-snapshots");
+    println!("aws lambda invoke --function-name prune /dev/stdout");
     println!("\nCtrl-C ends it.");
 
     let rules = if arguments.no_schedule { Vec::new() } else { Rule::defaults() };

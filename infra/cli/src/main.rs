@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod acceptance;
 mod cloud;
 mod demo;
 mod retention;
@@ -24,6 +25,8 @@ enum Command {
     Cloud(cloud::Arguments),
     /// Judge timestamps by a retention policy, offline.
     Retention(retention::Arguments),
+    /// Try a deployment out on a real account, for a few cents, and remove everything again.
+    Acceptance(acceptance::Arguments),
     /// Run one of the Lambda functions in this process (it needs the Lambda Runtime API).
     Function {
         /// Which one.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
+        Command::Acceptance(arguments) => block_on(acceptance::run(arguments)),
         Command::Function { name } => block_on(async move {
             match name {
                 Function::Create => snapkeep_aws::function::create().await?,

@@ -17,6 +17,7 @@ use crate::control;
 pub use crate::dynamodb::{DynamoDb, DynamoDbError};
 use crate::http::{self, Shared};
 use crate::knobs::Knobs;
+use crate::lambda::service::{self, Functions};
 use crate::lambda::{Function, FunctionConfig, LineSink};
 use crate::lightsail::Lightsail;
 use crate::server::{Server, listen};
@@ -97,6 +98,8 @@ pub struct Endpoints {
     pub dynamodb: String,
     /// The URL of the clock.
     pub clock: String,
+    /// The URL of Lambda's API: the clock runs the functions.
+    pub lambda: String,
     /// The name of the ledger's table.
     pub table: String,
 }
@@ -112,7 +115,7 @@ pub struct Cloud {
     dynamodb: DynamoDb,
     control: Server,
     sweeper: JoinHandle<()>,
-    functions: Mutex<Vec<Function>>,
+    functions: Functions,
 }
 
 impl Cloud {
@@ -136,10 +139,11 @@ impl Cloud {
         let table = dynamodb.create_table(table, ttl_attribute.as_deref())?;
         let lightsail =
             Server::start("lightsail", at_lightsail, lightsail).map_err(failed("Lightsail"))?;
-        let control = Server::start("clock", at_clock, control::router(&clock, state.clone()))
-            .map_err(failed("the clock"))?;
+        let functions = Functions::default();
+        let control = control::router(&clock, state.clone());
+        let control = control.merge(service::router(functions.clone()));
+        let control = Server::start("clock", at_clock, control).map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));
-        let functions = Mutex::default();
         Ok(Self {
             clock,
             state,
@@ -186,6 +190,7 @@ impl Cloud {
             sts: format!("{}/sts", self.lightsail.url()),
             dynamodb: self.dynamodb.url(),
             clock: self.control.url(),
+            lambda: self.control.url(),
             table: self.table.clone(),
         }
     }
@@ -228,7 +233,7 @@ impl Cloud {
     /// Ends everything, processes first, within seconds.
     pub async fn shutdown(mut self) {
         self.sweeper.abort();
-        let functions = self.functions.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         join_all(functions.iter().map(Function::shutdown)).await;
         tokio::join!(self.lightsail.shutdown(), self.control.shutdown(), self.dynamodb.shutdown(),);
     }
@@ -296,7 +301,7 @@ mod tests {
         let endpoints = cloud.endpoints();
         let written = serde_json::to_value(&endpoints).unwrap();
         let keys: Vec<_> = written.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["clock", "dynamodb", "lightsail", "sts", "table"]);
+        assert_eq!(keys, ["clock", "dynamodb", "lambda", "lightsail", "sts", "table"]);
 
         let clock = |path: &str| format!("{}{path}", endpoints.clock);
         let time = |text: &str| (200, text.to_owned());

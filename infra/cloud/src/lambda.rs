@@ -7,6 +7,7 @@
 
 mod api;
 mod instance;
+pub(crate) mod service;
 #[cfg(test)]
 mod tests;
 
@@ -166,6 +167,10 @@ impl Function {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.config.name
+    }
+
+    fn arn(&self) -> String {
+        self.shared.config.arn()
     }
 
     /// How many processes were started for it so far.

@@ -81,7 +81,8 @@ impl Failure {
 }
 
 /// An SDK's error says little by itself; what happened is in its sources.
-fn chain(error: &dyn Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

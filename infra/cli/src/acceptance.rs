@@ -1,0 +1,343 @@
+//! `snapkeep acceptance`: a deployment tried out on a real account, from a new instance to a pruned
+//! snapshot, and everything that it made removed again.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
+use snapkeep_domain::time::{Slot, after, humane};
+
+mod account;
+mod deployment;
+
+use self::account::Account;
+use self::deployment::Deployment;
+use crate::Outcome;
+
+/// How the names of everything that this makes begin.
+const PREFIX: &str = "snapkeep-acceptance-";
+/// How many snapshots it takes: one to be held, one to be pruned, one to stay.
+const SNAPSHOTS: usize = 3;
+/// The exit status of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Why it cannot go on, in a sentence.
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+/// Try a deployment out on this account: make an instance, have it snapshotted, pruned and held, and
+/// remove everything. Costs a few cents, and says so first.
+///
+/// It takes the account, Region and endpoints from the standard AWS variables, and needs the rights of
+/// `infra/acceptance-policy.json`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The deployment's id (an output of the stack); not needed where there is one only.
+    #[arg(long)]
+    deployment: Option<String>,
+    /// The availability zone of the instance; without it the Region's `a`.
+    #[arg(long)]
+    zone: Option<String>,
+    /// Spend the money without asking.
+    #[arg(long)]
+    yes: bool,
+    /// How many minutes to wait for any one thing, the grace included.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    patience: u32,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 15.0, value_parser = seconds)]
+    every: f64,
+    /// Only remove what an interrupted run left; it said this name.
+    #[arg(long, value_name = "NAME")]
+    clean: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let accepted = "a number of seconds from 0.05 to 600";
+    let seconds: f64 = text.parse().map_err(|_| accepted.to_owned())?;
+    if (0.05..=600.0).contains(&seconds) { Ok(seconds) } else { Err(accepted.to_owned()) }
+}
+
+/// How long to wait, and how often to look.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    limit: Duration,
+    every: Duration,
+}
+
+impl Patience {
+    /// Looks again and again until there is what is waited for.
+    async fn wait<T>(
+        &self,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<Option<T>, Trouble>,
+    ) -> Result<T, Trouble> {
+        let waiting = async {
+            loop {
+                if let Some(found) = look().await? {
+                    return Ok(found);
+                }
+                tokio::time::sleep(self.every).await;
+            }
+        };
+        let late = |_| format!("waited {} minutes for {what}", self.limit.as_secs() / 60);
+        tokio::time::timeout(self.limit, waiting).await.map_err(late)?
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Outcome {
+    let patience = Patience {
+        limit: Duration::from_secs(60 * u64::from(arguments.patience)),
+        every: Duration::from_secs_f64(arguments.every),
+    };
+    let account = Account::of_environment(arguments.zone.as_deref()).await?;
+    if let Some(name) = &arguments.clean {
+        if !name.starts_with(PREFIX) || name == PREFIX {
+            return Err(format!("--clean takes a name that begins with {PREFIX}").into());
+        }
+        remove(&account, name, patience).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let deployment = Deployment::find(&account, arguments.deployment.as_deref()).await?;
+    deployment.check(&account.region, patience.limit)?;
+    let (plan, cost) = account.cheapest().await?;
+    println!("Deployment {} in {}.", deployment.id, account.region);
+    println!(
+        "This makes one instance ({} in {}) and {SNAPSHOTS} snapshots of it, and removes them when it \
+         is done.\nIt costs {cost}.",
+        plan.bundle, account.zone
+    );
+    if !arguments.yes && !confirmed()? {
+        return Err("nothing was made; say --yes to go on without being asked".into());
+    }
+    let before = account.names().await?;
+    let name = format!("{PREFIX}{:x}", account.clock.now().await?.as_millisecond());
+    let trial = Trial { account: &account, deployment: &deployment, name: &name, patience };
+    // Once something may exist, every way out leads through its removal.
+    let outcome = tokio::select! {
+        outcome = trial.run(&plan) => outcome.map(|()| ExitCode::SUCCESS),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            println!("interrupted");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    };
+    if let Err(trouble) = &outcome {
+        println!("FAILED  {trouble}");
+    }
+    println!("Removing everything that was made; Ctrl-C leaves it.");
+    tokio::select! {
+        removed = remove(&account, &name, patience) => removed?,
+        _ = tokio::signal::ctrl_c() => {
+            return Err(format!("left; go on with: snapkeep acceptance --clean {name}").into());
+        }
+    }
+    tell_of_changes(&before, &account.names().await?);
+    match outcome {
+        Ok(code) => {
+            if code == ExitCode::SUCCESS {
+                println!("\nThe deployment does what it should.");
+                println!(
+                    "Its ledger still knows two snapshots of {name}: `prune` will find that they have \
+                     vanished, once, and that is this run."
+                );
+            }
+            Ok(code)
+        }
+        Err(_) => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn confirmed() -> Result<bool, Trouble> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    print!("Go on? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+/// What changed in the account and is not ours: other people work there too.
+fn tell_of_changes(before: &BTreeSet<String>, after: &BTreeSet<String>) {
+    for (what, names) in [("appeared", after - before), ("went", before - after)] {
+        if !names.is_empty() {
+            let names: Vec<String> = names.into_iter().collect();
+            println!("note: meanwhile {what}, not by this run: {}", names.join(", "));
+        }
+    }
+    if before == after {
+        println!("ok  the account has what it had before");
+    }
+}
+
+/// One go, on one instance.
+struct Trial<'a> {
+    account: &'a Account,
+    deployment: &'a Deployment,
+    name: &'a str,
+    patience: Patience,
+}
+
+impl Trial<'_> {
+    async fn run(&self, plan: &account::Plan) -> Result<(), Trouble> {
+        let deployment = self.deployment;
+        let tags = [("", "on"), (":timezone", "UTC"), (":keep", "last=1")];
+        let tags: Vec<(String, &str)> =
+            tags.iter().map(|(key, value)| (format!("{}{key}", deployment.tag), *value)).collect();
+        self.account.launch(self.name, plan, &tags).await?;
+        self.patience
+            .wait("the instance to run", async || {
+                Ok(self.account.runs(self.name).await?.then_some(()))
+            })
+            .await?;
+        println!("ok  instance {} runs, opted in by {}=on", self.name, deployment.tag);
+
+        let mut taken: Vec<Snapshot> = Vec::new();
+        while taken.len() < SNAPSHOTS {
+            let slot = self.next_slot(taken.last()).await?;
+            taken.push(self.take(slot, taken.len() + 1).await?);
+        }
+        let [held, condemned, newest] = &taken[..] else { return Err("snapshots went".into()) };
+        self.account.tag(&held.name, &[(HOLD.to_owned(), "")]).await?;
+
+        let marked = deployment.invoke("prune").await?;
+        let announced = |count: &str| marked["counts"][count].as_u64().unwrap_or_default();
+        if announced("marked") + announced("expiring") == 0 {
+            return Err(format!("prune announced nothing: {marked}").into());
+        }
+        println!("ok  keep=last=1: prune announced a deletion, {} ahead", humane(deployment.grace));
+        if deployment.grace > SignedDuration::ZERO {
+            deployment.invoke("prune").await?;
+            if self.account.find(&condemned.name).await?.is_none() {
+                return Err(format!("{} went within the grace", condemned.name).into());
+            }
+            println!("ok  within the grace {} stays", condemned.name);
+        }
+        self.patience
+            .wait("the deletion", async || {
+                deployment.invoke("prune").await?;
+                Ok(self.account.find(&condemned.name).await?.is_none().then_some(()))
+            })
+            .await?;
+        println!("ok  after the grace {} is deleted", condemned.name);
+        deployment.invoke("prune").await?;
+        deployment.invoke("poll").await?;
+        for (snapshot, why) in [(held, "held"), (newest, "the newest")] {
+            if self.account.find(&snapshot.name).await?.is_none() {
+                return Err(format!("{} was deleted, though it is {why}", snapshot.name).into());
+            }
+            println!("ok  {} stays: it is {why}", snapshot.name);
+        }
+        Ok(())
+    }
+
+    /// The next minute that is later than the last snapshot's, and not in the future: a slot can be
+    /// moved there by a daily schedule, so that there is no need to wait for a day.
+    async fn next_slot(&self, last: Option<&Snapshot>) -> Result<Slot, Trouble> {
+        let minute = SignedDuration::from_mins(1);
+        let last = last.and_then(|snapshot| self.slot_of(snapshot));
+        self.patience
+            .wait("the next minute", async || {
+                let now = self.account.clock.now().await?;
+                let slot = Timestamp::from_second(now.as_second().div_euclid(60) * 60)?;
+                let free = last.is_none_or(|last| after(last.timestamp(), minute) <= slot);
+                Ok(free.then(|| Slot::at(slot)))
+            })
+            .await
+    }
+
+    fn slot_of(&self, snapshot: &Snapshot) -> Option<Slot> {
+        match snapshot.ownership(&self.deployment.id) {
+            Ownership::Ours { slot, .. } => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// One snapshot, from its slot to its being available; the same tick again takes no other.
+    async fn take(&self, slot: Slot, number: usize) -> Result<Snapshot, Trouble> {
+        let at = slot.timestamp().to_zoned(TimeZone::UTC);
+        let schedule = format!("daily@{:02}:{:02}", at.hour(), at.minute());
+        let key = format!("{}:schedule", self.deployment.tag);
+        self.account.tag(self.name, &[(key, &schedule)]).await?;
+        let found = self
+            .patience
+            .wait(&format!("a snapshot of slot {slot}"), async || {
+                let report = self.deployment.invoke("create").await?;
+                let found = self.of_slot(slot).await?.pop();
+                if found.is_none() {
+                    self.say_why(&report);
+                }
+                Ok(found)
+            })
+            .await?;
+        println!("ok  {} is asked for, slot {slot}", found.name);
+        tokio::try_join!(self.deployment.invoke("create"), self.deployment.invoke("create"),)?;
+        let all = self.of_slot(slot).await?.len();
+        if all != 1 || self.account.snapshots_of(self.name).await?.len() != number {
+            return Err(format!("the same tick again: slot {slot} has {all} snapshots").into());
+        }
+        println!("ok  the same tick twice more takes no other");
+        self.patience
+            .wait(&format!("{} to be available", found.name), async || {
+                self.deployment.invoke("poll").await?;
+                let seen = self.account.find(&found.name).await?;
+                match seen.map(|snapshot| snapshot.state) {
+                    Some(SnapshotState::Available) => Ok(Some(())),
+                    Some(SnapshotState::Pending) => Ok(None),
+                    other => Err(format!("{} is {other:?}", found.name).into()),
+                }
+            })
+            .await?;
+        // It may have become so just after poll looked.
+        self.deployment.invoke("poll").await?;
+        println!("ok  {} is available, and the ledger knows", found.name);
+        Ok(found)
+    }
+
+    /// What a report says about our instance.
+    fn say_why(&self, report: &Value) {
+        let all = ["failures", "findings"].into_iter().filter_map(|list| report[list].as_array());
+        let ours = all.flatten().filter(|item| item["name"] == self.name);
+        for message in ours.filter_map(|item| item["message"].as_str()) {
+            println!("    not yet: {message}");
+        }
+    }
+
+    /// The snapshots of our instance for this slot.
+    async fn of_slot(&self, slot: Slot) -> Result<Vec<Snapshot>, Trouble> {
+        let mut all = self.account.snapshots_of(self.name).await?;
+        all.retain(|snapshot| self.slot_of(snapshot) == Some(slot));
+        Ok(all)
+    }
+}
+
+/// Removes the instance and its snapshots, until none is left.
+async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(), Trouble> {
+    let mut trouble: Option<String> = None;
+    let removed = patience
+        .wait("everything to be gone", async || {
+            // What is refused now (a snapshot that is pending, say) may go later.
+            match account.remove(name).await {
+                Ok(0) => Ok(Some(())),
+                Ok(_) => Ok(None),
+                Err(error) => {
+                    trouble = Some(error.to_string());
+                    Ok(None)
+                }
+            }
+        })
+        .await;
+    removed.map_err(|late| {
+        let why = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+        format!("{late}{why}; go on with: snapkeep acceptance --clean {name}")
+    })?;
+    println!("ok  nothing of {name} is left");
+    Ok(())
+}

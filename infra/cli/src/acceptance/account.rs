@@ -1,0 +1,180 @@
+//! The account as the person sees it who tries a deployment out.
+
+use std::collections::BTreeSet;
+
+use aws_config::SdkConfig;
+use aws_sdk_lightsail::Client;
+use aws_sdk_lightsail::types::{InstancePlatform, Tag};
+use snapkeep_app::ports::{Deleter, ErrorKind, Inventory};
+use snapkeep_aws::clock::Clock;
+use snapkeep_aws::lightsail::{Accounts, LightsailDeleter, LightsailInventory};
+use snapkeep_aws::{environment, sdk};
+use snapkeep_domain::snapshot::Snapshot;
+
+use super::{SNAPSHOTS, Trouble};
+
+/// What a GB of snapshots costs a month: <https://aws.amazon.com/lightsail/pricing/>.
+const SNAPSHOT_GB_MONTH: f64 = 0.05;
+/// Hours a month, as prices count.
+const MONTH_HOURS: f64 = 730.0;
+
+/// What the instance is made of.
+pub(super) struct Plan {
+    pub(super) bundle: String,
+    blueprint: String,
+}
+
+/// The account and Region of the standard AWS variables.
+pub(super) struct Account {
+    pub(super) sdk: SdkConfig,
+    pub(super) region: String,
+    pub(super) zone: String,
+    pub(super) clock: Clock,
+    client: Client,
+    inventory: LightsailInventory,
+    deleter: LightsailDeleter,
+}
+
+impl Account {
+    pub(super) async fn of_environment(zone: Option<&str>) -> Result<Self, Trouble> {
+        let vars = environment::vars();
+        let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
+        let clock = Clock::from_vars(filled).map_err(|problem| problem.message)?;
+        let sdk = sdk::sdk_config().await;
+        let region = sdk.region().map(ToString::to_string);
+        let region = region.ok_or("no Region: set AWS_REGION to the Region of the deployment")?;
+        // Without them every later error would only say that a call failed.
+        let provider = sdk.credentials_provider().ok_or("no credentials: log in to AWS first")?;
+        if let Err(error) =
+            aws_sdk_lightsail::config::ProvideCredentials::provide_credentials(&provider).await
+        {
+            return Err(format!(
+                "no credentials ({error}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile \
+                 with keys; for a login by SSO run: eval \"$(aws configure export-credentials --format env)\""
+            )
+            .into());
+        }
+        let nobody_else = Accounts::default();
+        Ok(Account {
+            zone: zone.map_or_else(|| format!("{region}a"), str::to_owned),
+            client: Client::new(&sdk),
+            inventory: LightsailInventory::new(&sdk, &nobody_else),
+            deleter: LightsailDeleter::new(&sdk, &nobody_else),
+            sdk,
+            region,
+            clock,
+        })
+    }
+
+    /// The cheapest instance there is, and what an hour of the trial costs, in words.
+    pub(super) async fn cheapest(&self) -> Result<(Plan, String), Trouble> {
+        let failed = |error: &dyn std::error::Error| sdk::chain(error);
+        let linux = InstancePlatform::LinuxUnix;
+        let bundles = self.client.get_bundles().send().await.map_err(|error| failed(&error))?;
+        let bundles = bundles.bundles.unwrap_or_default();
+        let bundle = bundles
+            .iter()
+            .filter(|bundle| bundle.is_active() == Some(true))
+            .filter(|bundle| bundle.supported_platforms().contains(&linux))
+            .min_by(|a, b| {
+                let price =
+                    |bundle: &aws_sdk_lightsail::types::Bundle| bundle.price().unwrap_or(f32::MAX);
+                price(a).total_cmp(&price(b))
+            })
+            .ok_or("this Region offers no bundle for Linux")?;
+        let blueprints =
+            self.client.get_blueprints().send().await.map_err(|error| failed(&error))?;
+        let blueprints = blueprints.blueprints.unwrap_or_default();
+        let blueprint = blueprints
+            .iter()
+            .filter(|blueprint| blueprint.is_active() == Some(true))
+            .filter(|blueprint| blueprint.platform() == Some(&linux))
+            .filter(|blueprint| blueprint.r#type().map(|kind| kind.as_str()) == Some("os"))
+            .find_map(|blueprint| blueprint.blueprint_id())
+            .ok_or("this Region offers no blueprint of Linux")?;
+        let id = bundle.bundle_id().unwrap_or_default();
+        let month = f64::from(bundle.price().unwrap_or_default());
+        let gb = f64::from(bundle.disk_size_in_gb().unwrap_or_default());
+        let snapshots =
+            f64::from(u8::try_from(SNAPSHOTS).unwrap_or(u8::MAX)) * gb * SNAPSHOT_GB_MONTH;
+        let cost = format!(
+            "about ${:.3} for each hour that it takes (the bundle is ${month} a month, snapshots at most \
+             ${SNAPSHOT_GB_MONTH} for a GB and month); most often it takes less than one",
+            (month + snapshots) / MONTH_HOURS
+        );
+        Ok((Plan { bundle: id.to_owned(), blueprint: blueprint.to_owned() }, cost))
+    }
+
+    pub(super) async fn launch(
+        &self,
+        name: &str,
+        plan: &Plan,
+        tags: &[(String, &str)],
+    ) -> Result<(), Trouble> {
+        let call = self
+            .client
+            .create_instances()
+            .instance_names(name)
+            .availability_zone(&self.zone)
+            .blueprint_id(&plan.blueprint)
+            .bundle_id(&plan.bundle)
+            .set_tags(Some(tags.iter().map(|(key, value)| tag(key, value)).collect()));
+        call.send().await.map(drop).map_err(|error| sdk::chain(&error).into())
+    }
+
+    pub(super) async fn runs(&self, name: &str) -> Result<bool, Trouble> {
+        let state = self.client.get_instance_state().instance_name(name).send().await;
+        let state = state.map_err(|error| sdk::chain(&error))?.state;
+        Ok(state.and_then(|state| state.name).as_deref() == Some("running"))
+    }
+
+    /// Tags an instance or a snapshot.
+    pub(super) async fn tag(&self, name: &str, tags: &[(String, &str)]) -> Result<(), Trouble> {
+        let tags = tags.iter().map(|(key, value)| tag(key, value)).collect();
+        let call = self.client.tag_resource().resource_name(name).set_tags(Some(tags));
+        call.send().await.map(drop).map_err(|error| sdk::chain(&error).into())
+    }
+
+    pub(super) async fn find(&self, snapshot: &str) -> Result<Option<Snapshot>, Trouble> {
+        Ok(self.inventory.snapshot(&self.region, snapshot).await?)
+    }
+
+    pub(super) async fn snapshots_of(&self, instance: &str) -> Result<Vec<Snapshot>, Trouble> {
+        let mut all = self.inventory.snapshots(&self.region).await?;
+        all.retain(|snapshot| snapshot.source_name == instance);
+        Ok(all)
+    }
+
+    /// The names of all instances and snapshots of the Region.
+    pub(super) async fn names(&self) -> Result<BTreeSet<String>, Trouble> {
+        let instances = self.inventory.instances(&self.region).await?;
+        let snapshots = self.inventory.snapshots(&self.region).await?;
+        let names = instances.into_iter().map(|instance| instance.name);
+        Ok(names.chain(snapshots.into_iter().map(|snapshot| snapshot.name)).collect())
+    }
+
+    /// Deletes the instance of this name and its snapshots; how many things there still were.
+    pub(super) async fn remove(&self, name: &str) -> Result<usize, Trouble> {
+        let mut left = 0;
+        // The instance first, so that nobody takes another snapshot of it.
+        if self.inventory.instance(&self.region, name).await?.is_some() {
+            left += 1;
+            let call = self.client.delete_instance().instance_name(name);
+            call.send().await.map_err(|error| sdk::chain(&error))?;
+        }
+        let mut refused = None;
+        for snapshot in self.snapshots_of(name).await? {
+            left += 1;
+            match self.deleter.delete(&self.region, &snapshot.name).await {
+                Err(error) if error.kind != ErrorKind::NotFound => refused = Some(error),
+                _ => {}
+            }
+        }
+        refused.map_or(Ok(left), |error| Err(error.into()))
+    }
+}
+
+fn tag(key: &str, value: &str) -> Tag {
+    // An empty value is a key-only tag.
+    Tag::builder().key(key).set_value(Some(value.to_owned()).filter(|v| !v.is_empty())).build()
+}

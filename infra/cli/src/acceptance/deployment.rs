@@ -1,0 +1,165 @@
+//! The deployment that is tried out: its functions, and what they are set to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::Builder;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
+use aws_sdk_lambda::primitives::Blob;
+use jiff::SignedDuration;
+use serde_json::Value;
+use snapkeep_aws::sdk;
+use snapkeep_domain::settings::{Regions, Role, Settings};
+
+use super::Trouble;
+use super::account::Account;
+
+const FUNCTIONS: [&str; 3] = ["create", "poll", "prune"];
+
+/// Lambda's own limit.
+const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
+
+type Variables = BTreeMap<String, String>;
+
+/// Three functions that share a deployment's id.
+pub(super) struct Deployment {
+    pub(super) id: String,
+    pub(super) tag: String,
+    pub(super) grace: SignedDuration,
+    settings: Settings,
+    names: BTreeMap<&'static str, String>,
+    client: Client,
+}
+
+impl Deployment {
+    /// Finds the functions in the account's Region by their variables.
+    pub(super) async fn find(account: &Account, id: Option<&str>) -> Result<Self, Trouble> {
+        // An invocation takes as long as the function may.
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(LONGEST_INVOCATION)
+            .operation_timeout(LONGEST_INVOCATION)
+            .build();
+        let config = Builder::from(&account.sdk).timeout_config(timeouts).build();
+        let client = Client::from_conf(config);
+        // By deployment and function: its name and variables.
+        let mut found: BTreeMap<String, BTreeMap<&str, (String, Variables)>> = BTreeMap::new();
+        let mut pages = client.list_functions().into_paginator().items().send();
+        while let Some(function) = pages.next().await {
+            let function = function.map_err(|error| sdk::chain(&error))?;
+            let name = function.function_name().unwrap_or_default().to_owned();
+            let vars = function.environment.and_then(|environment| environment.variables);
+            let vars: Variables = vars.unwrap_or_default().into_iter().collect();
+            if !vars.contains_key("SNAPKEEP_LEDGER_TABLE") {
+                continue;
+            }
+            let Some(which) = which_function(&name) else { continue };
+            let deployment = vars.get("SNAPKEEP_DEPLOYMENT").filter(|id| !id.trim().is_empty());
+            let deployment = deployment.cloned().unwrap_or_else(|| "snapkeep".to_owned());
+            found.entry(deployment).or_default().insert(which, (name, vars));
+        }
+        let there: Vec<String> = found.keys().cloned().collect();
+        let there = format!("deployments here: {}", there.join(", "));
+        let id = match id {
+            Some(id) => id.to_owned(),
+            None if found.len() == 1 => found.keys().next().cloned().unwrap_or_default(),
+            None if found.is_empty() => {
+                return Err(format!(
+                    "no deployment of snapkeep in {}: deploy it first",
+                    account.region
+                )
+                .into());
+            }
+            None => return Err(format!("say which by --deployment; {there}").into()),
+        };
+        let mut functions =
+            found.remove(&id).ok_or_else(|| format!("there is no deployment `{id}`; {there}"))?;
+        let mut names = BTreeMap::new();
+        let mut settings = None;
+        for function in FUNCTIONS {
+            let (name, vars) = functions
+                .remove(function)
+                .ok_or_else(|| format!("deployment {id} has no function `{function}`"))?;
+            // What prune uses is what the others do, and more.
+            settings = Some(Settings::read(&vars, Role::Prune)?);
+            names.insert(function, name);
+        }
+        let settings = settings.ok_or("no settings")?;
+        Ok(Deployment {
+            tag: settings.tag.clone(),
+            grace: settings.grace,
+            settings,
+            id,
+            names,
+            client,
+        })
+    }
+
+    /// Whether it can be tried out at all, before anything is spent.
+    pub(super) fn check(&self, region: &str, patience: Duration) -> Result<(), Trouble> {
+        let refuse = |why: String| -> Result<(), Trouble> {
+            let how = "deploy one beside it for this: sam deploy --config-env acceptance";
+            Err(format!("deployment {} cannot be tried out: {why}; {how}", self.id).into())
+        };
+        if self.settings.dry_run {
+            return refuse("SNAPKEEP_DRY_RUN is on".to_owned());
+        }
+        if self.settings.max_deletes == Some(0) {
+            return refuse("SNAPKEEP_MAX_DELETES is 0".to_owned());
+        }
+        if let Regions::Only(names) = &self.settings.regions
+            && names.iter().all(|name| name != region)
+        {
+            return refuse(format!("SNAPKEEP_REGIONS does not contain {region}"));
+        }
+        if self.grace > SignedDuration::try_from(patience)? {
+            return refuse(format!(
+                "its SNAPKEEP_GRACE is longer than --patience {}",
+                patience.as_secs() / 60
+            ));
+        }
+        Ok(())
+    }
+
+    /// Invokes a function by hand; its report, if nothing failed in it.
+    pub(super) async fn invoke(&self, function: &str) -> Result<Value, Trouble> {
+        let name = self.names.get(function).ok_or_else(|| format!("no function {function}"))?;
+        let call = self.client.invoke().function_name(name).payload(Blob::new("{}"));
+        let answer =
+            call.send().await.map_err(|error| format!("{name}: {}", sdk::chain(&error)))?;
+        let payload = answer.payload().map(AsRef::as_ref).unwrap_or_default();
+        let text = String::from_utf8_lossy(payload);
+        if let Some(error) = answer.function_error() {
+            return Err(format!("{name} failed ({error}): {text}").into());
+        }
+        let report: Value = serde_json::from_str(&text)
+            .map_err(|error| format!("{name} answered no report ({error}): {text}"))?;
+        Ok(report)
+    }
+}
+
+/// Which of the functions has this name: `create`, `snapkeep-create` or `snapkeep-Create-1A2B3C`.
+fn which_function(name: &str) -> Option<&'static str> {
+    let low = name.to_lowercase();
+    // From the end: a stack may have any name.
+    low.rsplit('-').find_map(|part| FUNCTIONS.into_iter().find(|function| *function == part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_known_by_its_name_however_it_was_deployed() {
+        for (name, function) in [
+            ("create", Some("create")),
+            ("snapkeep-create", Some("create")),
+            ("snapkeep-Create-1A2B3C", Some("create")),
+            ("my-poll-Prune-CREATE9X", Some("prune")),
+            ("snapkeep", None),
+            ("recreate", None),
+        ] {
+            assert_eq!(which_function(name), function, "{name}");
+        }
+    }
+}
