@@ -19,3 +19,5 @@ mod prune;
 mod stack;
 #[path = "e2e/strangers.rs"]
 mod strangers;
+#[path = "e2e/upgrade.rs"]
+mod upgrade;

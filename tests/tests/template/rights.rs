@@ -1,0 +1,154 @@
+//! What the functions may do: derived from the ports that they use, at home and in other accounts.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use snapkeep_domain::snapshot::{HOLD, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, TIMEZONE};
+use snapkeep_tests::read;
+
+use super::{FUNCTIONS, properties, statement, statements, texts, translated};
+
+/// What each method of a port needs at AWS: that is what `shared/aws` calls for it.
+const RIGHTS: &[(&str, &[&str])] = &[
+    ("inventory.regions", &["lightsail:GetRegions"]),
+    ("inventory.places", &[]),
+    ("inventory.instances", &["lightsail:GetInstances"]),
+    ("inventory.instance", &["lightsail:GetInstance"]),
+    ("inventory.snapshots", &["lightsail:GetInstanceSnapshots"]),
+    ("inventory.snapshot", &["lightsail:GetInstanceSnapshot"]),
+    // A snapshot is tagged as it is made.
+    ("creator.create", &["lightsail:CreateInstanceSnapshot", "lightsail:TagResource"]),
+    ("deleter.delete", &["lightsail:DeleteInstanceSnapshot"]),
+    ("ledger.claim", &["dynamodb:PutItem"]),
+    ("ledger.advance", &["dynamodb:PutItem"]),
+    ("ledger.live", &["dynamodb:Query"]),
+    ("ledger.recent", &["dynamodb:Query"]),
+    ("matters.known", &["dynamodb:Query"]),
+    ("matters.put", &["dynamodb:PutItem"]),
+    ("notifier.listens", &[]),
+    ("notifier.publish", &["events:PutEvents", "sns:Publish"]),
+];
+
+/// The ports' methods that a text calls.
+fn called(text: &str) -> BTreeSet<String> {
+    let call = regex_lite::Regex::new(
+        r"\b(inventory|creator|deleter|ledger|matters|notifier)\s*\.\s*([a-z_]+)\(",
+    )
+    .unwrap();
+    call.captures_iter(text).map(|found| format!("{}.{}", &found[1], &found[2])).collect()
+}
+
+/// The methods that a runner calls, itself or by what it shares with the others.
+fn methods(function: &str) -> BTreeSet<String> {
+    let runner = read(format!("shared/app/src/{}.rs", function.to_lowercase()));
+    let mut all = called(&runner);
+    // After its run, every function tells people.
+    all.extend(called(&read("shared/app/src/notify.rs")));
+    for part in read("shared/app/src/gather.rs").split("pub(crate) async fn ").skip(1) {
+        let name = part.split(['(', '<']).next().unwrap();
+        if runner.contains(&format!("gather::{name}(")) {
+            all.extend(called(part));
+        }
+    }
+    all
+}
+
+#[test]
+fn rights_are_the_ports() {
+    for function in FUNCTIONS {
+        let methods = methods(function);
+        let mut needed = BTreeSet::new();
+        for method in &methods {
+            let right = RIGHTS.iter().find(|(name, _)| name == method);
+            let (_, actions) = right.unwrap_or_else(|| panic!("{method}: say what it needs"));
+            needed.extend(*actions);
+        }
+        // Where a failed invocation goes, and the way into other accounts.
+        needed.extend(["sqs:SendMessage", "sts:AssumeRole"]);
+        let granted: BTreeSet<&str> = statements(function)
+            .into_iter()
+            .filter(|statement| statement["Effect"] == "Allow")
+            .flat_map(|statement| texts(&statement["Action"]))
+            .collect();
+        assert_eq!(granted, needed, "{function}");
+        let managed = &properties(&format!("{function}Role"))["ManagedPolicyArns"];
+        let logs = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
+        assert_eq!(*managed, json!([logs]), "{function}");
+    }
+}
+
+#[test]
+fn nobody_may_delete_an_instance_and_only_prune_may_delete_a_snapshot() {
+    for function in FUNCTIONS {
+        for action in statements(function).into_iter().flat_map(|one| texts(&one["Action"])) {
+            assert!(!action.contains('*') && action != "lightsail:DeleteInstance", "{action}");
+        }
+    }
+    for function in ["Create", "Poll"] {
+        assert!(!methods(function).contains("deleter.delete"));
+    }
+    assert!(!methods("Prune").contains("creator.create"));
+}
+
+#[test]
+fn rights_to_snapshots_stand_on_this_deployments_tag() {
+    let deployment = json!({"Fn::Sub": "${AWS::StackName}-${AWS::Region}"});
+    let vars = &properties("Prune")["Environment"]["Variables"];
+    assert_eq!(vars["SNAPKEEP_DEPLOYMENT"], deployment);
+    let tag = |kind: &str| format!("aws:{kind}Tag/{MANAGED_BY}");
+    for (function, action, kind) in [
+        ("Create", "lightsail:CreateInstanceSnapshot", "Request"),
+        ("Create", "lightsail:TagResource", "Request"),
+        ("Prune", "lightsail:DeleteInstanceSnapshot", "Resource"),
+    ] {
+        let statement = statement(function, action);
+        assert_eq!(statement["Condition"]["StringEquals"][tag(kind)], deployment, "{action}");
+        assert_ne!(statement["Resource"], "*", "{action}");
+    }
+    // Tagging is only for the keys that we set: else a foreign snapshot could be made ours.
+    let keys = &statement("Create", "lightsail:TagResource")["Condition"];
+    let keys: BTreeSet<&str> =
+        texts(&keys["ForAllValues:StringEquals"]["aws:TagKeys"]).into_iter().collect();
+    assert_eq!(keys, [MANAGED_BY, SLOT, SOURCE, POLICY, KEEP, TIMEZONE].into());
+}
+
+#[test]
+fn a_function_may_do_in_another_account_what_it_may_do_at_home() {
+    let member = translated("infra/member.yaml");
+    for function in FUNCTIONS {
+        let role = &member["Resources"][function]["Properties"];
+        let trust = &role["AssumeRolePolicyDocument"]["Statement"][0];
+        assert_eq!(trust["Principal"]["AWS"], json!({"Ref": format!("{function}Role")}));
+        let external = json!({"StringEquals": {"sts:ExternalId": {"Ref": "Deployment"}}});
+        assert_eq!(trust["Condition"], external, "{function}");
+        let of_lightsail = |statement: &&Value| {
+            texts(&statement["Action"]).iter().all(|action| action.starts_with("lightsail:"))
+        };
+        let own: Vec<Value> =
+            statements(function).into_iter().filter(of_lightsail).cloned().collect();
+        let own = serde_json::to_string(&own).unwrap();
+        let deployment = r#"{"Fn::Sub":"${AWS::StackName}-${AWS::Region}"}"#;
+        let own = own.replace(deployment, r#"{"Ref":"Deployment"}"#);
+        let theirs = &role["Policies"][0]["PolicyDocument"]["Statement"];
+        assert_eq!(*theirs, serde_json::from_str::<Value>(&own).unwrap(), "{function}");
+        // Its role there, and no other function's.
+        let name = function.to_lowercase();
+        let resource = &statement(function, "sts:AssumeRole")["Resource"];
+        let filled = json!({"Fn::Join": [name, {"Fn::Split": ["*", {"Ref": "RoleArns"}]}]});
+        assert_eq!(*resource, json!({"Fn::Split": [" ", filled]}));
+        assert_eq!(role["RoleName"], json!({"Fn::Sub": format!("${{Prefix}}-{name}")}));
+    }
+    let arns = &member["Outputs"]["RoleArns"]["Value"]["Fn::Sub"];
+    assert!(arns.as_str().unwrap().ends_with("role/${Prefix}-*"));
+}
+
+#[test]
+fn aws_itself_keeps_a_hold() {
+    let all = statements("Prune");
+    let deny = all.iter().find(|statement| statement["Effect"] == "Deny").unwrap();
+    assert_eq!(texts(&deny["Action"]), ["lightsail:DeleteInstanceSnapshot"]);
+    assert_eq!(deny["Resource"], "*");
+    let tag = format!("aws:ResourceTag/{HOLD}");
+    let condition = json!({"Null": {tag.clone(): "false"}, "StringNotLike": {tag: "until=*"}});
+    assert_eq!(deny["Condition"], condition);
+}
