@@ -1,8 +1,13 @@
 //! The binaries that tests start: `cargo test` builds only its own package's.
+//!
+//! With `SNAPKEEP_BUILT` set to what `sam build` left (`.aws-sam/build`), the functions are those very
+//! artifacts.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::root;
 
 /// What `cargo test` sets for a package.
 const PACKAGE_VARS: [&str; 5] =
@@ -15,9 +20,26 @@ const PACKAGES: [&str; 4] = ["snapkeep-create", "snapkeep-poll", "snapkeep-prune
 /// When they do not build.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(artifact) = artifact(name) {
+        return artifact;
+    }
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| build().unwrap_or_else(|why| panic!("{why}")));
     folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Where `sam build` left a function, if the functions are to be those.
+fn artifact(name: &str) -> Option<PathBuf> {
+    let built = std::env::var_os("SNAPKEEP_BUILT")?;
+    let function = match name {
+        "create" => "Create",
+        "poll" => "Poll",
+        "prune" => "Prune",
+        _ => return None,
+    };
+    let artifact = root().join(built).join(function).join("bootstrap");
+    assert!(artifact.exists(), "{} is missing: run sam build", artifact.display());
+    Some(artifact)
 }
 
 fn build() -> Result<PathBuf, String> {
