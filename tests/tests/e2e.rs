@@ -15,6 +15,8 @@ mod faults;
 mod harness;
 #[path = "e2e/prune.rs"]
 mod prune;
+#[path = "e2e/size.rs"]
+mod size;
 #[path = "e2e/stack.rs"]
 mod stack;
 #[path = "e2e/strangers.rs"]
