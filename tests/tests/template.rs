@@ -15,6 +15,8 @@ use snapkeep_tests::{read, root};
 
 #[path = "template/rights.rs"]
 mod rights;
+#[path = "template/stacks.rs"]
+mod stacks;
 
 const FUNCTIONS: [&str; 3] = ["Create", "Poll", "Prune"];
 

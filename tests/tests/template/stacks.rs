@@ -1,0 +1,149 @@
+//! The other ways in: the stack for `cargo lambda deploy`, and the role that may deploy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use snapkeep_domain::settings::VARIABLES;
+use snapkeep_tests::read;
+
+use super::{FUNCTIONS, of_type, stack, statements, texts, translated};
+
+/// What of the functions' own a stack without functions says by their names.
+fn by_name(value: &Value) -> Value {
+    let mut text = value.to_string();
+    for function in FUNCTIONS {
+        let name = format!("${{AWS::StackName}}-{}", function.to_lowercase());
+        text = text
+            .replace(&json!({"Ref": function}).to_string(), &json!({"Fn::Sub": name}).to_string());
+    }
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_stack_for_cargo_lambda_is_the_same_but_for_the_functions() {
+    let other = translated("infra/cargo-lambda.yaml");
+    let other = &other["Resources"];
+    for (id, resource) in stack()["Resources"].as_object().unwrap() {
+        let (kind, theirs) = (resource["Type"].as_str().unwrap(), &other[id]);
+        let same = |member: &str| {
+            assert_eq!(theirs["Properties"][member], resource["Properties"][member], "{id}");
+        };
+        match kind {
+            "AWS::IAM::Role" => {
+                let function = id.trim_end_matches("Role");
+                let own: BTreeSet<String> =
+                    statements(function).into_iter().map(without_sid).collect();
+                let policy = &theirs["Properties"]["Policies"][0]["PolicyDocument"];
+                let theirs: BTreeSet<String> = policy["Statement"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|statement| statement.get("Fn::If").map_or(statement, |chosen| &chosen[1]))
+                    .map(without_sid)
+                    .collect();
+                assert_eq!(theirs, own, "{function}");
+            }
+            "AWS::Events::Rule" => {
+                same("ScheduleExpression");
+                let target = |rule: &Value| {
+                    let target = &rule["Properties"]["Targets"][0];
+                    (target["RetryPolicy"].clone(), target["DeadLetterConfig"].clone())
+                };
+                assert_eq!(target(theirs), target(resource), "{id}");
+                let arn = theirs["Properties"]["Targets"][0]["Arn"]["Fn::Sub"].as_str().unwrap();
+                let function = id.trim_end_matches("Tick").to_lowercase();
+                assert!(arn.ends_with(&format!(":function:${{AWS::StackName}}-{function}")));
+            }
+            "AWS::Logs::LogGroup" => same("RetentionInDays"),
+            "AWS::Lambda::Function" | "AWS::Lambda::Permission" => {}
+            "AWS::Lambda::EventInvokeConfig" => {
+                let later = id.replace("EventInvokeConfig", "Later");
+                let config = &other[later]["Properties"];
+                for member in ["MaximumRetryAttempts", "MaximumEventAgeInSeconds"] {
+                    assert_eq!(config[member], resource["Properties"][member], "{id}");
+                }
+            }
+            _ => {
+                assert_eq!(theirs["Type"], kind, "{id} is missing");
+                assert_eq!(theirs["Properties"], by_name(&resource["Properties"]), "{id}");
+                assert_eq!(theirs["DeletionPolicy"], resource["DeletionPolicy"], "{id}");
+            }
+        }
+    }
+}
+
+/// A statement as a text that does not depend on its name, and on whether one thing is a list of one.
+fn without_sid(statement: &Value) -> String {
+    let mut statement = statement.clone();
+    statement.as_object_mut().unwrap().remove("Sid");
+    statement.to_string()
+}
+
+#[test]
+fn what_the_readme_deploys_by_cargo_lambda_is_complete() {
+    let readme = read("README.md");
+    let functions = of_type("AWS::Lambda::Function");
+    for function in FUNCTIONS {
+        let name = function.to_lowercase();
+        let timeout = &functions[function]["Timeout"];
+        let memory = &functions[function]["MemorySize"];
+        let row = format!("deploy {name} {timeout} {}", format_args!("\"$({}Role)\"", function));
+        let _ = (row, memory);
+        assert!(
+            readme.contains(&format!("cargo lambda deploy snapkeep-{name} --binary-name {name}"))
+        );
+        assert!(readme.contains(&format!("--memory {memory} --timeout {timeout}")), "{name}");
+    }
+    // What the stack does not know, people say.
+    let other = translated("infra/cargo-lambda.yaml");
+    let given = other["Outputs"]["Environment"]["Value"].to_string();
+    let known: BTreeMap<&str, bool> =
+        VARIABLES.iter().map(|name| (*name, given.contains(&format!("{name}=")))).collect();
+    for name in
+        ["SNAPKEEP_LEDGER_TABLE", "SNAPKEEP_DEPLOYMENT", "SNAPKEEP_TOPIC", "SNAPKEEP_EVENT_BUS"]
+    {
+        assert!(known[name], "{name}");
+    }
+}
+
+#[test]
+fn whoever_deploys_may_not_touch_snapshots_instances_or_the_ledgers_items() {
+    let role = translated("infra/deploy-role.yaml");
+    let policy = &role["Resources"]["Deployer"]["Properties"]["Policies"][0]["PolicyDocument"];
+    let statements = policy["Statement"].as_array().unwrap();
+    for statement in statements.iter().filter(|statement| statement["Effect"] == "Allow") {
+        for action in texts(&statement["Action"]) {
+            assert!(!action.starts_with("lightsail:") && !action.contains("Item"), "{action}");
+            assert!(action != "*" && !action.ends_with(":*"), "{action}");
+        }
+    }
+    let deny = statements.iter().find(|statement| statement["Effect"] == "Deny").unwrap();
+    assert!(texts(&deny["Action"]).contains(&"dynamodb:DeleteTable"));
+    // It can make every kind of thing that the stack is made of.
+    let kinds: BTreeSet<&str> = stack()["Resources"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|resource| resource["Type"].as_str().unwrap())
+        .collect();
+    for kind in kinds {
+        let action = match kind {
+            "AWS::CloudWatch::Alarm" => "cloudwatch:PutMetricAlarm",
+            "AWS::DynamoDB::Table" => "dynamodb:CreateTable",
+            "AWS::Events::Rule" => "events:PutRule",
+            "AWS::IAM::Role" => "iam:CreateRole",
+            "AWS::Lambda::EventInvokeConfig" => "lambda:PutFunctionEventInvokeConfig",
+            "AWS::Lambda::Function" => "lambda:CreateFunction",
+            "AWS::Lambda::Permission" => "lambda:AddPermission",
+            "AWS::Logs::LogGroup" => "logs:CreateLogGroup",
+            "AWS::SNS::Subscription" => "sns:Subscribe",
+            "AWS::SNS::Topic" => "sns:CreateTopic",
+            "AWS::SNS::TopicPolicy" => "sns:SetTopicAttributes",
+            "AWS::SQS::Queue" => "sqs:CreateQueue",
+            "AWS::SQS::QueuePolicy" => "sqs:SetQueueAttributes",
+            other => panic!("{other}: say what it takes"),
+        };
+        let may = |statement: &Value| texts(&statement["Action"]).contains(&action);
+        assert!(statements.iter().any(may), "{action}");
+    }
+}
