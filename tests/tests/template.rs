@@ -247,6 +247,13 @@ fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
             assert_eq!(alarm["Dimensions"], dimension, "{id}");
         }
     }
+    let watched: BTreeSet<&str> = alarms
+        .values()
+        .filter(|alarm| alarm["Namespace"] == NAMESPACE)
+        .filter_map(|alarm| alarm["MetricName"].as_str())
+        .collect();
+    let emitted = METRICS.iter().filter(|metric| metric.alarms).map(|metric| metric.name);
+    assert_eq!(emitted.collect::<BTreeSet<_>>(), watched);
     // Silence is noticed by a metric that only the silent function emits.
     for function in FUNCTIONS {
         let alarm = alarms[format!("{function}Silent").as_str()];

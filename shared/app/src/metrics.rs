@@ -1,15 +1,21 @@
 //! The metrics of a run: a closed list that people build alarms on. A function emits all of its own at
-//! every run, zeros included, so that missing data means that it did not run.
+//! every run, zeros included, so that missing data means that it did not run; or, to save money, those
+//! that the stack's alarms watch.
 
 use std::time::Duration;
 
 use snapkeep_domain::finding::Severity;
+use snapkeep_domain::settings::MetricsLevel;
 
 use crate::report::{Counter, Report};
 
-/// The one dimension: a metric of its own for each resource would cost money every month, so what is
-/// about one resource stands in the log.
+/// The dimension of all of them.
 pub const DIMENSION: &str = "Deployment";
+/// The other dimension of [`AGE`].
+pub const RESOURCE: &str = "Resource";
+/// The age of one resource's newest available snapshot, in seconds: a metric of its own for each resource
+/// costs money every month, so it is off unless asked for. The log has it always.
+pub const AGE: &str = "Age";
 /// Where the metrics are found.
 pub const NAMESPACE: &str = "snapkeep";
 
@@ -45,12 +51,20 @@ pub struct Metric {
     pub unit: Unit,
     /// The functions that emit it.
     pub of: &'static [&'static str],
+    /// Whether an alarm watches it.
+    pub alarms: bool,
     /// What it says.
     pub meaning: &'static str,
     value: fn(&Report, Duration) -> u64,
 }
 
 impl Metric {
+    /// Those that a function emits at this level.
+    pub fn emitted(function: &str, level: MetricsLevel) -> impl Iterator<Item = &'static Metric> {
+        let asked = move |metric: &&Metric| metric.alarms || level >= MetricsLevel::All;
+        METRICS.iter().filter(move |metric| metric.of.contains(&function)).filter(asked)
+    }
+
     /// Its value after a run that took so long.
     #[must_use]
     pub fn value(&self, report: &Report, took: Duration) -> u64 {
@@ -66,6 +80,7 @@ pub const METRICS: &[Metric] = &[
         name: "Taken",
         unit: Unit::Count,
         of: &["create"],
+        alarms: false,
         meaning: "snapshots that the provider took the request for, or that were found made already",
         value: |report, _| report.counted(Counter::Requested) + report.counted(Counter::Tracked),
     },
@@ -73,6 +88,7 @@ pub const METRICS: &[Metric] = &[
         name: "Protected",
         unit: Unit::Count,
         of: &["create"],
+        alarms: true,
         meaning: "resources that are opted in",
         value: |report, _| report.counted(Counter::Protected),
     },
@@ -80,6 +96,7 @@ pub const METRICS: &[Metric] = &[
         name: "Available",
         unit: Unit::Count,
         of: &["poll"],
+        alarms: true,
         meaning: "snapshots that became available",
         value: |report, _| report.counted(Counter::Available),
     },
@@ -87,6 +104,7 @@ pub const METRICS: &[Metric] = &[
         name: "Failed",
         unit: Unit::Count,
         of: &["create", "poll"],
+        alarms: false,
         meaning: "attempts that came to nothing",
         value: |report, _| report.counted(Counter::AttemptsFailed),
     },
@@ -94,6 +112,7 @@ pub const METRICS: &[Metric] = &[
         name: "Missed",
         unit: Unit::Count,
         of: &["create", "poll"],
+        alarms: false,
         meaning: "slots that passed without a snapshot",
         value: |report, _| report.counted(Counter::Missed),
     },
@@ -101,6 +120,7 @@ pub const METRICS: &[Metric] = &[
         name: "Marked",
         unit: Unit::Count,
         of: &["prune"],
+        alarms: false,
         meaning: "deletions announced",
         value: |report, _| report.counted(Counter::Marked),
     },
@@ -108,6 +128,7 @@ pub const METRICS: &[Metric] = &[
         name: "Pruned",
         unit: Unit::Count,
         of: &["prune"],
+        alarms: false,
         meaning: "deletions that the provider took",
         value: |report, _| report.counted(Counter::Pruned),
     },
@@ -115,6 +136,7 @@ pub const METRICS: &[Metric] = &[
         name: "HeldBack",
         unit: Unit::Count,
         of: &["prune"],
+        alarms: false,
         meaning: "snapshots that no rule keeps and a guard does, or that no rule was asked about",
         value: |report, _| report.counted(Counter::HeldBack),
     },
@@ -122,6 +144,7 @@ pub const METRICS: &[Metric] = &[
         name: "Braked",
         unit: Unit::Count,
         of: &["prune"],
+        alarms: true,
         meaning: "resources, or runs, whose marks the brake stopped until somebody confirms them",
         value: |report, _| report.counted(Counter::Braked),
     },
@@ -129,6 +152,7 @@ pub const METRICS: &[Metric] = &[
         name: "Overdue",
         unit: Unit::Count,
         of: &["prune"],
+        alarms: true,
         meaning: "protected resources whose newest available snapshot is older than promised",
         value: |report, _| report.counted(Counter::Overdue),
     },
@@ -136,6 +160,7 @@ pub const METRICS: &[Metric] = &[
         name: "OverdueBy",
         unit: Unit::Seconds,
         of: &["prune"],
+        alarms: false,
         meaning: "the greatest age over promise",
         value: |report, _| report.counted(Counter::OverdueSeconds),
     },
@@ -143,6 +168,7 @@ pub const METRICS: &[Metric] = &[
         name: "Failures",
         unit: Unit::Count,
         of: ALL,
+        alarms: true,
         meaning: "items or Regions that did not work, and items that there was no time for",
         value: |report, _| (report.failures.len() as u64).saturating_add(report.left),
     },
@@ -150,6 +176,7 @@ pub const METRICS: &[Metric] = &[
         name: "Throttles",
         unit: Unit::Count,
         of: ALL,
+        alarms: false,
         meaning: "of the failures, those by throttling, after all tries",
         value: |report, _| {
             report.failures.iter().filter(|failure| failure.throttled).count() as u64
@@ -159,6 +186,7 @@ pub const METRICS: &[Metric] = &[
         name: "FindingsError",
         unit: Unit::Count,
         of: ALL,
+        alarms: true,
         meaning: "findings that say that something is wrong",
         value: |report, _| found(report, Severity::Error),
     },
@@ -166,6 +194,7 @@ pub const METRICS: &[Metric] = &[
         name: "FindingsWarning",
         unit: Unit::Count,
         of: ALL,
+        alarms: false,
         meaning: "findings that somebody should look at",
         value: |report, _| found(report, Severity::Warning),
     },
@@ -173,6 +202,7 @@ pub const METRICS: &[Metric] = &[
         name: "FindingsInfo",
         unit: Unit::Count,
         of: ALL,
+        alarms: false,
         meaning: "findings that are merely information",
         value: |report, _| found(report, Severity::Info),
     },
@@ -180,6 +210,7 @@ pub const METRICS: &[Metric] = &[
         name: "Duration",
         unit: Unit::Milliseconds,
         of: ALL,
+        alarms: false,
         meaning: "the time that the run took",
         value: |_, took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     },
@@ -202,7 +233,7 @@ mod tests {
 
     fn emitted(report: &Report) -> Vec<(&'static str, u64)> {
         let took = Duration::from_millis(1500);
-        let own = METRICS.iter().filter(|metric| metric.of.contains(&report.function));
+        let own = Metric::emitted(report.function, MetricsLevel::All);
         own.map(|metric| (metric.name, metric.value(report, took))).collect()
     }
 
@@ -256,6 +287,16 @@ mod tests {
         }
         let emitted = emitted(&report);
         assert!(emitted.contains(&("Throttles", 2)) && emitted.contains(&("Failures", 3)));
+    }
+
+    #[test]
+    fn to_save_money_only_what_alarms_watch_is_emitted() {
+        let few = |function| -> Vec<&str> {
+            Metric::emitted(function, MetricsLevel::Alarms).map(|metric| metric.name).collect()
+        };
+        assert_eq!(few("create"), ["Protected", "Failures", "FindingsError"]);
+        assert_eq!(few("poll"), ["Available", "Failures", "FindingsError"]);
+        assert_eq!(few("prune"), ["Braked", "Overdue", "Failures", "FindingsError"]);
     }
 
     #[test]

@@ -173,16 +173,7 @@ fn tell(plan: &Plan, report: &mut Report) {
     let over = |age: &Age| usize::try_from(age.over().as_secs()).unwrap_or_default();
     report.count(Counter::Overdue, plan.ages.iter().filter(|age| over(age) > 0).count());
     report.count(Counter::OverdueSeconds, plan.ages.iter().map(over).max().unwrap_or_default());
-    for age in &plan.ages {
-        tracing::info!(
-            resource = age.resource.0,
-            name = age.name,
-            newest = age.newest.map(|slot| slot.to_string()),
-            age_seconds = age.age.as_secs(),
-            promised_seconds = age.promised.as_secs(),
-            "age"
-        );
-    }
+    report.ages.clone_from(&plan.ages);
     report.count(Counter::Snapshots, plan.verdicts.len());
     for judged in &plan.verdicts {
         let counter = match &judged.verdict {

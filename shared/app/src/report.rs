@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use snapkeep_domain::create::missed_slots;
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::notice::Notice;
+use snapkeep_domain::prune::Age;
 use snapkeep_domain::record::Record;
 use snapkeep_domain::snapshot::ResourceId;
 
@@ -168,6 +169,9 @@ pub struct Report {
     /// What became of snapshots, for whoever is told of it.
     #[serde(skip)]
     pub notices: Vec<Notice>,
+    /// How old the newest available snapshot of each resource is.
+    #[serde(skip)]
+    pub ages: Vec<Age>,
 }
 
 fn words<S: Serializer>(counts: &BTreeMap<Counter, u64>, to: S) -> Result<S::Ok, S::Error> {
@@ -186,6 +190,7 @@ impl Report {
             findings: Vec::new(),
             left: 0,
             notices: Vec::new(),
+            ages: Vec::new(),
         }
     }
 

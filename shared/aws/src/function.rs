@@ -137,7 +137,7 @@ async fn serve(
         let mut report = Box::pin(tick(&invocation)).await?;
         notify::run(&wiring.notifications, &wiring.ledger, &mut report, &invocation).await;
         telemetry::report(&report, &trigger);
-        telemetry::metrics(&report, &wiring.settings.deployment, deadline.spent());
+        telemetry::metrics(&report, &wiring.settings, deadline.spent());
         serde_json::to_value(&report)
             .map_err(|e| Failed { kind: "BadReport", message: e.to_string() })
     }))

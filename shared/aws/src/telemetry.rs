@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
+use serde_json::{Value, json};
+use snapkeep_app::metrics::{AGE, DIMENSION, Metric, NAMESPACE, RESOURCE, Unit};
 use snapkeep_app::report::Report;
+use snapkeep_domain::settings::{MetricsLevel, Settings};
 use tracing_subscriber::EnvFilter;
 
 /// Sets the log up. `AWS_LAMBDA_LOG_LEVEL`, then `RUST_LOG`, then `info` say how much.
@@ -52,6 +53,16 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
             failure.message
         );
     }
+    for age in &report.ages {
+        tracing::info!(
+            resource = age.resource.0,
+            name = age.name,
+            newest = age.newest.map(|slot| slot.to_string()),
+            age_seconds = age.age.as_secs(),
+            promised_seconds = age.promised.as_secs(),
+            "age"
+        );
+    }
     let counts: std::collections::BTreeMap<&str, u64> =
         report.counts.iter().map(|(counter, count)| (counter.as_str(), *count)).collect();
     tracing::info!(
@@ -68,61 +79,123 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
     );
 }
 
-/// Prints the run's metrics as a line in CloudWatch's embedded metric format, whatever the log level is.
-pub fn metrics(report: &Report, deployment: &str, took: Duration) {
-    let line = embedded(report, deployment, took).to_string();
+/// Prints the run's metrics as lines in CloudWatch's embedded metric format, whatever the log level is.
+pub fn metrics(report: &Report, settings: &Settings, took: Duration) {
     // Without standard output there is nobody to tell.
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let mut out = std::io::stdout().lock();
+    for line in embedded(report, settings, took) {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+/// One line for the deployment, and if asked for one for each resource.
+fn embedded(report: &Report, settings: &Settings, took: Duration) -> Vec<Value> {
+    let own = Metric::emitted(report.function, settings.metrics);
+    let values: Vec<(&str, Unit, u64)> =
+        own.map(|metric| (metric.name, metric.unit, metric.value(report, took))).collect();
+    let whole = [(DIMENSION, settings.deployment.as_str())];
+    let mut lines = vec![line(report, &whole, &values)];
+    if settings.metrics == MetricsLevel::Resources {
+        lines.extend(report.ages.iter().map(|age| {
+            let one = [whole[0], (RESOURCE, age.resource.0.as_str())];
+            let seconds = u64::try_from(age.age.as_secs()).unwrap_or_default();
+            line(report, &one, &[(AGE, Unit::Seconds, seconds)])
+        }));
+    }
+    lines
 }
 
 /// The embedded metric format: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
-fn embedded(report: &Report, deployment: &str, took: Duration) -> Value {
-    let own = METRICS.iter().filter(|metric| metric.of.contains(&report.function));
-    let (definitions, values): (Vec<Value>, Map<String, Value>) = own
-        .map(|metric| {
-            let definition = json!({"Name": metric.name, "Unit": metric.unit.as_str()});
-            (definition, (metric.name.to_owned(), metric.value(report, took).into()))
-        })
-        .unzip();
+fn line(report: &Report, dimensions: &[(&str, &str)], metrics: &[(&str, Unit, u64)]) -> Value {
+    let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
+    let define = |(name, unit, _): &(&str, Unit, u64)| json!({"Name": name, "Unit": unit.as_str()});
+    let definitions: Vec<Value> = metrics.iter().map(define).collect();
     let mut line = json!({
         "_aws": {
             "Timestamp": report.now.as_millisecond(),
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
-                "Dimensions": [[DIMENSION]],
+                "Dimensions": [names],
                 "Metrics": definitions,
             }],
         },
-        DIMENSION: deployment,
         "Function": report.function,
     });
-    if let Some(members) = line.as_object_mut() {
-        members.extend(values);
+    for (name, value) in dimensions {
+        line[*name] = (*value).into();
+    }
+    for (name, _, value) in metrics {
+        line[*name] = (*value).into();
     }
     line
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::SignedDuration;
+    use snapkeep_domain::prune::Age;
+    use snapkeep_domain::settings::Role;
+    use snapkeep_domain::snapshot::ResourceId;
+
     use super::*;
+
+    fn settings(metrics: &str) -> Settings {
+        let vars = [
+            ("SNAPKEEP_LEDGER_TABLE", "ledger"),
+            ("SNAPKEEP_DEPLOYMENT", "dep"),
+            ("SNAPKEEP_METRICS", metrics),
+        ];
+        let vars: BTreeMap<String, String> =
+            vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Settings::read(&vars, Role::Prune).unwrap()
+    }
 
     #[test]
     fn metrics_are_a_line_that_cloudwatch_reads() {
-        let now = "2026-11-20T03:00:00Z".parse().unwrap_or_default();
-        let report = Report::new("poll", now);
-        let line = embedded(&report, "dep", Duration::from_millis(7));
+        let report = Report::new("poll", "2026-11-20T03:00:00Z".parse().unwrap());
+        let lines = embedded(&report, &settings("all"), Duration::from_millis(7));
+        assert_eq!(lines.len(), 1);
+        let line = &lines[0];
         let metrics = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(line["_aws"]["Timestamp"], 1_795_143_600_000_u64);
         assert_eq!(metrics["Namespace"], "snapkeep");
         assert_eq!(metrics["Dimensions"], json!([["Deployment"]]));
         assert_eq!((&line["Deployment"], &line["Function"]), (&json!("dep"), &json!("poll")));
-        let defined = metrics["Metrics"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let defined = metrics["Metrics"].as_array().unwrap();
         assert!(defined.contains(&json!({"Name": "Available", "Unit": "Count"})));
         // A metric without a member at the top would be dropped.
         for metric in defined {
-            assert!(line[metric["Name"].as_str().unwrap_or_default()].is_u64(), "{metric}");
+            assert!(line[metric["Name"].as_str().unwrap()].is_u64(), "{metric}");
         }
         assert_eq!(line["Duration"], 7);
         assert!(line.get("Taken").is_none());
+        let few = embedded(&report, &settings("alarms"), Duration::ZERO);
+        assert_eq!(few[0]["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_age_for_each_resource_is_a_metric_if_asked_for() {
+        let mut report = Report::new("prune", "2026-11-20T03:00:00Z".parse().unwrap());
+        report.ages.push(Age {
+            resource: ResourceId("arn:web".to_owned()),
+            name: "web".to_owned(),
+            newest: None,
+            age: SignedDuration::from_hours(2),
+            promised: SignedDuration::from_hours(30),
+        });
+        let lines = embedded(&report, &settings("resources"), Duration::ZERO);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[1]["_aws"]["CloudWatchMetrics"],
+            json!([{
+                "Namespace": "snapkeep",
+                "Dimensions": [["Deployment", "Resource"]],
+                "Metrics": [{"Name": "Age", "Unit": "Seconds"}],
+            }])
+        );
+        assert_eq!((&lines[1]["Resource"], &lines[1]["Age"]), (&json!("arn:web"), &json!(7200)));
+        assert_eq!(embedded(&report, &settings("all"), Duration::ZERO).len(), 1);
     }
 }

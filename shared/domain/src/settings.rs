@@ -41,6 +41,18 @@ pub enum Regions {
     Only(Vec<String>),
 }
 
+/// Which metrics are emitted: each costs money every month.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MetricsLevel {
+    /// Those that alarms watch.
+    Alarms,
+    /// All of the deployment.
+    #[default]
+    All,
+    /// And an age for each resource.
+    Resources,
+}
+
 /// A role to assume in another account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleArn {
@@ -81,6 +93,8 @@ pub struct Settings {
     pub tag: String,
     /// `prune` changes nothing.
     pub dry_run: bool,
+    /// Which metrics are emitted.
+    pub metrics: MetricsLevel,
     /// The topic that people listen to.
     pub topic: Option<String>,
     /// The event bus that programs listen to.
@@ -128,7 +142,7 @@ impl Reader<'_> {
 }
 
 /// The variables this code knows, for spotting typos.
-pub const VARIABLES: [&str; 20] = [
+pub const VARIABLES: [&str; 21] = [
     "SNAPKEEP_LEDGER_TABLE",
     "SNAPKEEP_DEPLOYMENT",
     "SNAPKEEP_SCHEDULE",
@@ -148,6 +162,7 @@ pub const VARIABLES: [&str; 20] = [
     "SNAPKEEP_DRY_RUN",
     "SNAPKEEP_TOPIC",
     "SNAPKEEP_EVENT_BUS",
+    "SNAPKEEP_METRICS",
     "SNAPKEEP_CLOCK_URL",
 ];
 
@@ -236,6 +251,17 @@ impl Settings {
                 let legal = text.starts_with("arn:") && text.split(':').count() == 6;
                 if legal { Ok(Some(text.to_owned())) } else { Err(form.to_owned()) }
             }),
+            metrics: reader.read(
+                "SNAPKEEP_METRICS",
+                &[],
+                MetricsLevel::default(),
+                |text| match text {
+                    "alarms" => Ok(MetricsLevel::Alarms),
+                    "all" => Ok(MetricsLevel::All),
+                    "resources" => Ok(MetricsLevel::Resources),
+                    _ => Err("alarms, all or resources".to_owned()),
+                },
+            ),
             event_bus: reader.read("SNAPKEEP_EVENT_BUS", &[], None, |text| {
                 let form = "an event bus's name or ARN: up to 256 letters, digits and . _ - / :";
                 let legal = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
@@ -394,7 +420,14 @@ mod tests {
         let settings = read(Role::Poll, &good).unwrap();
         assert_eq!(settings.topic.as_deref(), Some(topic));
         assert_eq!(settings.event_bus.as_deref(), Some("default"));
-        for (key, bad) in [("SNAPKEEP_TOPIC", "snapkeep"), ("SNAPKEEP_EVENT_BUS", "a b")] {
+        assert_eq!(settings.metrics, MetricsLevel::All);
+        let few = read(Role::Prune, &[("SNAPKEEP_METRICS", "alarms")]).unwrap();
+        assert_eq!(few.metrics, MetricsLevel::Alarms);
+        for (key, bad) in [
+            ("SNAPKEEP_TOPIC", "snapkeep"),
+            ("SNAPKEEP_EVENT_BUS", "a b"),
+            ("SNAPKEEP_METRICS", "most"),
+        ] {
             for role in [Role::Create, Role::Poll, Role::Prune] {
                 let settings = read(role, &[(key, bad)]).unwrap();
                 assert_eq!((settings.topic, settings.event_bus), (None, None));

@@ -1,6 +1,6 @@
 //! The other ways in: the stack for `cargo lambda deploy`, and the role that may deploy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use snapkeep_domain::settings::VARIABLES;
@@ -83,26 +83,25 @@ fn without_sid(statement: &Value) -> String {
 fn what_the_readme_deploys_by_cargo_lambda_is_complete() {
     let readme = read("README.md");
     let functions = of_type("AWS::Lambda::Function");
-    for function in FUNCTIONS {
-        let name = function.to_lowercase();
-        let timeout = &functions[function]["Timeout"];
-        let memory = &functions[function]["MemorySize"];
-        let row = format!("deploy {name} {timeout} {}", format_args!("\"$({}Role)\"", function));
-        let _ = (row, memory);
-        assert!(
-            readme.contains(&format!("cargo lambda deploy snapkeep-{name} --binary-name {name}"))
-        );
-        assert!(readme.contains(&format!("--memory {memory} --timeout {timeout}")), "{name}");
-    }
-    // What the stack does not know, people say.
     let other = translated("infra/cargo-lambda.yaml");
+    for function in FUNCTIONS {
+        let (own, name) = (functions[function], function.to_lowercase());
+        let command = format!(
+            "cargo lambda deploy snapkeep-{name} --binary-name {name} --memory {} --timeout {} \\\n       \
+             --role \"$(output {function}Role)\" --env-var \"$(output Environment)\"",
+            own["MemorySize"], own["Timeout"]
+        );
+        assert!(readme.contains(&command), "missing in README.md: {command}");
+        assert!(other["Outputs"].get(format!("{function}Role")).is_some());
+    }
+    // What the stack knows; the rest people say.
     let given = other["Outputs"]["Environment"]["Value"].to_string();
-    let known: BTreeMap<&str, bool> =
-        VARIABLES.iter().map(|name| (*name, given.contains(&format!("{name}=")))).collect();
-    for name in
-        ["SNAPKEEP_LEDGER_TABLE", "SNAPKEEP_DEPLOYMENT", "SNAPKEEP_TOPIC", "SNAPKEEP_EVENT_BUS"]
-    {
-        assert!(known[name], "{name}");
+    for name in ["LEDGER_TABLE", "DEPLOYMENT", "TOPIC", "EVENT_BUS", "ROLE_ARNS"] {
+        let name = format!("SNAPKEEP_{name}");
+        assert!(
+            VARIABLES.contains(&name.as_str()) && given.contains(&format!("{name}=")),
+            "{name}"
+        );
     }
 }
 
