@@ -28,6 +28,10 @@ demo *arguments:
 cloud *arguments:
     cargo run --release -- cloud --ready-file ready.json {{arguments}}
 
+# Builds the functions as they are deployed (needs .venv).
+build:
+    PATH="$PWD/.venv/bin:$PATH" sam build
+
 # Checks licences, advisories, sources and duplicates of dependencies (needs cargo-deny).
 deny:
     cargo deny check
