@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
 use snapkeep_app::notify;
 use snapkeep_app::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, ProviderError};
 use snapkeep_app::report::{Failure, Report};
@@ -23,11 +23,24 @@ impl Deadline for Up {
     }
 }
 
+/// How the telling goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Fine,
+    /// Nobody can be reached.
+    Deaf,
+    /// The function dies before they hear of it.
+    DiesBefore,
+    /// The function dies when they have heard of it, and nobody knows.
+    DiesAfter,
+}
+
 /// Remembers what it was told; may be out of order, or nobody.
 #[derive(Default)]
 struct People {
     heard: Mutex<Vec<String>>,
-    deaf: AtomicBool,
+    fate: Mutex<Fate>,
     away: bool,
 }
 
@@ -37,7 +50,11 @@ impl Notifier for People {
     }
 
     async fn publish(&self, notice: &Notice) -> Result<(), ProviderError> {
-        if self.deaf.load(Ordering::Relaxed) {
+        let fate = *self.fate.lock().unwrap();
+        if fate == Fate::DiesBefore {
+            std::future::pending::<()>().await;
+        }
+        if fate == Fate::Deaf {
             return Err(ProviderError {
                 kind: ErrorKind::Denied,
                 operation: "Publish",
@@ -46,6 +63,9 @@ impl Notifier for People {
             });
         }
         self.heard.lock().unwrap().push(notice.title());
+        if fate == Fate::DiesAfter {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -106,12 +126,12 @@ async fn what_passes_is_told_by_its_run_and_what_lasts_once() {
 #[tokio::test]
 async fn what_could_not_be_told_is_a_failure_and_is_told_later() {
     let mut world = World::new();
-    world.people.deaf.store(true, Ordering::Relaxed);
+    *world.people.fate.get_mut().unwrap() = Fate::Deaf;
     let (heard, report) = world.run(found(&[overdue()])).await;
     assert!(heard.is_empty() && report.fell_short());
     let failure = &report.failures[0];
     assert_eq!((failure.operation.as_str(), failure.name.as_deref()), ("Publish", Some("web")));
-    world.people.deaf.store(false, Ordering::Relaxed);
+    *world.people.fate.get_mut().unwrap() = Fate::Fine;
     assert_eq!(world.run(found(&[overdue()])).await.0, ["Snapshot Missed: web"]);
 }
 
@@ -149,4 +169,51 @@ async fn without_time_it_is_left_and_without_listeners_nothing_is_remembered() {
     let (heard, report) = world.run(found(&[overdue()])).await;
     assert!(heard.is_empty() && report.failures.is_empty());
     assert!(world.ledger.known().await.unwrap().is_empty());
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        3 => Just(Fate::Fine),
+        1 => Just(Fate::Deaf),
+        1 => Just(Fate::DiesBefore),
+        1 => Just(Fate::DiesAfter),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever went wrong before, after a run that went well people know how things stand; and while
+    /// nothing goes wrong, they hear of each change once.
+    #[test]
+    fn people_know_how_things_stand(ticks in proptest::collection::vec((any::<bool>(), fate()), 1..12)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut world = World::new();
+        let (mut known, mut well) = (None, true);
+        for (there, fate) in ticks {
+            world.now += SignedDuration::from_hours(1);
+            *world.people.fate.get_mut().unwrap() = fate;
+            let findings = [overdue()];
+            let mut report = found(&findings[..usize::from(there)]);
+            let invocation = Invocation { now: world.now, deadline: Up(false) };
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = notify::run(&world.people, &world.ledger, &mut report, &invocation) => {}
+                    // What has to wait here has died.
+                    () = std::future::ready(()) => {}
+                }
+            });
+            let heard = std::mem::take(&mut *world.people.heard.lock().unwrap());
+            well &= fate == Fate::Fine;
+            if well {
+                let changed = known.map_or(there, |known| known != there);
+                prop_assert_eq!(heard.len(), usize::from(changed), "{:?}", heard);
+            }
+            known = heard.last().map(|title| !title.ends_with("(over)")).or(known);
+            if fate == Fate::Fine {
+                prop_assert_eq!(known.unwrap_or(false), there, "{:?}", heard);
+            }
+        }
+    }
 }

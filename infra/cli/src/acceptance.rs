@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 use snapkeep_domain::time::{Slot, after, humane};
+use tokio::signal::unix::{SignalKind, signal};
 
 mod account;
 mod deployment;
@@ -120,7 +121,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     // Once something may exist, every way out leads through its removal.
     let outcome = tokio::select! {
         outcome = trial.run(&plan) => outcome.map(|()| ExitCode::SUCCESS),
-        interrupted = tokio::signal::ctrl_c() => {
+        interrupted = stopped() => {
             interrupted?;
             println!("interrupted");
             Ok(ExitCode::from(INTERRUPTED))
@@ -132,7 +133,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     println!("Removing everything that was made; Ctrl-C leaves it.");
     tokio::select! {
         removed = remove(&account, &name, patience) => removed?,
-        _ = tokio::signal::ctrl_c() => {
+        _ = stopped() => {
             return Err(format!("left; go on with: snapkeep acceptance --clean {name}").into());
         }
     }
@@ -318,20 +319,19 @@ impl Trial<'_> {
     }
 }
 
-/// Removes the instance and its snapshots, until none is left.
+/// Removes the instance and its snapshots, until two looks in a row find nothing: a call that was under
+/// way when the run ended may still have its effect.
 async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(), Trouble> {
-    let mut trouble: Option<String> = None;
+    let (mut trouble, mut clean_looks) = (None, 0);
     let removed = patience
         .wait("everything to be gone", async || {
             // What is refused now (a snapshot that is pending, say) may go later.
             match account.remove(name).await {
-                Ok(0) => Ok(Some(())),
-                Ok(_) => Ok(None),
-                Err(error) => {
-                    trouble = Some(error.to_string());
-                    Ok(None)
-                }
+                Ok(0) => clean_looks += 1,
+                Ok(_) => clean_looks = 0,
+                Err(error) => (clean_looks, trouble) = (0, Some(error.to_string())),
             }
+            Ok((clean_looks == 2).then_some(()))
         })
         .await;
     removed.map_err(|late| {
@@ -340,4 +340,13 @@ async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(),
     })?;
     println!("ok  nothing of {name} is left");
     Ok(())
+}
+
+/// Resolves at Ctrl-C, or when the process is told to end.
+async fn stopped() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
 }

@@ -21,6 +21,10 @@ use crate::Outcome as CommandOutcome;
 /// The name of the ledger's table in the embedded cloud.
 pub(crate) const TABLE: &str = "snapkeep-ledger";
 
+/// What else functions get of our own environment: who is told is not in this cloud.
+const PASSED_ON: [&str; 3] =
+    ["AWS_MAX_ATTEMPTS", "AWS_ENDPOINT_URL_SNS", "AWS_ENDPOINT_URL_EVENTBRIDGE"];
+
 /// Runs the embedded cloud until Ctrl-C or SIGTERM. SNAPKEEP_ variables configure the functions.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -108,7 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     };
     let cloud = Cloud::start(config).await?;
     let mut settings = snapkeep_aws::environment::vars();
-    settings.retain(|key, _| key.starts_with("SNAPKEEP_") || key == "AWS_MAX_ATTEMPTS");
+    settings.retain(|key, _| key.starts_with("SNAPKEEP_") || PASSED_ON.contains(&key.as_str()));
     let functions = deploy(&cloud, &settings, arguments.logs)?;
 
     let endpoints = cloud.endpoints();

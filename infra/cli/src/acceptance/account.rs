@@ -123,6 +123,10 @@ impl Account {
     }
 
     pub(super) async fn runs(&self, name: &str) -> Result<bool, Trouble> {
+        // It may not show at once.
+        if self.inventory.instance(&self.region, name).await?.is_none() {
+            return Ok(false);
+        }
         let state = self.client.get_instance_state().instance_name(name).send().await;
         let state = state.map_err(|error| sdk::chain(&error))?.state;
         Ok(state.and_then(|state| state.name).as_deref() == Some("running"))
@@ -155,18 +159,19 @@ impl Account {
 
     /// Deletes the instance of this name and its snapshots; how many things there still were.
     pub(super) async fn remove(&self, name: &str) -> Result<usize, Trouble> {
-        let mut left = 0;
+        let (mut left, mut refused) = (0, None);
         // The instance first, so that nobody takes another snapshot of it.
         if self.inventory.instance(&self.region, name).await?.is_some() {
             left += 1;
-            let call = self.client.delete_instance().instance_name(name);
-            call.send().await.map_err(|error| sdk::chain(&error))?;
+            let answer = self.client.delete_instance().instance_name(name).send().await;
+            refused = answer.err().map(|error| sdk::chain(&error));
         }
-        let mut refused = None;
         for snapshot in self.snapshots_of(name).await? {
             left += 1;
             match self.deleter.delete(&self.region, &snapshot.name).await {
-                Err(error) if error.kind != ErrorKind::NotFound => refused = Some(error),
+                Err(error) if error.kind != ErrorKind::NotFound => {
+                    refused = Some(error.to_string())
+                }
                 _ => {}
             }
         }
