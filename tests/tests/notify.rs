@@ -155,7 +155,15 @@ async fn a_run_that_failed_for_a_resource_does_not_say_that_its_matters_are_over
     let mut report = found(&[]);
     report.left = 1;
     assert!(world.run(report).await.0.is_empty());
+    let mut report = found(&[Finding::new(Code::ClaimedElsewhere, "x").of(&web(), "web")]);
+    report.failures.clear();
+    assert!(world.run(report).await.0.is_empty());
     assert_eq!(world.run(failed(Some("another"))).await.0, ["Snapshot Missed: web (over)"]);
+    // A Region that failed says nothing of what another one showed.
+    world.run(found(&[overdue()])).await;
+    let mut report = failed(None);
+    report.seen.insert(web().0);
+    assert_eq!(world.run(report).await.0, ["Snapshot Missed: web (over)"]);
 }
 
 #[tokio::test]
@@ -168,7 +176,7 @@ async fn without_time_it_is_left_and_without_listeners_nothing_is_remembered() {
     let mut world = World { people: People { away: true, ..People::default() }, ..World::new() };
     let (heard, report) = world.run(found(&[overdue()])).await;
     assert!(heard.is_empty() && report.failures.is_empty());
-    assert!(world.ledger.known().await.unwrap().is_empty());
+    assert!(world.ledger.known().await.unwrap().0.is_empty());
 }
 
 fn fate() -> impl Strategy<Value = Fate> {

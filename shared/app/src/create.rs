@@ -42,7 +42,7 @@ pub async fn run(
     let listed = gather::complete(listed, &settings.regions, &in_flight.records, &mut report)?;
     let instances = listed.into_iter().flat_map(|(_, list)| gather::once(list, |i| &i.id.0));
     let instances: Vec<Instance> = instances.collect();
-    report.count(Counter::Instances, instances.len());
+    report.saw(&instances);
 
     let mut facts = opted_in(instances, settings, &mut report);
     report.count(Counter::Protected, facts.len());

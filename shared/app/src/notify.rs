@@ -1,6 +1,6 @@
 //! Tells people what a run came to: what passed, and what lasts, once.
 
-use snapkeep_domain::finding::Finding;
+use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{self, Matter, Notice};
 
 use crate::gather;
@@ -21,13 +21,17 @@ pub async fn run(
     let mut passing = std::mem::take(&mut report.notices);
     passing.extend(Notice::passing(&report.findings));
     let lasting = match matters.known().await {
-        Ok(known) => notice::plan(
-            report.function,
-            &report.findings,
-            &known,
-            |finding| in_doubt(report, finding),
-            invocation.now,
-        ),
+        Ok((known, unreadable)) => {
+            let planned = notice::plan(
+                report.function,
+                &report.findings,
+                &known,
+                |finding| in_doubt(report, finding),
+                invocation.now,
+            );
+            report.unreadable(&unreadable);
+            planned
+        }
         Err(error) => {
             report.failures.push(Failure::from(&error));
             Vec::new()
@@ -35,14 +39,13 @@ pub async fn run(
     };
     let work = passing.into_iter().map(What::Passes).chain(lasting.into_iter().map(What::Lasts));
     let work = work.map(|what| async {
-        if invocation.deadline.passed() {
-            return Part::left();
-        }
         match what {
+            // Nobody else will tell it, so there must be time.
             What::Passes(notice) => {
                 let failures = publish(notifier, &notice).await.into_iter().collect();
                 Part { failures, ..Part::default() }
             }
+            What::Lasts(_) if invocation.deadline.passed() => Part::left(),
             What::Lasts(matter) => tell(notifier, matters, &matter).await,
         }
     });
@@ -56,13 +59,19 @@ enum What {
     Lasts(Matter),
 }
 
-/// Whether the run cannot say that what it did not find is over.
+/// Whether the run cannot say that what it did not find is over: it left things, something of that resource
+/// failed or is in other hands, or something failed and it did not see the resource.
 fn in_doubt(report: &Report, finding: &Finding) -> bool {
-    let touches = |failure: &Failure| match (&failure.resource, &finding.resource) {
-        (Some(failed), Some(about)) => failed == about,
-        _ => true,
+    let resource = finding.resource.as_ref();
+    let seen = resource.is_some_and(|resource| report.seen.contains(resource));
+    let touches = |failure: &Failure| match &failure.resource {
+        Some(failed) => resource.is_none_or(|about| about == failed),
+        None => !seen,
     };
-    report.left > 0 || report.failures.iter().any(touches)
+    let elsewhere = |other: &Finding| {
+        other.code == Code::ClaimedElsewhere && other.resource == finding.resource
+    };
+    report.left > 0 || report.failures.iter().any(touches) || report.findings.iter().any(elsewhere)
 }
 
 /// Intent before effect: whoever has written the matter tells people.

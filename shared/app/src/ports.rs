@@ -181,8 +181,10 @@ pub trait Ledger: Sync {
 
 /// What the ledger remembers of what people were told.
 pub trait Matters: Sync {
-    /// Every matter, those that are over included as long as the ledger has them.
-    fn known(&self) -> impl Future<Output = Result<Vec<Matter>, LedgerError>> + Send;
+    /// Every matter, those that are over included as long as the ledger has them; and what cannot be read.
+    fn known(
+        &self,
+    ) -> impl Future<Output = Result<(Vec<Matter>, Vec<Unreadable>), LedgerError>> + Send;
     /// Writes a matter, and raises its version, if it is still of this version (0: not there);
     /// `None` when somebody else was faster.
     fn put(

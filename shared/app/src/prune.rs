@@ -117,7 +117,7 @@ async fn gather(
         facts.snapshots.extend(gather::once(snapshots, |s| &s.name));
         facts.instances.extend(gather::once(instances, |i| &i.id.0));
     }
-    report.count(Counter::Instances, facts.instances.len());
+    report.saw(&facts.instances);
     Ok(facts)
 }
 

@@ -1,6 +1,6 @@
 //! What a run says about itself: the response of every function.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -9,7 +9,7 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::prune::Age;
 use snapkeep_domain::record::Record;
-use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::snapshot::{Instance, ResourceId};
 
 use crate::ports::{ErrorKind, LedgerError, ProviderError, Unreadable};
 
@@ -169,6 +169,9 @@ pub struct Report {
     /// What became of snapshots, for whoever is told of it.
     #[serde(skip)]
     pub notices: Vec<Notice>,
+    /// The ids of the resources that complete listings showed.
+    #[serde(skip)]
+    pub seen: BTreeSet<String>,
     /// How old the newest available snapshot of each resource is.
     #[serde(skip)]
     pub ages: Vec<Age>,
@@ -190,6 +193,7 @@ impl Report {
             findings: Vec::new(),
             left: 0,
             notices: Vec::new(),
+            seen: BTreeSet::new(),
             ages: Vec::new(),
         }
     }
@@ -230,6 +234,12 @@ impl Report {
                 .fix("deploy the version that wrote it, or remove the item: prune adopts it again"),
             );
         }
+    }
+
+    /// Counts the instances of complete listings, and remembers which they were.
+    pub fn saw(&mut self, instances: &[Instance]) {
+        self.count(Counter::Instances, instances.len());
+        self.seen.extend(instances.iter().map(|instance| instance.id.0.clone()));
     }
 
     /// Whether the run did less than it should.

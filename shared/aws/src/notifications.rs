@@ -43,16 +43,18 @@ impl Notifier for Notifications {
     }
 
     async fn publish(&self, notice: &Notice) -> Result<(), ProviderError> {
-        // A program that hears of it twice can tell by the event; a person is told last, so only once.
-        if let Some((client, bus)) = &self.bus {
-            put_event(client, bus, &self.deployment, notice).await?;
-        }
-        if let Some((client, topic)) = &self.topic
-            && notice.wants_a_person()
-        {
-            send_message(client, topic, &self.deployment, notice).await?;
-        }
-        Ok(())
+        // One that is out of order does not silence the other; after a fault, either may hear of it twice.
+        let event = match &self.bus {
+            Some((client, bus)) => put_event(client, bus, &self.deployment, notice).await,
+            None => Ok(()),
+        };
+        let message = match &self.topic {
+            Some((client, topic)) if notice.wants_a_person() => {
+                send_message(client, topic, &self.deployment, notice).await
+            }
+            _ => Ok(()),
+        };
+        message.and(event)
     }
 }
 

@@ -8,28 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::{Code, Finding, Severity};
 use crate::record::{FORMAT, INVOCATION_LIFE, Record};
+use crate::settings::Role;
 use crate::time::{Slot, after};
 
 /// What a notice is about; the words are those of its event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// A snapshot can be relied on.
-    #[serde(rename = "Snapshot Available")]
     Available,
     /// A snapshot did not come about, or is lost.
-    #[serde(rename = "Snapshot Failed")]
     Failed,
     /// There is no snapshot where one was promised.
-    #[serde(rename = "Snapshot Missed")]
     Missed,
     /// A deletion is announced.
-    #[serde(rename = "Snapshot Marked")]
     Marked,
     /// A deletion was carried out.
-    #[serde(rename = "Snapshot Pruned")]
     Pruned,
     /// Something keeps snapshots that the retention would let go.
-    #[serde(rename = "Snapshot Held Back")]
     HeldBack,
 }
 
@@ -135,6 +130,8 @@ impl Notice {
     #[must_use]
     pub fn of_finding(topic: Topic, finding: &Finding) -> Self {
         let finding = finding.clone();
+        let code = finding.code.as_str();
+        let look_it_up = || format!("see {code} in docs/OPERATIONS.md");
         Notice {
             topic,
             over: false,
@@ -148,7 +145,7 @@ impl Notice {
             key: finding.key,
             value: finding.value,
             message: finding.message,
-            fix: finding.fix,
+            fix: Some(finding.fix.unwrap_or_else(look_it_up)),
         }
     }
 
@@ -208,8 +205,8 @@ impl Matter {
             Code::Brake | Code::PendingTooLong => finding.value.as_deref(),
             _ => None,
         };
-        let about = finding.resource.as_deref().or(finding.name.as_deref());
-        let parts = [about, finding.key.as_deref(), which];
+        let (resource, name) = (finding.resource.as_deref(), finding.name.as_deref());
+        let parts = [resource, name, finding.key.as_deref(), which];
         let parts = parts.map(Option::unwrap_or_default).join("#");
         format!("{}#{parts}", finding.code.as_str())
     }
@@ -254,7 +251,11 @@ pub fn plan(
     in_doubt: impl Fn(&Finding) -> bool,
     now: Timestamp,
 ) -> Vec<Matter> {
-    let lasting = |finding: &&Finding| matches!(finding.code.telling(), Telling::While(_));
+    // Only prune sees all records: to the others, one that they no longer meet may still be there.
+    let whole = |code: Code| code != Code::UnreadableRecord || function == Role::Prune.as_str();
+    let lasting = |finding: &&Finding| {
+        matches!(finding.code.telling(), Telling::While(_)) && whole(finding.code)
+    };
     let found: BTreeMap<String, &Finding> =
         findings.iter().filter(lasting).map(|finding| (Matter::key(finding), finding)).collect();
     let known: BTreeMap<String, &Matter> =
@@ -282,7 +283,8 @@ pub fn plan(
         let gone = old.function == function && !found.contains_key(key) && !in_doubt(&old.finding);
         let untold = !old.told && old.is_free(now);
         match old.over {
-            Some(_) if untold => Some((*old).clone().untold(now)),
+            // If it is found again, it begins again.
+            Some(_) if untold && !found.contains_key(key) => Some((*old).clone().untold(now)),
             None if gone && (old.told || untold) => {
                 Some(Matter { over: Some(now), ..(*old).clone() }.untold(now))
             }
@@ -393,6 +395,35 @@ mod tests {
         let missed = |value: &str| overdue("web").value(value);
         assert_eq!(Matter::key(&missed("1h")), Matter::key(&missed("2h")));
         assert_ne!(Matter::key(&overdue("web")), Matter::key(&overdue("db")));
+        let held = |snapshot: &str| {
+            let web = crate::snapshot::ResourceId("arn:web".to_owned());
+            Matter::key(&Finding::new(Code::BadHold, "x").of(&web, snapshot))
+        };
+        assert_ne!(held("web-1"), held("web-2"));
+    }
+
+    #[test]
+    fn what_is_found_again_before_anybody_heard_that_it_was_over_begins_again_only() {
+        let known = plan("prune", &[overdue("web")], &[], |_| false, NOW);
+        let known: Vec<Matter> = known.into_iter().map(|matter| matter.settled(true)).collect();
+        let over = plan("prune", &[], &known, |_| false, later(60)).remove(0).settled(false);
+        let again = plan("prune", &[overdue("web")], &[over], |_| false, later(120));
+        assert_eq!((again.len(), again[0].over), (1, None));
+    }
+
+    #[test]
+    fn only_prune_tells_of_records() {
+        let found = [Finding::new(Code::UnreadableRecord, "x").named("slot")];
+        assert!(plan("create", &found, &[], |_| false, NOW).is_empty());
+        assert_eq!(plan("prune", &found, &[], |_| false, NOW).len(), 1);
+    }
+
+    #[test]
+    fn every_notice_of_a_finding_says_what_to_do() {
+        for code in Code::ALL {
+            let notice = Notice::of_finding(Topic::Failed, &Finding::new(*code, "x"));
+            assert!(notice.fix.is_some_and(|fix| fix.contains(code.as_str())));
+        }
     }
 
     #[test]

@@ -172,9 +172,9 @@ impl Ledger for MemoryLedger {
 }
 
 impl Matters for MemoryLedger {
-    async fn known(&self) -> Result<Vec<Matter>, LedgerError> {
+    async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
         let matters = self.matters.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(matters.values().cloned().collect())
+        Ok((matters.values().cloned().collect(), Vec::new()))
     }
 
     async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {

@@ -74,7 +74,7 @@ impl Moto {
     }
 
     /// The function of this logical id, with the environment that the stack gives it.
-    fn function(&self, id: &str, world: &World) -> Function {
+    fn function(&self, id: &str, world: &World, more: &[(&str, &str)]) -> Function {
         let name = self.stack["resources"][id].as_str().unwrap();
         let variables = self.stack["environments"][name].as_object().unwrap();
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -87,6 +87,7 @@ impl Moto {
         for service in ["DYNAMODB", "SNS", "EVENTBRIDGE"] {
             config.env.insert(format!("AWS_ENDPOINT_URL_{service}"), url.to_owned());
         }
+        config.env.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         Function::new(config)
     }
 }
@@ -95,7 +96,7 @@ impl Moto {
 async fn the_stack_tells_people_once_and_again_when_it_is_over() {
     let world = World::start(&[]).await;
     let mut moto = Moto::start().await;
-    let functions = ["Create", "Poll", "Prune"].map(|id| moto.function(id, &world));
+    let functions = ["Create", "Poll", "Prune"].map(|id| moto.function(id, &world, &[]));
     let tick = async |function: usize, name: &str| {
         fine(report(functions[function].invoke(world.event(name)).await))
     };
@@ -126,6 +127,17 @@ async fn the_stack_tells_people_once_and_again_when_it_is_over() {
     tick(2, "prune").await;
     assert_eq!(moto.heard().await, (vec![], vec![]));
 
+    // An event bus that is out of order does not silence people; once it works, programs hear of it too.
+    world.tag("web", "snapkeep:keep", "dayly=7");
+    let dead = [("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:9"), ("AWS_MAX_ATTEMPTS", "1")];
+    let create = moto.function("Create", &world, &dead);
+    let told = report(create.invoke(world.event("create")).await);
+    assert_eq!(told["failures"][0]["operation"], "PutEvents", "{told:#}");
+    assert_eq!(moto.heard().await, (vec![held_back.to_owned()], vec![]));
+    tick(0, "create").await;
+    assert_eq!(moto.heard().await.1, ["Snapshot Held Back"]);
+
+    create.shutdown().await;
     for function in &functions {
         function.shutdown().await;
     }

@@ -66,6 +66,25 @@ async fn what_a_newer_version_wrote_is_left_alone_and_nothing_of_its_resource_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_version_told_is_left_alone_and_said() {
+    let nowhere = [
+        ("SNAPKEEP_TOPIC", "arn:aws:sns:us-east-1:123456789012:gone"),
+        ("AWS_ENDPOINT_URL_SNS", "http://127.0.0.1:9"),
+    ];
+    let world = World::start(&nowhere).await;
+    let newer = json!({
+        "resource": {"S": "matters"}, "slot": {"S": "bad-tag#web"}, "format": {"N": "2"},
+        "version": {"N": "1"},
+    });
+    put(&world, &newer);
+    let poll = world.tick("poll").await;
+    let unreadable = findings(&poll, "unreadable-record");
+    assert_eq!((unreadable.len(), &unreadable[0]["name"]), (1, &json!("bad-tag#web")));
+    assert_eq!(world.items(), [newer]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stack_that_goes_deletes_nothing_and_one_made_again_takes_up_its_snapshots() {
     let vars = [VARS[0], VARS[1], ("SNAPKEEP_DEPLOYMENT", "snapkeep-eu-west-1")];
     let world = World::start(&vars).await;

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 use snapkeep_app::ports::Unreadable;
+use snapkeep_domain::notice::Matter;
 use snapkeep_domain::record::{FORMAT, Record};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
@@ -33,15 +34,7 @@ pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
         sort_key: sort_key.clone(),
         why,
     };
-    // First of all: in a newer format, even what can be read may mean something else.
-    match number(item, schema::FORMAT) {
-        Some(format) if format > FORMAT => {
-            let why = format!("its format {format} is newer than {FORMAT}: update snapkeep");
-            return Err(unreadable(why));
-        }
-        Some(_) => {}
-        None => return Err(unreadable("it says no format".to_owned())),
-    }
+    readable(item).map_err(unreadable)?;
     let slot = sort_key.split('#').next().unwrap_or_default().to_owned();
     let mut members = item.clone();
     members.insert(schema::SLOT.to_owned(), AttributeValue::S(slot));
@@ -51,6 +44,28 @@ pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
         return Err(unreadable(why));
     }
     Ok(record)
+}
+
+/// The matter of an item, or what is wrong with the item.
+pub(super) fn decode_matter(item: &Item) -> Result<Matter, Unreadable> {
+    let unreadable = |why: String| Unreadable {
+        resource: ResourceId(text(item, schema::RESOURCE)),
+        sort_key: text(item, schema::SLOT),
+        why,
+    };
+    readable(item).map_err(unreadable)?;
+    from_item(item.clone()).map_err(|error| unreadable(error.to_string()))
+}
+
+/// First of all: in a newer format, even what can be read may mean something else.
+fn readable(item: &Item) -> Result<(), String> {
+    match number(item, schema::FORMAT) {
+        Some(format) if format > FORMAT => {
+            Err(format!("its format {format} is newer than {FORMAT}: update snapkeep"))
+        }
+        Some(_) => Ok(()),
+        None => Err("it says no format".to_owned()),
+    }
 }
 
 /// The slot of an item that is the slot's own, not what a failed attempt left behind.

@@ -1,20 +1,25 @@
 //! What people were told, as items of the ledger's table in a partition of their own.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
-use snapkeep_app::ports::{LedgerError, Matters};
+use serde_dynamo::aws_sdk_dynamodb_1::to_item;
+use snapkeep_app::ports::{LedgerError, Matters, Unreadable};
 use snapkeep_domain::notice::Matter;
 use snapkeep_domain::record::FORMAT;
 
-use super::{DynamoLedger, Item, items, schema};
+use super::{DynamoLedger, Item, codec, items, schema};
 use crate::sdk::Failure;
 
 impl Matters for DynamoLedger {
-    async fn known(&self) -> Result<Vec<Matter>, LedgerError> {
+    async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
         let query = self.query(schema::RESOURCE, schema::MATTERS).consistent_read(true);
-        let found = items(query, |_| false).await?;
-        // One of a newer version stays as it is, and people are told by that version.
-        Ok(found.into_iter().filter_map(|item| from_item(item).ok()).collect())
+        let (mut known, mut unreadable) = (Vec::new(), Vec::new());
+        for item in items(query, |_| false).await? {
+            match codec::decode_matter(&item) {
+                Ok(matter) => known.push(matter),
+                Err(why) => unreadable.push(why),
+            }
+        }
+        Ok((known, unreadable))
     }
 
     async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {

@@ -27,7 +27,7 @@ pub async fn ledger(ledger: &(impl Ledger + Matters)) {
 }
 
 async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
-    assert_eq!(ledger.known().await.unwrap(), []);
+    assert_eq!(ledger.known().await.unwrap().0, []);
     let brake = |code: &str| Finding::new(Code::Brake, "x").named("web").value(code).fix("confirm");
     let begun = notice::plan("prune", &[brake("a"), brake("b")], &[], |_| false, start());
     let mut known = Vec::new();
@@ -35,14 +35,14 @@ async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
         known.extend(ledger.put(matter).await.unwrap());
         assert_eq!(ledger.put(matter).await.unwrap(), None, "one claim wins");
     }
-    assert_eq!((known.len(), ledger.known().await.unwrap()), (2, known.clone()));
+    assert_eq!((known.len(), ledger.known().await.unwrap().0), (2, known.clone()));
     let told = known[0].clone().settled(true);
     let written = ledger.put(&told).await.unwrap().unwrap();
     assert_eq!(written, Matter { version: 2, ..told.clone() });
     assert_eq!(ledger.put(&told).await.unwrap(), None, "one change wins");
     let over = Matter { over: Some(start()), ..written };
     let over = ledger.put(&over).await.unwrap().unwrap();
-    assert_eq!(ledger.known().await.unwrap(), [over, known[1].clone()]);
+    assert_eq!(ledger.known().await.unwrap().0, [over, known[1].clone()]);
     // They are no records.
     let live = ledger.live(&State::ALL).await.unwrap();
     assert!(live.unreadable.is_empty());
