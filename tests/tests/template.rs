@@ -143,6 +143,8 @@ fn every_function_has_a_rule_a_log_that_ends_and_dead_letters() {
     assert_eq!(of_type("AWS::Lambda::Function").len(), 3);
     let queue = &properties("DeadLettersPolicy")["PolicyDocument"]["Statement"][0];
     assert_eq!(queue["Principal"]["Service"], "events.amazonaws.com");
+    let rules = FUNCTIONS.map(|function| json!({"Fn::GetAtt": [format!("{function}Tick"), "Arn"]}));
+    assert_eq!(queue["Condition"]["ArnEquals"]["aws:SourceArn"], json!(rules));
 }
 
 #[test]
@@ -190,7 +192,7 @@ fn what_a_pattern_lets_through_the_functions_read() {
         (
             "Schedule",
             &["hourly", "every-6h", "weekly@sun-03:00", "monthly@31-23:59"][..],
-            &["dayly", "every-5h", "daily@3"][..],
+            &["dayly", "every-5h", "daily@3", "daily@24:00", "monthly@32-03:00"][..],
         ),
         (
             "Keep",
@@ -243,6 +245,12 @@ fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
         if alarm["Namespace"] == NAMESPACE {
             let name = alarm["MetricName"].as_str().unwrap();
             assert!(METRICS.iter().any(|metric| metric.name == name), "{id} watches {name}");
+            // A window shorter than the cadence would ring at every run, and be over in between.
+            let slowest =
+                METRICS.iter().any(|metric| metric.name == name && metric.of.contains(&"prune"));
+            let seconds = |member: &str| alarm[member].as_u64().unwrap();
+            let window = seconds("Period") * seconds("EvaluationPeriods");
+            assert!(window >= if slowest { 3600 } else { 900 }, "{id}: {window} s");
             let dimension = json!([{"Name": DIMENSION, "Value": {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}}]);
             assert_eq!(alarm["Dimensions"], dimension, "{id}");
         }

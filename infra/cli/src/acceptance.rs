@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     yes: bool,
     /// How many minutes to wait for any one thing, the grace included.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=1440))]
     patience: u32,
     /// Seconds between two looks.
     #[arg(long, default_value_t = 15.0, value_parser = seconds)]
@@ -189,7 +189,9 @@ struct Trial<'a> {
 impl Trial<'_> {
     async fn run(&self, plan: &account::Plan) -> Result<(), Trouble> {
         let deployment = self.deployment;
-        let tags = [("", "on"), (":timezone", "UTC"), (":keep", "last=1")];
+        println!("    making {}", self.name);
+        // Off, until it says when: the deployment's own rules tick, too.
+        let tags = [("", "off"), (":timezone", "UTC"), (":keep", "last=1")];
         let tags: Vec<(String, &str)> =
             tags.iter().map(|(key, value)| (format!("{}{key}", deployment.tag), *value)).collect();
         self.account.launch(self.name, plan, &tags).await?;
@@ -198,15 +200,19 @@ impl Trial<'_> {
                 Ok(self.account.runs(self.name).await?.then_some(()))
             })
             .await?;
-        println!("ok  instance {} runs, opted in by {}=on", self.name, deployment.tag);
+        println!("ok  instance {} runs", self.name);
 
         let mut taken: Vec<Snapshot> = Vec::new();
         while taken.len() < SNAPSHOTS {
             let slot = self.next_slot(taken.last()).await?;
-            taken.push(self.take(slot, taken.len() + 1).await?);
+            let snapshot = self.take(slot, taken.len() + 1).await?;
+            if taken.is_empty() {
+                self.account.tag(&snapshot.name, &[(HOLD.to_owned(), "")]).await?;
+                println!("ok  {} is held", snapshot.name);
+            }
+            taken.push(snapshot);
         }
         let [held, condemned, newest] = &taken[..] else { return Err("snapshots went".into()) };
-        self.account.tag(&held.name, &[(HOLD.to_owned(), "")]).await?;
 
         let marked = deployment.invoke("prune").await?;
         let announced = |count: &str| marked["counts"][count].as_u64().unwrap_or_default();
@@ -265,8 +271,9 @@ impl Trial<'_> {
     async fn take(&self, slot: Slot, number: usize) -> Result<Snapshot, Trouble> {
         let at = slot.timestamp().to_zoned(TimeZone::UTC);
         let schedule = format!("daily@{:02}:{:02}", at.hour(), at.minute());
-        let key = format!("{}:schedule", self.deployment.tag);
-        self.account.tag(self.name, &[(key, &schedule)]).await?;
+        let tag = &self.deployment.tag;
+        let due = [(tag.clone(), "on"), (format!("{tag}:schedule"), schedule.as_str())];
+        self.account.tag(self.name, &due).await?;
         let found = self
             .patience
             .wait(&format!("a snapshot of slot {slot}"), async || {
@@ -342,11 +349,13 @@ async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(),
     Ok(())
 }
 
-/// Resolves at Ctrl-C, or when the process is told to end.
+/// Resolves at Ctrl-C, or when the process is told to end, or its terminal is closed.
 async fn stopped() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted,
         _ = terminate.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
     }
 }

@@ -1,10 +1,11 @@
 //! The other ways in: the stack for `cargo lambda deploy`, and the role that may deploy.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use snapkeep_domain::settings::VARIABLES;
-use snapkeep_tests::read;
+use snapkeep_tests::{read, root};
 
 use super::{FUNCTIONS, of_type, stack, statements, texts, translated};
 
@@ -42,6 +43,27 @@ fn the_stack_for_cargo_lambda_is_the_same_but_for_the_functions() {
                     .map(without_sid)
                     .collect();
                 assert_eq!(theirs, own, "{function}");
+                let trust = &other[id]["Properties"]["AssumeRolePolicyDocument"]["Statement"][0];
+                assert_eq!(trust["Principal"], json!({"Service": "lambda.amazonaws.com"}));
+                let logs = "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
+                assert_eq!(
+                    other[id]["Properties"]["ManagedPolicyArns"],
+                    json!([{"Fn::Sub": logs}])
+                );
+            }
+            // Its rules are not always there, so that the queue knows them by their names.
+            "AWS::SQS::QueuePolicy" => {
+                let statement = &theirs["Properties"]["PolicyDocument"]["Statement"][0];
+                let rules =
+                    statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"].as_str().unwrap();
+                for function in FUNCTIONS {
+                    let rule = &other[format!("{function}Tick")]["Properties"]["Name"];
+                    assert!(rules.ends_with(":rule/${AWS::StackName}-*"));
+                    assert_eq!(
+                        *rule,
+                        json!({"Fn::Sub": format!("${{AWS::StackName}}-{}", function.to_lowercase())})
+                    );
+                }
             }
             "AWS::Events::Rule" => {
                 same("ScheduleExpression");
@@ -62,6 +84,10 @@ fn the_stack_for_cargo_lambda_is_the_same_but_for_the_functions() {
                 for member in ["MaximumRetryAttempts", "MaximumEventAgeInSeconds"] {
                     assert_eq!(config[member], resource["Properties"][member], "{id}");
                 }
+                let queue = |config: &Value| {
+                    config["DestinationConfig"]["OnFailure"]["Destination"].clone()
+                };
+                assert_eq!(queue(config), queue(&resource["Properties"]), "{id}");
             }
             _ => {
                 assert_eq!(theirs["Type"], kind, "{id} is missing");
@@ -77,6 +103,23 @@ fn without_sid(statement: &Value) -> String {
     let mut statement = statement.clone();
     statement.as_object_mut().unwrap().remove("Sid");
     statement.to_string()
+}
+
+/// sam keeps only the first word of a value with spaces that has no quotes of its own.
+#[test]
+fn values_with_spaces_are_quoted_as_sam_needs_it() {
+    let parse = "import json, sys\nfrom samcli.cli.types import CfnParameterOverridesType\n\
+                 print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1], None, None)))";
+    let parsed = |text: &str| -> Value {
+        let python = root().join(".venv/bin/python");
+        let output = Command::new(python).args(["-c", parse, text]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let value = json!({"Keep": "last=3 daily=7 weekly=4"});
+    let example = r#"'Keep="last=3 daily=7 weekly=4"'"#;
+    assert_eq!(parsed(example.trim_matches('\'')), value);
+    assert_ne!(parsed("Keep=last=3 daily=7 weekly=4"), value, "no quotes are needed any more");
+    assert!(read("README.md").contains(example) && read("samconfig.toml").contains(example));
 }
 
 #[test]

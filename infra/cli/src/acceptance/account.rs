@@ -76,6 +76,8 @@ impl Account {
             .iter()
             .filter(|bundle| bundle.is_active() == Some(true))
             .filter(|bundle| bundle.supported_platforms().contains(&linux))
+            // One with IPv6 only would have to be asked for as such.
+            .filter(|bundle| bundle.public_ipv4_address_count() != Some(0))
             .min_by(|a, b| {
                 let price =
                     |bundle: &aws_sdk_lightsail::types::Bundle| bundle.price().unwrap_or(f32::MAX);
@@ -89,6 +91,7 @@ impl Account {
             .iter()
             .filter(|blueprint| blueprint.is_active() == Some(true))
             .filter(|blueprint| blueprint.platform() == Some(&linux))
+            .filter(|blueprint| blueprint.min_power() <= bundle.power())
             .filter(|blueprint| blueprint.r#type().map(|kind| kind.as_str()) == Some("os"))
             .find_map(|blueprint| blueprint.blueprint_id())
             .ok_or("this Region offers no blueprint of Linux")?;

@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use snapkeep_aws::sdk;
 use snapkeep_domain::settings::{Regions, Role, Settings};
+use snapkeep_domain::time::humane;
 
 use super::Trouble;
 use super::account::Account;
@@ -19,6 +20,9 @@ const FUNCTIONS: [&str; 3] = ["create", "poll", "prune"];
 
 /// Lambda's own limit.
 const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
+
+/// What a deletion and the look for it may take.
+const AFTER_THE_GRACE: SignedDuration = SignedDuration::from_mins(10);
 
 type Variables = BTreeMap<String, String>;
 
@@ -112,9 +116,11 @@ impl Deployment {
         {
             return refuse(format!("SNAPKEEP_REGIONS does not contain {region}"));
         }
-        if self.grace > SignedDuration::try_from(patience)? {
+        let waits = self.grace.saturating_add(AFTER_THE_GRACE);
+        if waits > SignedDuration::try_from(patience)? {
             return refuse(format!(
-                "its SNAPKEEP_GRACE is longer than --patience {}",
+                "its SNAPKEEP_GRACE and {} are longer than --patience {}",
+                humane(AFTER_THE_GRACE),
                 patience.as_secs() / 60
             ));
         }

@@ -6,7 +6,8 @@ use super::Call;
 use crate::knobs::Knobs;
 
 /// Bundle, disk in GB, dollars a month.
-const BUNDLES: [(&str, u32, f64); 5] = [
+const BUNDLES: [(&str, u32, f64); 6] = [
+    ("nano_ipv6_3_0", 20, 3.5),
     ("nano_3_0", 20, 5.0),
     ("micro_3_0", 40, 7.0),
     ("small_3_0", 60, 12.0),
@@ -19,12 +20,18 @@ pub(super) fn disk_gb(bundle: &str) -> Option<u32> {
     BUNDLES.iter().find(|(id, ..)| *id == bundle).map(|(_, disk, _)| *disk)
 }
 
+/// Whether its instances have no IPv4 address; then they must be asked for as such.
+pub(super) fn is_ipv6_only(bundle: &str) -> bool {
+    bundle.contains("_ipv6_")
+}
+
 pub(super) fn bundles() -> Value {
     let bundle = |(id, disk, price): &(&str, u32, f64)| {
         let name = id.split('_').next().unwrap_or_default();
         json!({"bundleId": id, "name": name, "diskSizeInGb": disk, "price": price, "cpuCount": 2,
             "ramSizeInGb": 0.5, "transferPerMonthInGb": 1024, "isActive": true, "power": 300,
-            "instanceType": name, "supportedPlatforms": ["LINUX_UNIX"], "publicIpv4AddressCount": 1})
+            "instanceType": name, "supportedPlatforms": ["LINUX_UNIX"],
+            "publicIpv4AddressCount": u8::from(!is_ipv6_only(id))})
     };
     let bundles: Value = BUNDLES.iter().map(bundle).collect();
     json!({ "bundles": bundles })

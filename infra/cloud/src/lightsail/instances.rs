@@ -94,6 +94,10 @@ impl Lightsail {
         let blueprint = call.required("blueprintId")?.to_owned();
         let disk_gb = catalog::disk_gb(&bundle)
             .ok_or_else(|| ApiError::invalid(format!("The bundle id {bundle} is not valid")))?;
+        if catalog::is_ipv6_only(&bundle) && call.optional("ipAddressType")? != Some("ipv6") {
+            let message = format!("The bundle {bundle} needs the IP address type ipv6");
+            return Err(ApiError::invalid(message));
+        }
         self.launch(call, &bundle, &blueprint, disk_gb, "CreateInstance")
     }
 
