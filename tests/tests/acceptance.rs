@@ -10,7 +10,9 @@ use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
 use snapkeep_cloud::http::lock;
-use snapkeep_cloud::lambda::FunctionConfig;
+use snapkeep_cloud::lambda::{Function, FunctionConfig};
+use snapkeep_cloud::runner;
+use snapkeep_cloud::schedule::{Rule, Schedule};
 use snapkeep_tests::binaries::binary;
 use snapkeep_tests::{at, read};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -21,16 +23,20 @@ const REGION: &str = "us-east-1";
 /// A cloud in which ten minutes pass in a second, a deployment on it, and somebody else's instance with
 /// a snapshot.
 async fn cloud(vars: &[(&str, &str)]) -> Cloud {
+    cloud_with(vars).await.0
+}
+
+async fn cloud_with(vars: &[(&str, &str)]) -> (Cloud, Vec<Function>) {
     let clock = Clock::running(at("2026-01-01T12:00:00Z"), 600.0);
     let mut config = CloudConfig::new(clock, schema::create_table_request("ledger"));
     config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
     let cloud = Cloud::start(config).await.unwrap();
-    for name in ["create", "poll", "prune"] {
-        let mut config = FunctionConfig::new(format!("stack-{name}-1A2B"), binary(name));
+    let functions = ["create", "poll", "prune"].map(|name| {
+        let mut config = FunctionConfig::new(name, binary(name));
         config.env = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         config.env.insert("SNAPKEEP_REGIONS".to_owned(), REGION.to_owned());
-        drop(cloud.deploy(config, None));
-    }
+        cloud.deploy(config, None)
+    });
     let now = cloud.clock().now();
     let mut lightsail = lock(cloud.lightsail());
     let launch = json!({"instanceNames": ["db"], "availabilityZone": "us-east-1a",
@@ -40,7 +46,7 @@ async fn cloud(vars: &[(&str, &str)]) -> Cloud {
     let take = json!({"instanceName": "db", "instanceSnapshotName": "by-hand"});
     lightsail.call(later, REGION, "CreateInstanceSnapshot", &take).unwrap();
     drop(lightsail);
-    cloud
+    (cloud, functions.into())
 }
 
 /// The command, as a person with these variables runs it.
@@ -85,7 +91,14 @@ fn baseline() -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_that_works_is_accepted_and_nothing_is_left() {
-    let cloud = cloud(&[("SNAPKEEP_GRACE", "1h"), ("SNAPKEEP_DEPLOYMENT", "dep")]).await;
+    let vars = [("SNAPKEEP_GRACE", "1h"), ("SNAPKEEP_DEPLOYMENT", "dep")];
+    let (cloud, functions) = cloud_with(&vars).await;
+    // Its own rules tick all the while, as they do in a real account.
+    let clock = cloud.clock().clone();
+    let rules = tokio::spawn(async move {
+        let schedule = Schedule::new(Rule::defaults(), REGION, clock.now());
+        runner::run(&clock, schedule, &functions, |_, _| {}).await;
+    });
     let output = finished(command(&cloud, &["--yes"])).await;
     let said = said(&output);
     assert!(output.status.success(), "{said}");
@@ -102,6 +115,7 @@ async fn a_deployment_that_works_is_accepted_and_nothing_is_left() {
         let lightsail = lock(cloud.lightsail());
         lightsail.events.iter().filter(|e| e.operation == operation).count()
     };
+    rules.abort();
     // Three of its own and the one by hand; all of its own went.
     assert_eq!((events("CreateInstanceSnapshot"), events("DeleteInstanceSnapshot")), (4, 3));
     cloud.shutdown().await;
