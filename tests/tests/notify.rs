@@ -169,8 +169,11 @@ async fn a_run_that_failed_for_a_resource_does_not_say_that_its_matters_are_over
 #[tokio::test]
 async fn without_time_it_is_left_and_without_listeners_nothing_is_remembered() {
     let mut world = World::new();
-    let (heard, report) = world.run_until(found(&[overdue()]), Up(true)).await;
+    let gone = Finding::new(Code::Vanished, "gone").named("web-1");
+    let (heard, report) = world.run_until(found(&[overdue(), gone]), Up(true)).await;
     assert_eq!((heard.len(), report.left), (0, 1));
+    // What no later run tells is said by name.
+    assert!(report.failures[0].message.ends_with("Snapshot Failed: web-1: gone"));
     assert_eq!(world.run(found(&[overdue()])).await.0, ["Snapshot Missed: web"]);
 
     let mut world = World { people: People { away: true, ..People::default() }, ..World::new() };

@@ -4,7 +4,7 @@ use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{self, Matter, Notice};
 
 use crate::gather;
-use crate::ports::{Deadline, Invocation, Matters, Notifier};
+use crate::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, ProviderError};
 use crate::report::{Failure, Part, Report};
 
 /// Tells people, if there is anybody to tell. What does not work goes into the report: what lasts is told
@@ -40,7 +40,10 @@ pub async fn run(
     let work = passing.into_iter().map(What::Passes).chain(lasting.into_iter().map(What::Lasts));
     let work = work.map(|what| async {
         match what {
-            // Nobody else will tell it, so there must be time.
+            // No later run tells it: what it was is in the report.
+            What::Passes(notice) if invocation.deadline.passed() => {
+                Part { failures: vec![untold(&notice)], ..Part::default() }
+            }
             What::Passes(notice) => {
                 let failures = publish(notifier, &notice).await.into_iter().collect();
                 Part { failures, ..Part::default() }
@@ -98,4 +101,14 @@ async fn tell(notifier: &impl Notifier, matters: &impl Matters, matter: &Matter)
 async fn publish(notifier: &impl Notifier, notice: &Notice) -> Option<Failure> {
     let error = notifier.publish(notice).await.err()?;
     Some(Failure { name: notice.name.clone(), ..Failure::from(&error) })
+}
+
+fn untold(notice: &Notice) -> Failure {
+    let message = format!("there was no time to tell: {}: {}", notice.title(), notice.message);
+    Failure::from(&ProviderError {
+        kind: ErrorKind::Refused,
+        operation: "Publish",
+        code: "NoTime".to_owned(),
+        message,
+    })
 }
