@@ -165,7 +165,10 @@ async fn nothing_is_made_without_credentials_consent_or_a_deployment_that_can_be
     nobody.env("AWS_EC2_METADATA_DISABLED", "true");
     let refusals = [
         (nobody, "no credentials"),
-        (command(&cloud, &["--yes"]), "SNAPKEEP_GRACE and 10m are longer than --patience 90"),
+        (
+            command(&cloud, &["--yes"]),
+            "SNAPKEEP_GRACE and 10m are longer than --patience (90 minutes)",
+        ),
         (command(&cloud, &["--deployment", "other"]), "no deployment `other`"),
         (command(&cloud, &["--clean", "db"]), "begins with snapkeep-acceptance-"),
     ];

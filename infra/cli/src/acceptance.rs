@@ -30,11 +30,7 @@ const INTERRUPTED: u8 = 130;
 /// Why it cannot go on, in a sentence.
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
-/// Try a deployment out on this account: make an instance, have it snapshotted, pruned and held, and
-/// remove everything. Costs a few cents, and says so first.
-///
-/// It takes the account, Region and endpoints from the standard AWS variables, and needs the rights of
-/// `infra/acceptance-policy.json`.
+/// The command's options; what it does stands at the command.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The deployment's id (an output of the stack); not needed where there is one only.
@@ -109,8 +105,10 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     println!("Deployment {} in {}.", deployment.id, account.region);
     println!(
         "This makes one instance ({} in {}) and {SNAPSHOTS} snapshots of it, and removes them when it \
-         is done.\nIt costs {cost}.",
-        plan.bundle, account.zone
+         is done.\nIt costs {cost}; it takes the grace, which is {}, and about half an hour more.",
+        plan.bundle,
+        account.zone,
+        humane(deployment.grace)
     );
     if !arguments.yes && !confirmed()? {
         return Err("nothing was made; say --yes to go on without being asked".into());
@@ -130,7 +128,9 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     if let Err(trouble) = &outcome {
         println!("FAILED  {trouble}");
     }
-    println!("Removing everything that was made; Ctrl-C leaves it.");
+    println!(
+        "Removing everything that was made. (Ctrl-C again leaves the rest, which goes on costing.)"
+    );
     tokio::select! {
         removed = remove(&account, &name, patience) => removed?,
         _ = stopped() => {
@@ -143,8 +143,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
             if code == ExitCode::SUCCESS {
                 println!("\nThe deployment does what it should.");
                 println!(
-                    "Its ledger still knows two snapshots of {name}: `prune` will find that they have \
-                     vanished, once, and that is this run."
+                    "Expect a notice that snapshots of {name} have vanished; it is from this run."
                 );
             }
             Ok(code)
@@ -226,6 +225,7 @@ impl Trial<'_> {
                 return Err(format!("{} went within the grace", condemned.name).into());
             }
             println!("ok  within the grace {} stays", condemned.name);
+            println!("    waiting for the grace to end, {}", humane(deployment.grace));
         }
         self.patience
             .wait("the deletion", async || {

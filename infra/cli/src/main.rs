@@ -26,6 +26,10 @@ enum Command {
     /// Judge timestamps by a retention policy, offline.
     Retention(retention::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
+    ///
+    /// It makes an instance, has it snapshotted, pruned and held, and removes all that it made, also after
+    /// Ctrl-C. It says what it costs, and asks. Account and Region come from the standard AWS variables
+    /// (AWS_REGION, keys or a profile); it needs the rights of infra/acceptance-policy.json.
     Acceptance(acceptance::Arguments),
     /// Run one of the Lambda functions in this process (it needs the Lambda Runtime API).
     Function {

@@ -102,7 +102,7 @@ impl Account {
             f64::from(u8::try_from(SNAPSHOTS).unwrap_or(u8::MAX)) * gb * SNAPSHOT_GB_MONTH;
         let cost = format!(
             "about ${:.3} for each hour that it takes (the bundle is ${month} a month, snapshots at most \
-             ${SNAPSHOT_GB_MONTH} for a GB and month); most often it takes less than one",
+             ${SNAPSHOT_GB_MONTH} for a GB and month)",
             (month + snapshots) / MONTH_HOURS
         );
         Ok((Plan { bundle: id.to_owned(), blueprint: blueprint.to_owned() }, cost))

@@ -119,7 +119,7 @@ impl Deployment {
         let waits = self.grace.saturating_add(AFTER_THE_GRACE);
         if waits > SignedDuration::try_from(patience)? {
             return refuse(format!(
-                "its SNAPKEEP_GRACE and {} are longer than --patience {}",
+                "its SNAPKEEP_GRACE and {} are longer than --patience ({} minutes)",
                 humane(AFTER_THE_GRACE),
                 patience.as_secs() / 60
             ));
