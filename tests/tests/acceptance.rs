@@ -41,10 +41,11 @@ async fn cloud_with(vars: &[(&str, &str)]) -> (Cloud, Vec<Function>) {
     let mut lightsail = lock(cloud.lightsail());
     let launch = json!({"instanceNames": ["db"], "availabilityZone": "us-east-1a",
         "blueprintId": "debian_12", "bundleId": "nano_3_0"});
-    lightsail.call(now, REGION, "CreateInstances", &launch).unwrap();
-    let later = now + jiff::SignedDuration::from_mins(5);
+    // Both lie in the past, so that every list shows them.
+    let earlier = now - jiff::SignedDuration::from_mins(5);
+    lightsail.call(earlier, REGION, "CreateInstances", &launch).unwrap();
     let take = json!({"instanceName": "db", "instanceSnapshotName": "by-hand"});
-    lightsail.call(later, REGION, "CreateInstanceSnapshot", &take).unwrap();
+    lightsail.call(now, REGION, "CreateInstanceSnapshot", &take).unwrap();
     drop(lightsail);
     (cloud, functions.into())
 }
