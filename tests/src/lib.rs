@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::create::tags;
@@ -31,6 +32,34 @@ pub fn root() -> PathBuf {
 pub fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The Python that the README sets up.
+///
+/// # Panics
+/// When it is missing.
+#[must_use]
+pub fn python() -> PathBuf {
+    let python = root().join(".venv/bin/python");
+    assert!(
+        python.exists(),
+        ".venv is missing; run: python3 -m venv .venv && .venv/bin/pip install -r \
+         tests/python/requirements.txt"
+    );
+    python
+}
+
+/// A template as CloudFormation gets it, as JSON.
+///
+/// # Panics
+/// When it cannot be translated.
+#[must_use]
+pub fn translated(template: &str) -> Vec<u8> {
+    let script = root().join("tests/python/translate.py");
+    let translate = Command::new(python()).arg(script).arg(root().join(template)).output();
+    let output = translate.unwrap_or_else(|error| panic!("{template}: {error}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 /// A time, written as in the contract.

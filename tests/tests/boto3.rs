@@ -1,27 +1,20 @@
 //! A client that is not ours: boto3 drives the embedded cloud. It lives in `.venv`, as the README sets
 //! it up.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
+use snapkeep_tests::{python, root};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn boto3_is_content() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let python = root.join(".venv/bin/python");
-    assert!(
-        python.exists(),
-        "boto3 is missing; run: python3 -m venv .venv && .venv/bin/pip install -r \
-         tests/python/requirements.txt"
-    );
     let clock = Clock::running("2026-01-01T00:00:00Z".parse().unwrap(), 60.0);
     let config = CloudConfig::new(clock, schema::create_table_request("ledger"));
     let cloud = Cloud::start(config).await.unwrap();
-    let output = tokio::process::Command::new(python)
-        .arg(root.join("tests/python/boto3_client.py"))
+    let output = tokio::process::Command::new(python())
+        .arg(root().join("tests/python/boto3_client.py"))
         .args(["--lightsail", &cloud.endpoints().lightsail])
         .stdin(Stdio::null())
         .output()

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use snapkeep_aws::dynamodb::schema;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::notice::{Telling, Topic};
 use snapkeep_domain::settings::{Role, Settings, VARIABLES};
-use snapkeep_tests::{read, root};
+use snapkeep_tests::read;
 
 #[path = "template/rights.rs"]
 mod rights;
@@ -27,13 +26,7 @@ fn stack() -> &'static Value {
 }
 
 fn translated(template: &str) -> Value {
-    let translate = Command::new(root().join(".venv/bin/python"))
-        .arg(root().join("tests/python/translate.py"))
-        .arg(root().join(template))
-        .output()
-        .unwrap();
-    assert!(translate.status.success(), "{}", String::from_utf8_lossy(&translate.stderr));
-    serde_json::from_slice(&translate.stdout).unwrap()
+    serde_json::from_slice(&snapkeep_tests::translated(template)).unwrap()
 }
 
 fn resource(id: &str) -> &'static Value {

@@ -108,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
          is done.\nIt costs {cost}; it takes the grace, which is {}, and about half an hour more.",
         plan.bundle,
         account.zone,
-        humane(deployment.grace)
+        humane(deployment.settings.grace)
     );
     if !arguments.yes && !confirmed()? {
         return Err("nothing was made; say --yes to go on without being asked".into());
@@ -191,8 +191,10 @@ impl Trial<'_> {
         println!("    making {}", self.name);
         // Off, until it says when: the deployment's own rules tick, too.
         let tags = [("", "off"), (":timezone", "UTC"), (":keep", "last=1")];
-        let tags: Vec<(String, &str)> =
-            tags.iter().map(|(key, value)| (format!("{}{key}", deployment.tag), *value)).collect();
+        let tags: Vec<(String, &str)> = tags
+            .iter()
+            .map(|(key, value)| (format!("{}{key}", deployment.settings.tag), *value))
+            .collect();
         self.account.launch(self.name, plan, &tags).await?;
         self.patience
             .wait("the instance to run", async || {
@@ -218,14 +220,17 @@ impl Trial<'_> {
         if announced("marked") + announced("expiring") == 0 {
             return Err(format!("prune announced nothing: {marked}").into());
         }
-        println!("ok  keep=last=1: prune announced a deletion, {} ahead", humane(deployment.grace));
-        if deployment.grace > SignedDuration::ZERO {
+        println!(
+            "ok  keep=last=1: prune announced a deletion, {} ahead",
+            humane(deployment.settings.grace)
+        );
+        if deployment.settings.grace > SignedDuration::ZERO {
             deployment.invoke("prune").await?;
             if self.account.find(&condemned.name).await?.is_none() {
                 return Err(format!("{} went within the grace", condemned.name).into());
             }
             println!("ok  within the grace {} stays", condemned.name);
-            println!("    waiting for the grace to end, {}", humane(deployment.grace));
+            println!("    waiting for the grace to end, {}", humane(deployment.settings.grace));
         }
         self.patience
             .wait("the deletion", async || {
@@ -271,7 +276,7 @@ impl Trial<'_> {
     async fn take(&self, slot: Slot, number: usize) -> Result<Snapshot, Trouble> {
         let at = slot.timestamp().to_zoned(TimeZone::UTC);
         let schedule = format!("daily@{:02}:{:02}", at.hour(), at.minute());
-        let tag = &self.deployment.tag;
+        let tag = &self.deployment.settings.tag;
         let due = [(tag.clone(), "on"), (format!("{tag}:schedule"), schedule.as_str())];
         self.account.tag(self.name, &due).await?;
         let found = self

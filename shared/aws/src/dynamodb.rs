@@ -1,6 +1,7 @@
 //! The ledger on DynamoDB: conditional puts, one query for each live state, and never a scan.
 
 use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,9 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures_util::future::try_join_all;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Write};
 use snapkeep_domain::record::{FORMAT, Record, State};
@@ -24,6 +28,8 @@ pub mod schema;
 
 /// An item as DynamoDB has it.
 type Item = HashMap<String, AttributeValue>;
+
+const PUT_ITEM: &str = "PutItem";
 
 /// More pages than any ledger has; without a bound, a service gone mad would hold us forever.
 const PAGES_MAX: usize = 10_000;
@@ -56,12 +62,7 @@ impl DynamoLedger {
         record: Record,
         condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
     ) -> Result<Write, LedgerError> {
-        const OPERATION: &str = "PutItem";
-        let mut item = codec::encode(&record).map_err(|why| LedgerError {
-            operation: OPERATION,
-            code: "Unwritable".to_owned(),
-            message: why,
-        })?;
+        let mut item = codec::encode(&record).map_err(unwritable)?;
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
         let write = AttributeValue::S(format!("{:016x}-{number}", self.writer));
         item.insert(schema::WRITE.to_owned(), write.clone());
@@ -86,8 +87,7 @@ impl DynamoLedger {
             let standing = conflict.item().and_then(|item| codec::decode(item).ok());
             return Ok(Write::Conflict(standing.map(Box::new)));
         }
-        let failure = Failure::of(&error);
-        Err(LedgerError { operation: OPERATION, code: failure.word(), message: failure.message })
+        Err(failed(PUT_ITEM, &error))
     }
 
     fn query(&self, key: &'static str, value: &str) -> QueryFluentBuilder {
@@ -98,6 +98,20 @@ impl DynamoLedger {
             .expression_attribute_names("#key", key)
             .expression_attribute_values(":key", AttributeValue::S(value.to_owned()))
     }
+}
+
+/// What a call's failure amounts to.
+fn failed<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> LedgerError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let failure = Failure::of(error);
+    LedgerError { operation, code: failure.word(), message: failure.message }
+}
+
+/// What cannot be put into an item.
+fn unwritable(why: String) -> LedgerError {
+    LedgerError { operation: PUT_ITEM, code: "Unwritable".to_owned(), message: why }
 }
 
 /// Items of a query up to and with the first that is `last`, page by page.
@@ -111,10 +125,8 @@ async fn items(
     let mut used = BTreeSet::new();
     let mut from = None;
     for _ in 0..PAGES_MAX {
-        let answer = query.clone().set_exclusive_start_key(from).send().await.map_err(|e| {
-            let failure = Failure::of(&e);
-            error(failure.word(), failure.message)
-        })?;
+        let answer = query.clone().set_exclusive_start_key(from).send().await;
+        let answer = answer.map_err(|error| failed(OPERATION, &error))?;
         for item in answer.items.unwrap_or_default() {
             let enough = last(&item);
             found.push(item);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use snapkeep_cloud::lambda::{Function, FunctionConfig};
 use snapkeep_tests::binaries::binary;
-use snapkeep_tests::root;
+use snapkeep_tests::{python, root, translated};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -25,17 +25,8 @@ struct Moto {
 
 impl Moto {
     async fn start() -> Self {
-        let python = root().join(".venv/bin/python");
-        let scripts = root().join("tests/python");
-        let translated = Command::new(&python)
-            .arg(scripts.join("translate.py"))
-            .arg(root().join("template.yaml"))
-            .output()
-            .await
-            .unwrap();
-        assert!(translated.status.success());
-        let mut process = Command::new(python)
-            .arg(scripts.join("moto_stack.py"))
+        let mut process = Command::new(python())
+            .arg(root().join("tests/python/moto_stack.py"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -45,7 +36,7 @@ impl Moto {
         let ask = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut moto = Moto { process, ask, answers, stack: Value::Null };
-        moto.stack = moto.answer(&translated.stdout).await;
+        moto.stack = moto.answer(&translated("template.yaml")).await;
         moto
     }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use snapkeep_domain::settings::VARIABLES;
-use snapkeep_tests::{read, root};
+use snapkeep_tests::{python, read};
 
 use super::{FUNCTIONS, of_type, stack, statements, texts, translated};
 
@@ -111,8 +111,7 @@ fn values_with_spaces_are_quoted_as_sam_needs_it() {
     let parse = "import json, sys\nfrom samcli.cli.types import CfnParameterOverridesType\n\
                  print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1], None, None)))";
     let parsed = |text: &str| -> Value {
-        let python = root().join(".venv/bin/python");
-        let output = Command::new(python).args(["-c", parse, text]).output().unwrap();
+        let output = Command::new(python()).args(["-c", parse, text]).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
     };
     let value = json!({"Keep": "last=3 daily=7 weekly=4"});

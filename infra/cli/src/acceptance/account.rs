@@ -68,9 +68,8 @@ impl Account {
 
     /// The cheapest instance there is, and what an hour of the trial costs, in words.
     pub(super) async fn cheapest(&self) -> Result<(Plan, String), Trouble> {
-        let failed = |error: &dyn std::error::Error| sdk::chain(error);
         let linux = InstancePlatform::LinuxUnix;
-        let bundles = self.client.get_bundles().send().await.map_err(|error| failed(&error))?;
+        let bundles = self.client.get_bundles().send().await.map_err(|error| sdk::chain(&error))?;
         let bundles = bundles.bundles.unwrap_or_default();
         let bundle = bundles
             .iter()
@@ -85,7 +84,7 @@ impl Account {
             })
             .ok_or("this Region offers no bundle for Linux")?;
         let blueprints =
-            self.client.get_blueprints().send().await.map_err(|error| failed(&error))?;
+            self.client.get_blueprints().send().await.map_err(|error| sdk::chain(&error))?;
         let blueprints = blueprints.blueprints.unwrap_or_default();
         let blueprint = blueprints
             .iter()

@@ -29,9 +29,7 @@ type Variables = BTreeMap<String, String>;
 /// Three functions that share a deployment's id.
 pub(super) struct Deployment {
     pub(super) id: String,
-    pub(super) tag: String,
-    pub(super) grace: SignedDuration,
-    settings: Settings,
+    pub(super) settings: Settings,
     names: BTreeMap<&'static str, String>,
     client: Client,
 }
@@ -89,14 +87,7 @@ impl Deployment {
             names.insert(function, name);
         }
         let settings = settings.ok_or("no settings")?;
-        Ok(Deployment {
-            tag: settings.tag.clone(),
-            grace: settings.grace,
-            settings,
-            id,
-            names,
-            client,
-        })
+        Ok(Deployment { id, settings, names, client })
     }
 
     /// Whether it can be tried out at all, before anything is spent.
@@ -116,7 +107,7 @@ impl Deployment {
         {
             return refuse(format!("SNAPKEEP_REGIONS does not contain {region}"));
         }
-        let waits = self.grace.saturating_add(AFTER_THE_GRACE);
+        let waits = self.settings.grace.saturating_add(AFTER_THE_GRACE);
         if waits > SignedDuration::try_from(patience)? {
             return refuse(format!(
                 "its SNAPKEEP_GRACE and {} are longer than --patience ({} minutes)",

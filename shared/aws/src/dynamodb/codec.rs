@@ -1,6 +1,7 @@
 //! A record as an item: its members as attributes, and the keys of table, index and time to live.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 use snapkeep_app::ports::Unreadable;
 use snapkeep_domain::notice::Matter;
@@ -20,8 +21,7 @@ pub(super) fn encode(record: &Record) -> Result<Item, String> {
         item.insert(schema::LIVE.to_owned(), word);
     }
     if let Some(at) = record.expires_at() {
-        let seconds = AttributeValue::N(at.as_second().to_string());
-        item.insert(schema::EXPIRES_AT.to_owned(), seconds);
+        expire(&mut item, at);
     }
     Ok(item)
 }
@@ -44,6 +44,28 @@ pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
         return Err(unreadable(why));
     }
     Ok(record)
+}
+
+/// The item that a matter is stored as.
+pub(super) fn encode_matter(matter: &Matter) -> Result<Item, String> {
+    let mut item: Item = to_item(matter).map_err(|error| error.to_string())?;
+    for (key, value) in [
+        (schema::RESOURCE, schema::MATTERS.to_owned()),
+        (schema::SLOT, Matter::key(&matter.finding)),
+    ] {
+        item.insert(key.to_owned(), AttributeValue::S(value));
+    }
+    // What is over, and was told, need not be remembered.
+    if let Some(over) = matter.over.filter(|_| matter.told) {
+        expire(&mut item, over);
+    }
+    Ok(item)
+}
+
+/// From when on the item may vanish.
+fn expire(item: &mut Item, at: Timestamp) {
+    let seconds = AttributeValue::N(at.as_second().to_string());
+    item.insert(schema::EXPIRES_AT.to_owned(), seconds);
 }
 
 /// The matter of an item, or what is wrong with the item.
