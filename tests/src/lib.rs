@@ -1,14 +1,17 @@
 //! What the test targets share: a small world of facts for the planners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::create::tags;
-use snapkeep_domain::prune::{Facts, Plan, Step, Verdict, plan};
-use snapkeep_domain::record::{FORMAT, Mark, PolicyText, Record, State};
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::answer::Look;
+use snapkeep_domain::finding::Finding;
+use snapkeep_domain::protected::{Age, Protected};
+use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
+use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE, Mark, PolicyText, Record, State};
+use snapkeep_domain::settings::{Context, Role, Settings};
 use snapkeep_domain::snapshot::{
     Instance, ResourceId, Snapshot, SnapshotState, Tags, snapshot_name,
 };
@@ -78,6 +81,68 @@ pub fn settings(vars: &[(&str, &str)]) -> Settings {
     Settings::read(&all, Role::Prune).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What a run judges by.
+#[must_use]
+pub fn context(settings: &Settings, now: Timestamp) -> Context<'_> {
+    Context { settings, now, leased_until: now + INVOCATION_LIFE }
+}
+
+/// The facts of a place, as lists that a test can change.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The instances.
+    pub instances: Vec<Instance>,
+    /// Every snapshot that was listed, or found by name.
+    pub snapshots: Vec<Snapshot>,
+    /// The live records.
+    pub records: Vec<Record>,
+    /// Resources with a record that cannot be read.
+    pub unreadable: BTreeSet<ResourceId>,
+    /// What the ledger remembers.
+    pub protected: Vec<Protected>,
+    /// What became of the sources that no list shows.
+    pub sources: BTreeMap<ResourceId, Source>,
+    /// What became of the recorded snapshots that no list shows.
+    pub looks: BTreeMap<String, Look>,
+}
+
+impl Facts {
+    /// What a lane of `prune` gathers from them.
+    #[must_use]
+    pub fn gathered(&self, deployment: &str) -> prune::Facts {
+        let mut facts = prune::Facts { place: REGION.to_owned(), ..prune::Facts::default() };
+        for snapshot in &self.snapshots {
+            facts.listing.add(snapshot, deployment);
+        }
+        for record in &self.records {
+            facts.records.entry(record.resource.clone()).or_default().push(record.clone());
+        }
+        let instances = self.instances.iter();
+        facts.instances = instances.map(|one| (one.id.clone(), one.clone())).collect();
+        let protected = self.protected.iter();
+        facts.protected = protected.map(|one| (one.resource.clone(), one.clone())).collect();
+        facts.unreadable.clone_from(&self.unreadable);
+        facts.sources.clone_from(&self.sources);
+        facts.looks.clone_from(&self.looks);
+        facts
+    }
+}
+
+/// The plans for all resources of a place, together.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Every snapshot of ours once.
+    pub verdicts: Vec<Judged>,
+    /// What to do.
+    pub steps: Vec<Step>,
+    /// What people should know.
+    pub findings: Vec<Finding>,
+    /// How fresh each protected resource's newest snapshot is.
+    pub ages: Vec<Age>,
+    /// What to remember.
+    pub remember: Vec<Protected>,
+}
+
 /// Facts about one instance called `web`, ready for `prune`.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -98,7 +163,6 @@ impl World {
             now: at(now),
             settings: settings(&[("SNAPKEEP_KEEP", keep)]),
         };
-        world.facts.complete.insert(REGION.to_owned());
         world.facts.instances.push(Instance {
             id: web(),
             name: "web".to_owned(),
@@ -111,6 +175,15 @@ impl World {
     /// Sets a tag on the instance.
     pub fn tag(&mut self, key: &str, value: &str) {
         self.facts.instances[0].tags.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// The instance is gone, and was not held when it was last seen.
+    pub fn gone(&mut self, name_lives: bool) {
+        self.facts.instances.clear();
+        self.facts.sources.insert(web(), Source::Gone { name_lives });
+        let policy = record(Slot::at(self.now), 1, None).policy;
+        let item = Protected::rebuilt(&web(), "web", REGION, policy);
+        self.facts.protected = vec![Protected { hold: None, ..item }];
     }
 
     /// Adds an available snapshot of ours with a record that agrees, made under `keep`.
@@ -135,7 +208,25 @@ impl World {
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        plan(&self.facts, &self.settings, self.now)
+        let cx = context(&self.settings, self.now);
+        let mut facts = self.facts.gathered(&self.settings.deployment);
+        let mut all = Plan { findings: facts.listing.findings(), ..Plan::default() };
+        for id in facts.resources() {
+            let plan = facts.plan(&id, &cx);
+            all.verdicts.extend(plan.verdicts);
+            all.steps.extend(plan.steps);
+            all.findings.extend(plan.findings);
+            all.ages.extend(plan.age);
+            all.remember.extend(plan.remember);
+        }
+        all.findings.extend(prune::cap_marks(REGION, &mut all.steps, &self.settings));
+        all
+    }
+
+    /// What the plan asks by name first.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        self.facts.gathered(&self.settings.deployment).questions()
     }
 
     /// Applies the ledger's side of a plan, and returns the names that it would delete now.
@@ -143,15 +234,15 @@ impl World {
         let mut deleted = Vec::new();
         for step in &plan.steps {
             match step {
-                Step::Adopt(record) => self.facts.records.push(record.clone()),
+                Step::Adopt(record) => self.facts.records.push(Record::clone(record)),
                 Step::Write(record) | Step::Mark(record) | Step::Rescue(record) => {
                     for old in &mut self.facts.records {
                         if old.resource == record.resource && old.sort_key() == record.sort_key() {
-                            *old = record.clone();
+                            *old = Record::clone(record);
                         }
                     }
                 }
-                Step::Delete(record) => {
+                Step::Delete { record, .. } => {
                     deleted.push(record.name.clone());
                     self.facts.snapshots.retain(|s| s.name != record.name);
                     self.facts.records.retain(|r| r.name != record.name);
@@ -166,7 +257,7 @@ impl World {
     pub fn slots(&self, which: impl Fn(&Verdict) -> bool) -> Vec<String> {
         let plan = self.plan();
         let mut slots: Vec<Slot> =
-            plan.verdicts.iter().filter(|j| which(&j.verdict)).filter_map(|j| j.slot).collect();
+            plan.verdicts.iter().filter(|j| which(&j.verdict)).map(|j| j.slot).collect();
         slots.sort_by_key(|slot| std::cmp::Reverse(*slot));
         slots.iter().map(ToString::to_string).collect()
     }
@@ -203,6 +294,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
         leased_until: None,
         missed: 0,
         missing_since: None,
+        foreign_since: None,
         mark: None,
         remains: false,
     }
@@ -217,6 +309,7 @@ pub fn snapshot_of(record: &Record) -> Snapshot {
         region: record.region.clone(),
         source: record.resource.clone(),
         source_name: record.resource_name.clone(),
+        source_place: Some(record.region.clone()),
         created_at: record.slot.timestamp() + SignedDuration::from_secs(30),
         state: SnapshotState::Available,
         tags: tags(record, DEPLOYMENT),
@@ -231,6 +324,8 @@ pub fn mark(record: &mut Record, marked: Timestamp) {
     record.mark = Some(Mark {
         at: marked,
         execute_at: marked + SignedDuration::from_hours(72),
-        survivors: Vec::new(),
+        survivors: 0,
+        newest: None,
+        oldest: None,
     });
 }

@@ -6,19 +6,20 @@ use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lightsail::types::Tag;
 use jiff::SignedDuration;
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Ledger, Order, Write};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Ledger, Order, Remember, Write,
+};
 use snapkeep_aws::dynamodb::{DynamoLedger, schema};
 use snapkeep_aws::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailInventory};
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::dynamodb::DynamoDb;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
 use snapkeep_cloud::knobs::{self, ErrorForm, FaultKind, Knobs};
-use snapkeep_domain::record::State;
 use snapkeep_domain::snapshot::Tags;
 use snapkeep_domain::time::Slot;
 use snapkeep_testkit::conformance::{self, World};
 use snapkeep_testkit::{MemoryLedger, MemoryProvider};
-use snapkeep_tests::{at, record, web};
+use snapkeep_tests::{REGION, at, record, web};
 
 const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
 const START: &str = "2026-11-20T03:00:00Z";
@@ -187,7 +188,7 @@ async fn lightsails_refusals_are_what_they_are() {
         turn(&|knobs| knobs.faults = vec![knobs::Fault::on("*", kind)]);
         let error = refusal("web-2").await;
         assert_eq!(error.kind, expected, "{kind:?} {error:?}");
-        assert_eq!(world.inventory.snapshots(region).await.unwrap_err().kind, expected, "{kind:?}");
+        assert_eq!(world.inventory.snapshots(region, None).await.unwrap_err().kind, expected, "{kind:?}");
     }
     turn(&|_| ());
     assert_eq!(world.inventory.snapshot(region, "web-2").await.unwrap(), None);
@@ -227,15 +228,16 @@ async fn the_ledger_on_dynamodb_conforms() {
     let (server, ledger) = dynamodb().await;
     conformance::ledger(&ledger).await;
     let asked = server.requests();
-    assert!(asked.keys().all(|operation| ["PutItem", "Query"].contains(&operation.as_str())));
+    assert!(asked.keys().all(|operation| ["PutItem", "UpdateItem", "Query"].contains(&operation.as_str())));
 }
 
 #[tokio::test]
-async fn an_idle_look_is_one_query_for_each_state() {
+async fn an_idle_look_is_one_round_of_queries() {
     let (server, ledger) = dynamodb().await;
-    let states = [State::Intended, State::Requested, State::Pending, State::Deleting];
-    assert!(ledger.live(&states).await.unwrap().records.is_empty());
-    assert_eq!(server.requests(), [("Query".to_owned(), 4)].into());
+    // What is remembered, of resources and of runs; then what is under way in each place.
+    assert!(ledger.memory().await.unwrap().protected.is_empty());
+    assert!(ledger.open(REGION).await.unwrap().records.is_empty());
+    assert_eq!(server.requests(), [("Query".to_owned(), 3)].into());
 }
 
 #[tokio::test]
@@ -259,7 +261,7 @@ async fn a_write_whose_answer_is_lost_is_known_as_our_own() {
 async fn a_ledger_that_does_not_answer_is_an_error() {
     let (server, ledger) = dynamodb().await;
     server.throttle_next(9, None);
-    let error = ledger.live(&[State::Pending]).await.unwrap_err();
+    let error = ledger.live(REGION).await.unwrap_err();
     assert_eq!(error.code, "ProvisionedThroughputExceededException");
     assert!(!error.message.is_empty());
     server.clear_faults();
@@ -267,7 +269,7 @@ async fn a_ledger_that_does_not_answer_is_an_error() {
     let error = ledger.claim(&record(Slot::at(at(START)), 1, None)).await.unwrap_err();
     assert_eq!((error.operation, error.code.as_str()), ("PutItem", "InternalServerError"));
     server.clear_faults();
-    assert!(ledger.live(&[State::Available]).await.unwrap().records.is_empty());
+    assert!(ledger.live(REGION).await.unwrap().records.is_empty());
 }
 
 #[tokio::test]
@@ -296,5 +298,5 @@ async fn an_item_of_a_newer_format_is_named_and_left_alone() {
         (&web(), START)
     );
     assert!(found.unreadable[0].why.contains("99"), "{:?}", found.unreadable);
-    assert_eq!(ledger.live(&[State::Available]).await.unwrap().unreadable, found.unreadable);
+    assert_eq!(ledger.live(REGION).await.unwrap().unreadable, found.unreadable);
 }

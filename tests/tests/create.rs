@@ -1,16 +1,20 @@
 //! The planners of `create` and `poll`: what is due, what waits, what is tried again.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::create::{Facts, Verdict, is_credible, missed_slots, names, plan, tags};
+use snapkeep_domain::answer::{ErrorKind, Look, ProviderError};
+use snapkeep_domain::create::{
+    Facts, Outcome, Settled, Take, Verdict, missed_slots, plan, questions, settle, tags,
+};
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::poll::{self, Look};
+use snapkeep_domain::poll;
+use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
+use snapkeep_domain::snapshot::{Instance, SnapshotState, Tags};
 use snapkeep_domain::tags::Protection;
 use snapkeep_domain::time::Slot;
-use snapkeep_tests::{DEPLOYMENT, REGION, at, record, settings, snapshot_of, web};
-
-const TIMEOUT: SignedDuration = SignedDuration::from_hours(6);
+use snapkeep_tests::{DEPLOYMENT, REGION, at, context, record, settings, snapshot_of, web};
 
 fn facts(schedule: &str, records: Vec<Record>) -> Facts {
     let settings = settings(&[("SNAPKEEP_SCHEDULE", schedule), ("SNAPKEEP_KEEP", "daily=7")]);
@@ -18,13 +22,25 @@ fn facts(schedule: &str, records: Vec<Record>) -> Facts {
     Facts {
         protection: Protection::read(&tags, "snapkeep", &settings.policies),
         instance: Instance { id: web(), name: "web".to_owned(), region: REGION.to_owned(), tags },
+        protected_since: None,
         records,
-        snapshots: Vec::new(),
+        looks: BTreeMap::new(),
     }
 }
 
 fn verdict(facts: &Facts, now: &str) -> Verdict {
-    plan(std::slice::from_ref(facts), DEPLOYMENT, TIMEOUT, at(now)).remove(0).verdict
+    plan(facts, &context(&settings(&[]), at(now)))
+}
+
+fn asked(facts: &Facts, now: &str) -> Vec<String> {
+    questions(facts, &context(&settings(&[]), at(now)))
+}
+
+fn taken(facts: &Facts, now: &str) -> Take {
+    match verdict(facts, now) {
+        Verdict::Take(take) => *take,
+        other => panic!("not taken: {other:?}"),
+    }
 }
 
 fn slot(text: &str) -> Slot {
@@ -48,11 +64,9 @@ fn code(verdict: &Verdict) -> Option<Code> {
 
 #[test]
 fn without_a_record_the_latest_slot_is_due_at_once_even_from_before() {
-    let Verdict::Take { from: None, intent, leftover: None } =
-        verdict(&facts("daily@03:00", vec![]), "2026-11-20T01:00:00Z")
-    else {
-        panic!("not taken")
-    };
+    let Take { replaces, intent, leftover } =
+        taken(&facts("daily@03:00", vec![]), "2026-11-20T01:00:00Z");
+    assert_eq!((replaces, leftover), (false, None));
     assert_eq!(intent.slot, slot("2026-11-19T03:00:00Z"));
     assert_eq!((intent.state, intent.attempt), (State::Intended, 1));
     assert_eq!(intent.leased_until, Some(at("2026-11-20T01:15:00Z")));
@@ -69,20 +83,18 @@ fn a_slot_with_a_record_is_served_and_a_gap_is_caught_up_once_and_counted() {
     let served = facts("daily@03:00", vec![record(slot("2026-11-20T03:00:00Z"), 1, None)]);
     assert_eq!(verdict(&served, "2026-11-20T23:00:00Z"), Verdict::Served);
     let late = facts("daily@03:00", vec![newest]);
-    let Verdict::Take { intent, .. } = verdict(&late, "2026-11-20T10:00:00Z") else {
-        panic!("not taken")
-    };
+    let intent = taken(&late, "2026-11-20T10:00:00Z").intent;
     assert_eq!((intent.slot, intent.missed), (slot("2026-11-20T03:00:00Z"), 4));
     // What a failed attempt of the due slot left behind is no slot that was served.
     let mut leftover = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:00:00Z");
     leftover.leftover = true;
     let newest = record(slot("2026-11-15T03:00:00Z"), 1, None);
-    let Verdict::Take { intent, .. } =
-        verdict(&facts("daily@03:00", vec![newest, leftover]), "2026-11-20T10:00:00Z")
-    else {
-        panic!("not taken")
-    };
-    assert_eq!(intent.missed, 4);
+    let late = facts("daily@03:00", vec![newest, leftover]);
+    assert_eq!(taken(&late, "2026-11-20T10:00:00Z").intent.missed, 4);
+    // Without any record, what passed since the protection began is missed.
+    let mut never = facts("daily@03:00", vec![]);
+    never.protected_since = Some(at("2026-11-17T12:00:00Z"));
+    assert_eq!(taken(&never, "2026-11-20T10:00:00Z").intent.missed, 2);
     // A clock that steps back makes nothing again.
     assert_eq!(verdict(&late, "2026-11-15T10:00:00Z"), Verdict::Served);
 }
@@ -92,7 +104,7 @@ fn one_snapshot_at_a_time_unless_it_is_stuck() {
     let pending = in_state("2026-11-20T03:00:00Z", State::Pending, "2026-11-20T03:00:00Z");
     let facts = facts("hourly", vec![pending]);
     assert_eq!(code(&verdict(&facts, "2026-11-20T09:00:00Z")), Some(Code::WaitingForPending));
-    assert!(matches!(verdict(&facts, "2026-11-20T09:00:01Z"), Verdict::Take { .. }));
+    assert!(matches!(verdict(&facts, "2026-11-20T09:00:01Z"), Verdict::Take(_)));
 }
 
 #[test]
@@ -101,16 +113,13 @@ fn an_intent_is_taken_over_once_its_invocation_must_be_over() {
     intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
     let leased = facts("daily@03:00", vec![intent.clone()]);
     assert_eq!(code(&verdict(&leased, "2026-11-20T03:14:59Z")), Some(Code::ClaimedElsewhere));
-    let Verdict::Take { from: Some(_), intent: again, .. } =
-        verdict(&leased, "2026-11-20T03:15:00Z")
-    else {
-        panic!("not taken over")
-    };
+    let Take { replaces, intent: again, .. } = taken(&leased, "2026-11-20T03:15:00Z");
+    assert!(replaces);
     assert_eq!((&again.name, again.attempt), (&intent.name, 1));
     // After a plain refusal it is free at the very next tick.
     intent.leased_until = None;
     let free = facts("daily@03:00", vec![intent]);
-    assert!(matches!(verdict(&free, "2026-11-20T03:00:01Z"), Verdict::Take { .. }));
+    assert!(matches!(verdict(&free, "2026-11-20T03:00:01Z"), Verdict::Take(_)));
 }
 
 #[test]
@@ -123,11 +132,9 @@ fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
         let facts = facts("daily@03:00", vec![failed.clone()]);
         let early = (again - SignedDuration::from_secs(1)).to_string();
         assert_eq!(code(&verdict(&facts, &early)), Some(Code::RetryLater), "{attempt}");
-        let Verdict::Take { intent, leftover: Some(left), .. } =
-            verdict(&facts, &again.to_string())
-        else {
-            panic!("attempt {attempt} is not followed")
-        };
+        let Take { intent, leftover, .. } = taken(&facts, &again.to_string());
+        let left = leftover.unwrap();
+        assert_eq!(intent.asked_at(), again, "an attempt's times are its own");
         assert_eq!((intent.attempt, intent.version), (attempt + 1, failed.version));
         assert_ne!(intent.name, failed.name);
         assert_eq!(left.sort_key(), format!("2026-11-20T03:00:00Z#{attempt}"));
@@ -136,27 +143,7 @@ fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
     last.attempt = 5;
     let facts = facts("daily@03:00", vec![last]);
     assert_eq!(code(&verdict(&facts, "2026-11-21T02:59:59Z")), Some(Code::AttemptsExhausted));
-    assert!(matches!(verdict(&facts, "2026-11-21T03:00:00Z"), Verdict::Take { from: None, .. }));
-}
-
-#[test]
-fn what_the_provider_has_and_the_ledger_lost_is_recorded_not_made_again() {
-    let mut facts = facts("daily@03:00", vec![]);
-    let lost = record(slot("2026-11-20T03:00:00Z"), 2, Some("daily=7"));
-    facts.snapshots.push(snapshot_of(&lost));
-    let Verdict::Track { record } = verdict(&facts, "2026-11-20T04:00:00Z") else {
-        panic!("not tracked")
-    };
-    assert_eq!((record.state, record.attempt, &record.name), (State::Available, 2, &lost.name));
-    facts.snapshots[0].state = SnapshotState::Error;
-    let Verdict::Take { intent, .. } = verdict(&facts, "2026-11-20T04:00:00Z") else {
-        panic!("not taken")
-    };
-    assert_eq!(intent.attempt, 3);
-    facts.snapshots[0].source.0.push('x');
-    assert!(
-        matches!(verdict(&facts, "2026-11-20T04:00:00Z"), Verdict::Take { intent, .. } if intent.attempt == 1)
-    );
+    assert!(!taken(&facts, "2026-11-21T03:00:00Z").replaces);
 }
 
 #[test]
@@ -181,7 +168,7 @@ fn a_leftover_that_is_good_serves_its_slot() {
     leftover.state = State::Failed;
     leftover.times = failed.times.clone();
     let without = facts("daily@03:00", vec![failed, leftover]);
-    assert!(matches!(verdict(&without, "2026-11-20T10:00:00Z"), Verdict::Take { .. }));
+    assert!(matches!(verdict(&without, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
 }
 
 #[test]
@@ -190,119 +177,172 @@ fn an_intent_carries_what_was_missed_before_it_until_it_is_moved_on() {
     intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
     intent.missed = 4;
     let dead = facts("daily@03:00", vec![intent.clone()]);
-    let Verdict::Take { intent: again, .. } = verdict(&dead, "2026-11-20T04:00:00Z") else {
-        panic!("not taken over")
-    };
+    let again = taken(&dead, "2026-11-20T04:00:00Z").intent;
     assert_eq!(again.missed, 4);
     let finding = missed_slots(&again).unwrap();
     assert_eq!((finding.code, finding.value.as_deref()), (Code::MissedSlots, Some("4")));
+    // It stays until whoever reports it has taken it out.
     let moved = again.moved(State::Requested, at("2026-11-20T04:00:00Z"), "");
-    assert_eq!((moved.missed, missed_slots(&moved)), (0, None));
+    assert_eq!(missed_slots(&moved), Some(finding));
+    assert_eq!(missed_slots(&Record { missed: 0, ..moved }), None);
+}
+
+fn error(kind: ErrorKind) -> Result<(), ProviderError> {
+    let (code, message) = (format!("{kind:?}"), "words".to_owned());
+    Err(ProviderError { kind, operation: "create", code, message })
+}
+
+fn intended(entered: &str) -> Record {
+    let mut intent = in_state("2026-11-20T03:00:00Z", State::Intended, entered);
+    intent.leased_until = Some(at(entered) + SignedDuration::from_mins(15));
+    intent
+}
+
+fn settled(
+    intent: &Record,
+    answer: &Result<(), ProviderError>,
+    look: Option<&Look>,
+    now: &str,
+) -> Settled {
+    settle(intent, answer, look, &context(&settings(&[]), at(now)))
+}
+
+fn written(settled: Settled) -> (Record, Outcome, Option<Code>) {
+    match settled {
+        Settled::Write(done) => (done.next, done.outcome, done.finding.map(|f| f.code)),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn a_list_is_believed_when_it_shows_what_the_ledger_knows() {
-    let known = record(slot("2026-11-19T03:00:00Z"), 1, None);
-    let mut facts = facts("daily@03:00", vec![known.clone()]);
-    assert!(!is_credible(&facts));
-    facts.snapshots.push(snapshot_of(&known));
-    assert!(is_credible(&facts));
-    // One that is missing makes it doubtful, unless the ledger says that it should be.
-    facts.records.push(in_state("2026-11-18T03:00:00Z", State::Pending, "2026-11-18T03:00:00Z"));
-    assert!(!is_credible(&facts));
-    facts.records[1].state = State::Deleted;
-    assert!(is_credible(&facts));
-    // A ledger without a word vouches for nothing.
-    facts.records.remove(0);
-    assert!(!is_credible(&facts));
-    let names = names(&facts, DEPLOYMENT, at("2026-11-20T10:00:00Z"));
-    assert_eq!(names.len(), 5);
-    assert_eq!(names[1], record(slot("2026-11-20T03:00:00Z"), 2, None).name);
-}
-
-/// What the provider shows of a slot's attempt.
-fn shown(of: &str, attempt: u32, state: SnapshotState) -> Snapshot {
-    Snapshot { state, ..snapshot_of(&record(slot(of), attempt, None)) }
-}
-
-#[test]
-fn what_was_given_up_and_is_there_after_all_is_not_made_again() {
+fn what_was_given_up_is_asked_for_before_it_is_made_again() {
     let failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
-    let mut facts = facts("daily@03:00", vec![failed]);
+    let mut facts = facts("daily@03:00", vec![failed.clone()]);
+    assert_eq!(asked(&facts, "2026-11-20T04:09:59Z"), Vec::<String>::new());
+    assert_eq!(asked(&facts, "2026-11-20T04:10:00Z"), [failed.name.clone()]);
     for state in [SnapshotState::Pending, SnapshotState::Available] {
-        facts.snapshots = vec![shown("2026-11-20T03:00:00Z", 1, state)];
+        facts.looks.insert(failed.name.clone(), found(&failed, state));
         assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served);
     }
-    facts.snapshots = vec![shown("2026-11-20T03:00:00Z", 1, SnapshotState::Error)];
-    assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take { .. }));
+    for look in [found(&failed, SnapshotState::Error), Look::Missing] {
+        facts.looks.insert(failed.name.clone(), look);
+        assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
+    }
 }
 
 #[test]
-fn a_pending_one_that_the_ledger_does_not_know_is_waited_for_as_long_as_it_may_take() {
-    let older = in_state("2026-11-18T03:00:00Z", State::Available, "2026-11-18T03:10:00Z");
-    let mut facts = facts("daily@03:00", vec![older]);
-    facts.snapshots = vec![shown("2026-11-19T03:00:00Z", 1, SnapshotState::Pending)];
-    facts.snapshots[0].created_at = at("2026-11-20T04:00:00Z");
-    assert_eq!(code(&verdict(&facts, "2026-11-20T10:00:00Z")), Some(Code::WaitingForPending));
-    assert!(matches!(verdict(&facts, "2026-11-20T10:00:01Z"), Verdict::Take { .. }));
-    // One that the ledger knows is in flight by its record, not by the list.
-    facts.records[0].name.clone_from(&facts.snapshots[0].name);
-    assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take { .. }));
+fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
+    // The answer to the last slot's request was lost; this slot is due.
+    let lost = intended("2026-11-20T03:00:00Z");
+    let mut facts = facts("hourly", vec![lost.clone()]);
+    assert_eq!(asked(&facts, "2026-11-20T04:00:00Z"), [lost.name.clone()]);
+    let waits = |facts: &Facts| code(&verdict(facts, "2026-11-20T04:00:00Z"));
+    assert_eq!(waits(&facts), Some(Code::WaitingForPending), "nobody knows");
+    for (look, waiting) in [
+        (found(&lost, SnapshotState::Pending), true),
+        (Look::Unknown, true),
+        (found(&lost, SnapshotState::Available), false),
+        (found(&lost, SnapshotState::Error), false),
+        (Look::Missing, false),
+    ] {
+        facts.looks.insert(lost.name.clone(), look.clone());
+        assert_eq!(waits(&facts).is_some(), waiting, "{look:?}");
+    }
+    // Another invocation may still be asking; nobody waits for ever; and a plain refusal had no effect.
+    facts.looks.clear();
+    facts.records[0].leased_until = Some(at("2026-11-20T04:05:00Z"));
+    assert!(asked(&facts, "2026-11-20T04:00:00Z").is_empty());
+    assert_eq!(waits(&facts), Some(Code::WaitingForPending));
+    assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
+    facts.records[0].leased_until = None;
+    assert_eq!(waits(&facts), None);
 }
 
 #[test]
-fn no_sixth_attempt_is_made_whoever_made_the_five() {
-    let mut facts = facts("daily@03:00", vec![]);
-    let attempts = |count| {
-        (1..=count).map(|attempt| shown("2026-11-20T03:00:00Z", attempt, SnapshotState::Error))
-    };
-    facts.snapshots = attempts(5).collect();
-    assert_eq!(code(&verdict(&facts, "2026-11-20T10:00:00Z")), Some(Code::AttemptsExhausted));
-    facts.snapshots = attempts(3).collect();
-    let Verdict::Take { intent, .. } = verdict(&facts, "2026-11-20T10:00:00Z") else {
-        panic!("not taken")
-    };
-    assert_eq!(intent.attempt, 4);
-    // The fifth that failed just now waits for nothing.
-    let mut fifth = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T09:59:00Z");
-    fifth.attempt = 5;
-    facts.records = vec![fifth];
-    assert_eq!(code(&verdict(&facts, "2026-11-20T10:00:00Z")), Some(Code::AttemptsExhausted));
+fn an_answer_is_settled_by_what_it_means() {
+    let intent = intended("2026-11-20T03:00:00Z");
+    let now = "2026-11-20T03:00:10Z";
+    let (next, outcome, finding) = written(settled(&intent, &Ok(()), None, now));
+    assert_eq!((next.state, outcome, finding), (State::Requested, Outcome::Requested, None));
+    for kind in [ErrorKind::Throttled, ErrorKind::Busy, ErrorKind::Indeterminate] {
+        assert_eq!(settled(&intent, &error(kind), None, now), Settled::Again, "{kind:?}");
+    }
+    for kind in [ErrorKind::Denied, ErrorKind::Quota, ErrorKind::NotFound, ErrorKind::Refused] {
+        let (next, outcome, finding) = written(settled(&intent, &error(kind), None, now));
+        assert_eq!((next.state, outcome), (State::Intended, Outcome::Deferred), "{kind:?}");
+        assert_eq!((next.leased_until, finding), (None, Some(Code::CreateDeferred)), "{kind:?}");
+    }
+    let taken = error(ErrorKind::NameTaken);
+    assert_eq!(settled(&intent, &taken, None, now), Settled::Look);
+    for (state, outcome, to) in [
+        (SnapshotState::Pending, Outcome::Tracked, State::Requested),
+        (SnapshotState::Available, Outcome::Tracked, State::Requested),
+        (SnapshotState::Error, Outcome::Failed, State::Failed),
+    ] {
+        let look = found(&intent, state);
+        let (next, came_to, _) = written(settled(&intent, &taken, Some(&look), now));
+        assert_eq!((came_to, next.state), (outcome, to));
+        assert_eq!(next.remains, to == State::Failed);
+    }
+}
+
+#[test]
+fn what_looks_foreign_is_believed_at_the_second_look() {
+    let intent = intended("2026-11-20T03:00:00Z");
+    let taken = error(ErrorKind::NameTaken);
+    let mut bare = snapshot_of(&intent);
+    bare.tags.clear();
+    let foreign = Look::Found(Box::new(bare));
+    for look in [foreign, Look::Missing] {
+        let first = written(settled(&intent, &taken, Some(&look), "2026-11-20T03:00:10Z"));
+        assert_eq!((first.0.state, first.1), (State::Intended, Outcome::Deferred));
+        assert_eq!(first.0.foreign_since, Some(at("2026-11-20T03:00:10Z")));
+        let early = written(settled(&first.0, &taken, Some(&look), "2026-11-20T03:15:09Z"));
+        assert_eq!(early.1, Outcome::Deferred);
+        let second = written(settled(&first.0, &taken, Some(&look), "2026-11-20T03:15:10Z"));
+        assert_eq!((second.0.state, second.1), (State::Failed, Outcome::Failed));
+        assert_eq!(second.2, Some(Code::AttemptFailed));
+    }
+    // Nothing is believed of what does not tell of what it was taken.
+    let mut unknown = snapshot_of(&intent);
+    unknown.source.0.clear();
+    let unknown = Look::Found(Box::new(unknown));
+    let kept = written(settled(&intent, &taken, Some(&unknown), "2026-11-20T03:00:10Z"));
+    assert_eq!((kept.0.foreign_since, kept.1), (None, Outcome::Deferred));
 }
 
 #[test]
 fn what_a_failed_attempt_left_gets_an_item_of_its_own() {
     let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
     (failed.remains, failed.version) = (true, 7);
-    let Verdict::Take { from: Some(_), intent, leftover: Some(leftover) } =
-        verdict(&facts("daily@03:00", vec![failed.clone()]), "2026-11-20T10:00:00Z")
-    else {
-        panic!("not taken")
-    };
+    let facts = facts("daily@03:00", vec![failed.clone()]);
+    let Take { replaces, intent, leftover } = taken(&facts, "2026-11-20T10:00:00Z");
+    let leftover = leftover.unwrap();
+    assert!(replaces);
     assert_eq!((intent.attempt, intent.version), (2, 7));
     assert_eq!((leftover.leftover, leftover.version, &leftover.name), (true, 0, &failed.name));
 }
 
 #[test]
-fn the_least_protected_come_first() {
-    let named = |name: &str, records: Vec<Record>| {
-        let mut facts = facts("daily@03:00", records);
-        facts.instance.id.0.push_str(name);
-        facts.instance.name = name.to_owned();
-        facts
+fn who_has_waited_longest_for_an_answer_comes_first() {
+    let policy = record(slot("2026-11-19T03:00:00Z"), 1, None).policy;
+    let item = |answered: Option<&str>, newest: Option<&str>| Protected {
+        answered: answered.map(at),
+        newest: newest.map(slot),
+        ..Protected::rebuilt(&web(), "web", REGION, policy.clone())
     };
-    let all = [
-        named("fresh", vec![record(slot("2026-11-19T03:00:00Z"), 1, None)]),
-        named("old", vec![record(slot("2026-11-01T03:00:00Z"), 1, None)]),
-        named("failing", vec![in_state("2026-11-19T03:00:00Z", State::Failed, "")]),
-    ];
-    let planned = plan(&all, DEPLOYMENT, TIMEOUT, at("2026-11-20T04:00:00Z"));
-    let names: Vec<&str> = planned.iter().map(|p| p.instance.name.as_str()).collect();
-    assert_eq!(names, ["failing", "old", "fresh"]);
+    let never_asked = Protected::rank(None);
+    let never_good = item(Some("2026-11-18T03:00:00Z"), None);
+    let old = item(Some("2026-11-18T03:00:00Z"), Some("2026-11-10T03:00:00Z"));
+    let fresh = item(Some("2026-11-18T03:00:00Z"), Some("2026-11-18T03:00:00Z"));
+    // What always fails was answered lately, and so does not lead for ever.
+    let failing = item(Some("2026-11-19T03:00:00Z"), None);
+    let ranks = [&never_good, &old, &fresh, &failing].map(|item| Protected::rank(Some(item)));
+    assert!(ranks.is_sorted() && never_asked < ranks[0], "{ranks:?}");
 }
 
 fn followed(record: &Record, look: &Look, now: &str) -> poll::Step {
-    poll::plan(record, look, DEPLOYMENT, TIMEOUT, at(now))
+    poll::settle(record, look, &context(&settings(&[]), at(now)))
 }
 
 fn found(record: &Record, state: SnapshotState) -> Look {
@@ -370,8 +410,16 @@ fn poll_settles_intents_that_nobody_works_on() {
     assert_eq!(next_state(&ours), Some(State::Available));
     let mut foreign = snapshot_of(&intent);
     foreign.tags.clear();
-    let taken = followed(&intent, &Look::Found(Box::new(foreign)), "2026-11-20T03:20:00Z");
+    let foreign = Look::Found(Box::new(foreign));
+    let first = followed(&intent, &foreign, "2026-11-20T03:20:00Z").next.unwrap();
+    assert_eq!((first.state, first.foreign_since.is_some()), (State::Intended, true));
+    assert_eq!(followed(&first, &foreign, "2026-11-20T03:30:00Z"), poll::Step::default());
+    let taken = followed(&first, &foreign, "2026-11-20T03:35:00Z");
     assert_eq!(next_state(&taken), Some(State::Failed));
+    // Its tags came late.
+    let ours = found(&first, SnapshotState::Pending);
+    let ours = followed(&first, &ours, "2026-11-20T03:35:00Z").next.unwrap();
+    assert_eq!((ours.state, ours.foreign_since), (State::Pending, None));
     // While its slot is the latest, `create` tries again; after that it is a missed slot.
     assert_eq!(followed(&intent, &Look::Missing, "2026-11-21T02:59:59Z"), poll::Step::default());
     let missed = followed(&intent, &Look::Missing, "2026-11-21T03:00:00Z");

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -10,16 +11,33 @@ use snapkeep_app::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, Pr
 use snapkeep_app::report::{Failure, Report};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{Notice, Topic};
+use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_testkit::MemoryLedger;
-use snapkeep_tests::{at, record, web};
+use snapkeep_tests::{REGION, at, record, web};
 
 /// Time that is up, or not.
 #[derive(Clone, Copy)]
 struct Up(bool);
 
 impl Deadline for Up {
-    fn passed(&self) -> bool {
-        self.0
+    fn elapsed(&self) -> Duration {
+        if self.0 { Duration::from_secs(60) } else { Duration::ZERO }
+    }
+
+    fn stop(&self) -> Duration {
+        Duration::from_secs(40)
+    }
+
+    fn end(&self) -> Duration {
+        Duration::from_secs(50)
+    }
+
+    fn last(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    async fn sleep(&self, _: Duration) {
+        std::future::pending().await
     }
 }
 
@@ -40,8 +58,11 @@ enum Fate {
 #[derive(Default)]
 struct People {
     heard: Mutex<Vec<String>>,
+    /// What programs were told.
+    seen: Mutex<Vec<String>>,
     fate: Mutex<Fate>,
     away: bool,
+    broken_bus: bool,
 }
 
 impl Notifier for People {
@@ -49,25 +70,31 @@ impl Notifier for People {
         !self.away
     }
 
-    async fn publish(&self, notice: &Notice) -> Result<(), ProviderError> {
+    async fn events(&self, notices: &[Notice]) -> Result<(), ProviderError> {
+        let deaf = self.broken_bus || *self.fate.lock().unwrap() == Fate::Deaf;
+        self.seen.lock().unwrap().extend(notices.iter().map(Notice::title));
+        if deaf && !notices.is_empty() { Err(refused("PutEvents")) } else { Ok(()) }
+    }
+
+    async fn mail(&self, notice: &Notice) -> Result<bool, ProviderError> {
         let fate = *self.fate.lock().unwrap();
         if fate == Fate::DiesBefore {
             std::future::pending::<()>().await;
         }
         if fate == Fate::Deaf {
-            return Err(ProviderError {
-                kind: ErrorKind::Denied,
-                operation: "Publish",
-                code: "AuthorizationError".to_owned(),
-                message: "no".to_owned(),
-            });
+            return Err(refused("Publish"));
         }
         self.heard.lock().unwrap().push(notice.title());
         if fate == Fate::DiesAfter {
             std::future::pending::<()>().await;
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+fn refused(operation: &'static str) -> ProviderError {
+    let (code, message) = ("AuthorizationError".to_owned(), "no".to_owned());
+    ProviderError { kind: ErrorKind::Denied, operation, code, message }
 }
 
 struct World {
@@ -92,20 +119,32 @@ impl World {
 
     async fn run_until(&mut self, mut report: Report, deadline: Up) -> (Vec<String>, Report) {
         self.now += SignedDuration::from_hours(1);
-        let invocation = Invocation { now: self.now, deadline };
+        let invocation = invocation(self.now, deadline);
         notify::run(&self.people, &self.ledger, &mut report, &invocation).await;
         (std::mem::take(&mut self.people.heard.lock().unwrap()), report)
     }
 }
 
+fn invocation(now: Timestamp, deadline: Up) -> Invocation<Up> {
+    Invocation { now, leased_until: now, tick: None, deadline }
+}
+
+/// A run that did all that it should in the place, and found this.
 fn found(findings: &[Finding]) -> Report {
     let mut report = Report::new("prune", Timestamp::UNIX_EPOCH);
     report.findings = findings.to_vec();
+    report.covered.insert(REGION.to_owned());
     report
 }
 
 fn overdue() -> Finding {
-    Finding::new(Code::Overdue, "too old").of(&web(), "web")
+    of("web")
+}
+
+fn of(name: &str) -> Finding {
+    let id = ResourceId(format!("{}-{name}", web().0));
+    let finding = Finding::new(Code::Overdue, format!("{name} is too old")).of(&id, name);
+    Finding { place: Some(REGION.to_owned()), ..finding }
 }
 
 #[tokio::test]
@@ -116,8 +155,11 @@ async fn what_passes_is_told_by_its_run_and_what_lasts_once() {
     report.notices.push(Notice::of_record(Topic::Available, &available, "there".to_owned()));
     report.findings.push(Finding::new(Code::KeepsEverything, "fine"));
     let (heard, report) = world.run(report).await;
-    let expected = ["Snapshot Available: web", "Snapshot Failed: web-1", "Snapshot Missed: web"];
+    // That one is available is told to programs only.
+    let expected = ["Snapshot Failed: web-1", "Snapshot Missed: web"];
     assert_eq!((heard.as_slice(), report.failures.len()), (&expected.map(str::to_owned)[..], 0));
+    let seen = std::mem::take(&mut *world.people.seen.lock().unwrap());
+    assert_eq!(seen, ["Snapshot Available: web", expected[0], expected[1]]);
     assert!(world.run(found(&[overdue()])).await.0.is_empty());
     assert_eq!(world.run(found(&[])).await.0, ["Snapshot Missed: web (over)"]);
     assert!(world.run(found(&[])).await.0.is_empty());
@@ -150,20 +192,42 @@ async fn a_run_that_failed_for_a_resource_does_not_say_that_its_matters_are_over
         report.failures.push(Failure { resource: resource.map(str::to_owned), ..failure });
         report
     };
-    assert!(world.run(failed(None)).await.0.is_empty());
-    assert!(world.run(failed(Some(&web().0))).await.0.is_empty());
+    assert!(world.run(failed(overdue().resource.as_deref())).await.0.is_empty());
+    // Its place was not done with, or another run is at work there.
     let mut report = found(&[]);
-    report.left = 1;
+    report.covered.clear();
     assert!(world.run(report).await.0.is_empty());
-    let mut report = found(&[Finding::new(Code::ClaimedElsewhere, "x").of(&web(), "web")]);
-    report.failures.clear();
-    assert!(world.run(report).await.0.is_empty());
+    let id = ResourceId(overdue().resource.unwrap());
+    let elsewhere = Finding::new(Code::ClaimedElsewhere, "x").of(&id, "web");
+    assert!(world.run(found(&[elsewhere])).await.0.is_empty());
     assert_eq!(world.run(failed(Some("another"))).await.0, ["Snapshot Missed: web (over)"]);
-    // A Region that failed says nothing of what another one showed.
+    // A place that failed says nothing of what another one showed: nor of a resource that is gone.
     world.run(found(&[overdue()])).await;
-    let mut report = failed(None);
-    report.seen.insert(web().0);
-    assert_eq!(world.run(report).await.0, ["Snapshot Missed: web (over)"]);
+    assert_eq!(world.run(failed(None)).await.0, ["Snapshot Missed: web (over)"]);
+}
+
+#[tokio::test]
+async fn many_with_one_cause_are_one_mail_and_an_event_each() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..1000).map(|number| format!("web-{number:04}")).collect();
+    let findings: Vec<Finding> = names.iter().map(|name| of(name)).collect();
+    let (heard, report) = world.run(found(&findings)).await;
+    assert!(report.failures.is_empty());
+    let [mail] = &heard[..] else { panic!("{} mails", heard.len()) };
+    assert!(mail.starts_with("Snapshot Missed: 1000 of them: web-0000, web-0001"), "{mail}");
+    assert!(mail.ends_with("web-0009 and 990 more"), "{mail}");
+    assert_eq!(std::mem::take(&mut *world.people.seen.lock().unwrap()).len(), 1000);
+    let (over, _) = world.run(found(&findings[..2])).await;
+    assert_eq!(over.len(), 1);
+    assert!(over[0].contains("998 of them") && over[0].ends_with("(over)"), "{}", over[0]);
+}
+
+#[tokio::test]
+async fn a_broken_bus_repeats_no_mail() {
+    let mut world = World::new();
+    world.people.broken_bus = true;
+    assert_eq!(world.run(found(&[overdue()])).await.0.len(), 1);
+    assert!(world.run(found(&[overdue()])).await.0.is_empty());
 }
 
 #[tokio::test]
@@ -206,7 +270,7 @@ proptest! {
             *world.people.fate.get_mut().unwrap() = fate;
             let findings = [overdue()];
             let mut report = found(&findings[..usize::from(there)]);
-            let invocation = Invocation { now: world.now, deadline: Up(false) };
+            let invocation = invocation(world.now, Up(false));
             runtime.block_on(async {
                 tokio::select! {
                     biased;

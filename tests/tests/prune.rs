@@ -2,12 +2,12 @@
 
 use jiff::SignedDuration;
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::poll::Look;
-use snapkeep_domain::prune::{Guard, Plan, Questions, Source, Step, Verdict, questions};
-use snapkeep_domain::record::State;
+use snapkeep_domain::answer::Look;
+use snapkeep_domain::prune::{Guard, Questions, Source, Step, Verdict};
+use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Hold, MANAGED_BY, SnapshotState, snapshot_name};
-use snapkeep_tests::{DEPLOYMENT, REGION, World, at, mark, settings, web};
+use snapkeep_tests::{DEPLOYMENT, Plan, World, at, mark, settings, web};
 
 #[path = "prune/guards.rs"]
 mod guards;
@@ -26,7 +26,7 @@ fn marks(plan: &Plan) -> usize {
 }
 
 fn deletes(plan: &Plan) -> usize {
-    plan.steps.iter().filter(|step| matches!(step, Step::Delete(_))).count()
+    plan.steps.iter().filter(|step| matches!(step, Step::Delete { .. })).count()
 }
 
 fn has(plan: &Plan, code: Code) -> bool {
@@ -54,7 +54,9 @@ fn what_aged_is_marked_with_reason_survivors_and_time() {
     let Some(Step::Mark(record)) = plan.steps.first() else { panic!("{:?}", plan.steps) };
     let announced = record.mark.clone().unwrap();
     assert_eq!(announced.execute_at, at("2026-11-23T04:00:00Z"));
-    assert_eq!(announced.survivors.len(), 3);
+    assert_eq!(announced.survivors, 3);
+    assert_eq!(announced.newest, Some("2026-11-20T03:00:00Z".parse().unwrap()));
+    assert_eq!(announced.oldest, Some("2026-11-18T03:00:00Z".parse().unwrap()));
     assert_eq!(record.reason, "no rule of `last=3` in UTC keeps it");
     assert!(plan.findings.is_empty(), "{:?}", plan.findings);
 }
@@ -190,15 +192,15 @@ fn a_lost_ledger_is_rebuilt_and_deletes_nothing_on_the_way() {
 fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
     let mut world = aged();
     let lost = world.facts.snapshots.remove(0);
-    let asked: Vec<_> = questions(&world.facts, DEPLOYMENT).snapshots.into_iter().collect();
-    assert_eq!(asked, [(REGION.to_owned(), lost.name.clone())]);
-    world.facts.looks.insert((REGION.into(), lost.name.clone()), Look::Missing);
+    let asked: Vec<_> = world.questions().snapshots.into_iter().collect();
+    assert_eq!(asked, [lost.name.clone()]);
+    world.facts.looks.insert(lost.name.clone(), Look::Missing);
     let plan = world.plan();
     assert!(!has(&plan, Code::Vanished));
     world.facts.records.retain(|r| r.state == State::Available);
     for step in &plan.steps {
         if let Step::Write(record) = step {
-            world.facts.records[0] = record.clone();
+            world.facts.records[0] = Record::clone(record);
         }
     }
     world.now = at("2026-11-20T04:14:59Z");
@@ -212,20 +214,14 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
 #[test]
 fn by_name_is_asked_only_what_the_complete_lists_should_have_shown() {
     let mut world = aged();
-    assert_eq!(questions(&world.facts, DEPLOYMENT), Questions::default());
+    assert_eq!(world.questions(), Questions::default());
     let name = world.facts.snapshots.remove(0).name;
-    let place = (REGION.to_owned(), name);
-    assert_eq!(questions(&world.facts, DEPLOYMENT).snapshots, [place].into());
+    assert_eq!(world.questions().snapshots, [name].into());
     // What is under way is asked for by `poll`.
     for state in [State::Intended, State::Requested, State::Pending, State::Deleting] {
         world.facts.records[0].state = state;
-        assert_eq!(questions(&world.facts, DEPLOYMENT), Questions::default(), "{state:?}");
+        assert_eq!(world.questions(), Questions::default(), "{state:?}");
     }
-    // A list that is not complete raises no question.
-    world.facts.records[0].state = State::Available;
-    world.facts.instances.clear();
-    world.facts.complete.clear();
-    assert_eq!(questions(&world.facts, DEPLOYMENT), Questions::default());
 }
 
 #[test]
@@ -234,7 +230,7 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     world.daily(1, Some("last=3"));
     world.facts.records[0].missing_since = Some(at("2026-11-20T03:00:00Z"));
     let found = world.facts.snapshots[0].clone();
-    let place = (REGION.to_owned(), found.name.clone());
+    let place = found.name.clone();
     world.facts.looks.insert(place.clone(), Look::Found(Box::new(found)));
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
@@ -257,21 +253,26 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
 fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     let mut world = aged();
     world.facts.instances.clear();
-    assert_eq!(questions(&world.facts, DEPLOYMENT).sources.len(), 1);
-    world.facts.sources.insert(web(), Source::Gone { name_lives: false });
+    assert_eq!(world.questions().sources.len(), 1);
+    world.gone(false);
     let plan = world.plan();
     assert_eq!((marks(&plan), guarded(&plan, Guard::OrphanKept)), (0, 10));
-    let finding = plan.findings.iter().find(|f| f.code == Code::Orphan).unwrap();
-    assert_eq!(finding.value.as_deref(), Some("200"));
+    let orphan = |plan: &Plan| plan.findings.iter().find(|f| f.code == Code::Orphan).cloned().unwrap();
+    assert_eq!(orphan(&plan).value.as_deref(), Some("200"));
+    assert!(orphan(&plan).fix.unwrap().contains("set SNAPKEEP_ORPHAN_KEEP"));
 
     world.settings.orphan_keep = Some(SignedDuration::from_hours(24 * 30));
     assert_eq!(marks(&world.plan()), 0, "they stay in full, even what the rules would let go");
     world.now = at("2026-12-20T03:00:00Z");
     assert_eq!(marks(&world.plan()), 9, "no freshness, no brake, but the minimum");
 
+    assert!(!orphan(&world.plan()).fix.unwrap().contains("ORPHAN_KEEP"), "it is set already");
+
+    // Rebuilding under the old name is the usual way to restore: it changes nothing, and is named.
     let mut lives = world.clone();
-    lives.facts.sources.insert(web(), Source::Gone { name_lives: true });
-    assert_eq!(marks(&lives.plan()), 0);
+    lives.gone(true);
+    assert_eq!(marks(&lives.plan()), 9);
+    assert!(orphan(&lives.plan()).message.contains("another instance has its name now"));
     let mut all = world.clone();
     all.facts.records[0].policy.keep = Some("all".into());
     assert_eq!(marks(&all.plan()), 0);
@@ -279,6 +280,47 @@ fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     held.facts.snapshots[9].tags.insert(HOLD.into(), String::new());
     assert_eq!(Hold::find(&held.facts.snapshots[9].tags, HOLD), Some(Hold::Forever));
     assert_eq!(marks(&held.plan()), 9, "a held one remains, so the minimum is there");
+}
+
+#[test]
+fn a_hold_on_an_instance_outlives_it_until_it_is_released() {
+    let mut world = aged();
+    world.settings.orphan_keep = Some(SignedDuration::ZERO);
+    world.gone(false);
+    assert_eq!(marks(&world.plan()), 9);
+    for hold in [Some(""), Some("until=2026-11-20"), Some("gibberish"), Some("until=2026-11-19"), None] {
+        let mut held = world.clone();
+        held.facts.protected[0].hold = hold.map(str::to_owned);
+        let holds = !matches!(hold, None | Some("until=2026-11-19"));
+        let plan = held.plan();
+        assert_eq!(marks(&plan), if holds { 0 } else { 9 }, "{hold:?}");
+        assert_eq!(guarded(&plan, Guard::Held), if holds { 10 } else { 0 });
+        let finding = plan.findings.iter().find(|f| f.code == Code::OrphanHeld);
+        assert_eq!(finding.is_some(), holds);
+        if let Some(finding) = finding {
+            let code = finding.value.clone().unwrap();
+            assert!(finding.fix.as_ref().unwrap().contains(&code));
+            held.settings.confirmed = vec![code];
+            assert_eq!(marks(&held.plan()), 9, "released");
+        }
+    }
+    // Who never saw the instance does not know whether it was held.
+    world.facts.protected.clear();
+    let plan = world.plan();
+    assert_eq!((marks(&plan), has(&plan, Code::OrphanHeld)), (0, true));
+    assert_eq!(plan.remember.len(), 1);
+}
+
+#[test]
+fn what_was_never_protected_is_overdue_all_the_same() {
+    let mut world = World::new("last=3", NOW);
+    let plan = world.plan();
+    assert!(!has(&plan, Code::Overdue), "its protection begins now");
+    world.facts.protected = plan.remember;
+    world.now += SignedDuration::from_hours(30);
+    assert!(!has(&world.plan(), Code::Overdue));
+    world.now += SignedDuration::from_secs(1);
+    assert!(has(&world.plan(), Code::Overdue), "a day and the pending timeout have passed");
 }
 
 #[test]

@@ -1,23 +1,34 @@
-//! Runs `create`: snapshots what is due.
+//! Runs `create`: snapshots what is due. A lane lists the instances of its place and serves them one by one:
+//! claim, ask, write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use futures_channel::mpsc::{UnboundedSender, unbounded};
+use futures_util::future::join;
 use jiff::Timestamp;
-use snapkeep_domain::create::{self, Facts, Planned, Verdict};
+use snapkeep_domain::answer::{Look, ProviderError};
+use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::poll::name_taken;
-use snapkeep_domain::record::{INVOCATION_LIFE, Record, State};
-use snapkeep_domain::settings::Settings;
-use snapkeep_domain::snapshot::{Instance, Ownership, ResourceId, Snapshot};
+use snapkeep_domain::protected::Protected;
+use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::snapshot::{Instance, ResourceId};
 use snapkeep_domain::tags::{OptIn, Protection};
-use snapkeep_domain::time::since;
+use snapkeep_domain::time::Slot;
 
-use crate::gather;
+use crate::lane::{Lane, Run};
+use crate::pace::{Heard, Pace};
+use crate::pages::{self, Turned};
 use crate::ports::{
-    Creator, Deadline, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Order, ProviderError,
-    Write,
+    Creator, Deadline, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Note, Order, Relay,
+    Remember, Write,
 };
 use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::work::{Queue, Turn, bounded, drain, heard, pause};
+
+/// A lost answer is asked for again so often in one run; after that it waits for the next tick.
+const LOST_MAX: u32 = 3;
 
 /// One tick of `create`.
 ///
@@ -26,316 +37,351 @@ use crate::report::{Counter, Failure, Part, Report, TickError};
 pub async fn run(
     inventory: &impl Inventory,
     creator: &impl Creator,
-    ledger: &impl Ledger,
+    ledger: &(impl Ledger + Remember),
+    relay: &impl Relay,
     settings: &Settings,
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
-    let now = invocation.now;
-    let mut report = Report::new("create", now);
-    report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
-
-    let in_flight = ledger.live(&[State::Requested, State::Pending]).await?;
-    report.unreadable(&in_flight.unreadable);
-    let regions =
-        gather::regions(inventory, &settings.regions, &in_flight.records, &mut report).await?;
-    let listed = gather::in_each(&regions, |region| inventory.instances(region)).await;
-    let listed = gather::complete(listed, &settings.regions, &in_flight.records, &mut report)?;
-    let instances = listed.into_iter().flat_map(|(_, list)| gather::once(list, |i| &i.id.0));
-    let instances: Vec<Instance> = instances.collect();
-    report.saw(&instances);
-
-    let mut facts = opted_in(instances, settings, &mut report);
-    report.count(Counter::Protected, facts.len());
-    recall(ledger, &mut facts, &in_flight.records, &mut report, now).await?;
-
-    let plan = create::plan(&facts, &settings.deployment, settings.pending_timeout, now);
-    let due = plan.into_iter().filter(|planned| matches!(planned.verdict, Verdict::Take { .. }));
-    let due: BTreeSet<ResourceId> = due.map(|planned| planned.instance.id).collect();
-    look(inventory, &mut facts, &due, settings, &mut report, now).await;
-    let plan = create::plan(&facts, &settings.deployment, settings.pending_timeout, now);
-
-    let work = plan.into_iter().map(|planned| async {
-        match planned.verdict {
-            Verdict::Served => Part { counts: vec![Counter::Served], ..Part::default() },
-            Verdict::Wait(finding) => {
-                Part { counts: vec![Counter::Waiting], findings: vec![finding], ..Part::default() }
-            }
-            _ if invocation.deadline.passed() => Part::left(),
-            _ => apply(inventory, creator, ledger, settings, planned, now).await,
-        }
-    });
-    for part in gather::bounded(work.collect()).await {
-        report.add(part);
-    }
-    Ok(report.finished())
+    let run = Run::begin(Role::Create, inventory, ledger, settings, invocation).await?;
+    run.everywhere(async |lane| Create { run: &run, creator, lane }.place().await).await?;
+    run.finish(relay).await
 }
 
-/// Reads every instance's tags, reports what is wrong with them, and keeps those that are opted in.
-fn opted_in(instances: Vec<Instance>, settings: &Settings, report: &mut Report) -> Vec<Facts> {
-    let mut facts = Vec::new();
-    for instance in instances {
-        let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
+/// Who is served first: see [`Protected::rank`].
+type Rank = ((Option<Timestamp>, Option<Slot>), ResourceId);
+
+/// A resource whose slot may be due.
+struct Due {
+    instance: Instance,
+    protection: Protection,
+    protected_since: Option<Timestamp>,
+    /// Set once its intent is claimed.
+    claimed: Option<Claimed>,
+}
+
+/// An intent of ours that was asked for, and not settled.
+struct Claimed {
+    intent: Record,
+    error: ProviderError,
+    tries: u32,
+}
+
+/// `create` in one place.
+struct Create<'a, I, C, L, D> {
+    run: &'a Run<'a, I, L, D>,
+    creator: &'a C,
+    lane: &'a Lane,
+}
+
+impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, C, L, D> {
+    async fn place(&self) {
+        let (run, lane) = (self.run, self.lane);
+        let known: BTreeMap<&ResourceId, &Protected> =
+            run.protected(&lane.place).map(|item| (&item.resource, item)).collect();
+        if !known.is_empty() && !run.enter(lane).await {
+            return;
+        }
+        let in_flight = match run.ledger.open(&lane.place).await {
+            Ok(open) => {
+                lane.report().unreadable(&open.unreadable);
+                open.records
+            }
+            // What stands in the ledger is read again for each resource that is due.
+            Err(error) => {
+                lane.fail(Failure::from(&error));
+                Vec::new()
+            }
+        };
+        let (send, pages) = unbounded();
+        let due = drain(
+            run.deadline,
+            Pace::default(),
+            Queue::new([]),
+            pages,
+            self.opens(),
+            |due: Box<Due>| self.serve(due, &in_flight),
+        );
+        let (result, left) = join(self.list(&known, send), due).await;
+        lane.listed(result);
+        bounded(left.into_iter().map(|due| self.defer(due))).await;
+    }
+
+    /// When the first is served. Where a run lately left something, all are listed first, so that who has
+    /// waited longest comes first; but not for longer than a part of the time.
+    fn opens(&self) -> Duration {
+        let left = self.run.last_run(&self.lane.place).is_some_and(|last| last.left > 0);
+        if left { self.run.deadline.stop() / 3 } else { Duration::ZERO }
+    }
+
+    /// Lists the instances; what is due goes to whoever serves it as soon as its page is there.
+    async fn list(
+        &self,
+        known: &BTreeMap<&ResourceId, &Protected>,
+        send: UnboundedSender<Vec<(Rank, Box<Due>)>>,
+    ) -> Result<(), ProviderError> {
+        let (run, lane) = (self.run, self.lane);
+        let _listing = run.listing.acquire().await;
+        let mut seen: BTreeSet<ResourceId> = BTreeSet::new();
+        let fetch = |token| run.inventory.instances(&lane.place, token);
+        pages::turn(run.deadline, "GetInstances", fetch, async |turned| {
+            let Turned::Page(instances) = turned else { return };
+            let fresh = instances.into_iter().filter(|instance| seen.insert(instance.id.clone()));
+            let mut due = Vec::new();
+            let mut changed = Vec::new();
+            for instance in fresh {
+                let known = known.get(&instance.id).copied();
+                due.extend(self.read(instance, known, &mut changed));
+            }
+            // What is remembered of a resource comes before its first claim.
+            bounded(changed.iter().map(|item| self.remember(item))).await;
+            if !due.is_empty() && run.enter(lane).await {
+                lane.open(due.len());
+                // Nobody takes it any more when the time is over; it is counted as left.
+                let _ = send.unbounded_send(due);
+            }
+        })
+        .await
+    }
+
+    async fn remember(&self, item: &Protected) {
+        if let Err(error) = self.run.ledger.remember(item).await {
+            self.lane.fail(Failure::from(&error).of(&item.resource, &item.name));
+        }
+    }
+
+    /// Reads an instance's tags, reports what is wrong with them, and says whether its slot may be due.
+    fn read(
+        &self,
+        instance: Instance,
+        known: Option<&Protected>,
+        changed: &mut Vec<Protected>,
+    ) -> Option<(Rank, Box<Due>)> {
+        let cx = &self.run.cx;
+        let mut report = self.lane.report();
+        report.count(Counter::Instances, 1);
+        let Settings { tag, policies, .. } = cx.settings;
+        let protection = Protection::read(&instance.tags, tag, policies);
         for problem in &protection.policy.problems {
             report.findings.push(problem.finding().of(&instance.id, &instance.name));
         }
+        let seen = Protected::seen(known, &instance, &protection, None, cx.now);
+        let protected_since = seen.as_ref().or(known).and_then(|item| item.since);
+        changed.extend(seen);
         match protection.opt_in {
-            OptIn::On => {
-                facts.push(Facts { instance, protection, records: vec![], snapshots: vec![] });
+            OptIn::On => {}
+            OptIn::Off => {
+                let message = format!("{} is off: no snapshots", instance.name);
+                let finding = Finding::new(Code::OptedOut, message);
+                report.findings.push(finding.of(&instance.id, &instance.name));
+                return None;
             }
-            OptIn::Off => report.findings.push(
-                Finding::new(Code::OptedOut, format!("{} is off: no snapshots", instance.name))
-                    .of(&instance.id, &instance.name),
-            ),
-            OptIn::Untagged => {}
+            OptIn::Untagged => return None,
+        }
+        report.count(Counter::Protected, 1);
+        let due = create::due_slot(&protection, cx.now);
+        if known.is_some_and(|known| known.newest == Some(due)) {
+            report.count(Counter::Served, 1);
+            return None;
+        }
+        let rank = (Protected::rank(known), instance.id.clone());
+        Some((rank, Box::new(Due { instance, protection, protected_since, claimed: None })))
+    }
+
+    /// Serves one resource: its records, the plan, the claim, and the request.
+    async fn serve(&self, mut due: Box<Due>, in_flight: &[Record]) -> Turn<Box<Due>> {
+        if let Some(claimed) = due.claimed.take() {
+            return self.ask(due, claimed.intent, claimed.tries).await;
+        }
+        let mut part = Part::default();
+        let intent = match self.plan(&due, in_flight, &mut part).await {
+            Some(take) => self.claim(&due, *take, &mut part).await,
+            None => None,
+        };
+        self.lane.add(part);
+        match intent {
+            Some(intent) => self.ask(due, intent, 0).await,
+            None => {
+                self.lane.done();
+                Turn::Done(None)
+            }
         }
     }
-    facts
-}
 
-/// Adds the ledger's records; a resource whose records cannot be had is reported and left for later.
-async fn recall(
-    ledger: &impl Ledger,
-    facts: &mut Vec<Facts>,
-    in_flight: &[Record],
-    report: &mut Report,
-    now: Timestamp,
-) -> Result<(), TickError> {
-    let queries = facts
-        .iter()
-        .map(|fact| ledger.recent(&fact.instance.id, create::due_slot(&fact.protection, now)));
-    let answers = gather::bounded(queries.collect()).await;
-    let mut last_error: Option<LedgerError> = None;
-    let mut known = Vec::new();
-    for (mut fact, answer) in std::mem::take(facts).into_iter().zip(answers) {
-        match answer {
-            Ok(answer) => {
-                report.unreadable(&answer.unreadable);
-                fact.records = answer.records;
-                for record in in_flight.iter().filter(|r| r.resource == fact.instance.id) {
-                    let key = record.sort_key();
-                    if fact.records.iter().all(|r| r.sort_key() != key) {
-                        fact.records.push(record.clone());
-                    }
-                }
-                known.push(fact);
-            }
+    /// Gathers the facts of one resource and plans for it.
+    async fn plan(&self, due: &Due, in_flight: &[Record], part: &mut Part) -> Option<Box<Take>> {
+        let (run, Due { instance, protection, .. }) = (self.run, due);
+        let slot = create::due_slot(protection, run.cx.now);
+        let recent = match run.ledger.recent(&instance.id, slot).await {
+            Ok(recent) => recent,
             Err(error) => {
-                let failure = Failure::from(&error).of(&fact.instance.id, &fact.instance.name);
-                report.failures.push(failure);
-                last_error = Some(error);
+                part.failures.push(self.failed(&error, due));
+                return None;
+            }
+        };
+        self.lane.report().unreadable(&recent.unreadable);
+        let mut records = recent.records;
+        for record in in_flight.iter().filter(|r| r.resource == instance.id) {
+            let key = record.sort_key();
+            if records.iter().all(|r| r.sort_key() != key) {
+                records.push(record.clone());
+            }
+        }
+        // Whoever moved it on died before that was reported.
+        for record in records.iter().filter(|r| r.state == State::Failed && r.missed > 0) {
+            part.missed(record);
+        }
+        let mut facts = Facts {
+            instance: instance.clone(),
+            protection: protection.clone(),
+            protected_since: due.protected_since,
+            records,
+            looks: BTreeMap::new(),
+        };
+        for name in create::questions(&facts, &run.cx) {
+            let look = self.look(due, &name, part).await;
+            facts.looks.insert(name, look);
+        }
+        match create::plan(&facts, &run.cx) {
+            Verdict::Take(take) => Some(take),
+            Verdict::Served => {
+                part.counts.push(Counter::Served);
+                None
+            }
+            Verdict::Wait(finding) => {
+                part.counts.push(Counter::Waiting);
+                part.findings.push(finding);
+                None
             }
         }
     }
-    *facts = known;
-    match last_error {
-        Some(error) if facts.is_empty() => Err(error.into()),
-        _ => Ok(()),
-    }
-}
 
-/// Adds the provider's snapshots where one is due: it may have what the ledger lost. Where it cannot be
-/// found out whether the slot has one already, the resource is reported and left for the next tick.
-async fn look(
-    inventory: &impl Inventory,
-    facts: &mut Vec<Facts>,
-    due: &BTreeSet<ResourceId>,
-    settings: &Settings,
-    report: &mut Report,
-    now: Timestamp,
-) {
-    let is_due = |fact: &Facts| due.contains(&fact.instance.id);
-    let regions: BTreeSet<String> =
-        facts.iter().filter(|f| is_due(f)).map(|f| f.instance.region.clone()).collect();
-    for listed in gather::in_each(&regions, |region| inventory.snapshots(region)).await {
-        match listed.result {
-            Ok(snapshots) => {
-                for fact in facts.iter_mut().filter(|f| f.instance.region == listed.region) {
-                    let of = |s: &&Snapshot| s.source == fact.instance.id;
-                    fact.snapshots = snapshots.iter().filter(of).cloned().collect();
-                }
-            }
-            Err(error) => {
-                report.failures.push(Failure::from(&error).in_region(&listed.region));
-            }
-        }
-    }
-    let looks = facts.iter().map(|fact| async {
-        if !is_due(fact) || create::is_credible(fact) {
-            return Ok(Vec::new());
-        }
-        let mut found = Vec::new();
-        for name in create::names(fact, &settings.deployment, now) {
-            found.extend(inventory.snapshot(&fact.instance.region, &name).await?);
-        }
-        Ok::<_, ProviderError>(found)
-    });
-    let looks = gather::bounded(looks.collect()).await;
-    let mut known = Vec::new();
-    for (mut fact, found) in std::mem::take(facts).into_iter().zip(looks) {
-        match found {
-            Ok(found) => {
-                fact.snapshots.extend(found);
-                fact.snapshots = gather::once(fact.snapshots, |snapshot| &snapshot.name);
-                known.push(fact);
-            }
-            Err(error) => {
-                let failure = Failure::from(&error).of(&fact.instance.id, &fact.instance.name);
-                report.failures.push(failure);
-            }
-        }
-    }
-    *facts = known;
-}
-
-async fn apply(
-    inventory: &impl Inventory,
-    creator: &impl Creator,
-    ledger: &impl Ledger,
-    settings: &Settings,
-    planned: Planned,
-    now: Timestamp,
-) -> Part {
-    let Planned { instance, verdict } = planned;
-    let mut part = Part::default();
-    let failed = |error: &LedgerError| Failure::from(error).of(&instance.id, &instance.name);
-    let (from, intent, leftover) = match verdict {
-        Verdict::Served | Verdict::Wait(_) => return part,
-        Verdict::Track { record } => {
-            match gather::adopt(ledger, &record).await {
-                Ok(Write::Done(_)) => part.counts.push(Counter::Tracked),
-                Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-                Err(error) => part.failures.push(failed(&error)),
-            }
-            return part;
-        }
-        Verdict::Take { from, intent, leftover } => (from, intent, leftover),
-    };
-
-    // Intent before effect. The leftover's own item comes first, so that it is never forgotten.
-    if let Some(leftover) = leftover
-        && let Err(error) = ledger.claim(&leftover).await
-    {
-        part.failures.push(failed(&error));
-        return part;
-    }
-    let claimed = match from {
-        None => ledger.claim(&intent).await,
-        Some(_) => ledger.advance(&intent).await,
-    };
-    let intent = match claimed {
-        Ok(Write::Done(record)) => *record,
-        Ok(Write::Conflict(_)) => {
-            part.counts.push(Counter::Conflicts);
-            part.findings.push(
-                Finding::new(
-                    Code::ClaimedElsewhere,
-                    format!("slot {} is being taken by another invocation", intent.slot),
-                )
-                .of(&instance.id, &instance.name),
-            );
-            return part;
-        }
-        Err(error) => {
-            part.failures.push(failed(&error));
-            return part;
-        }
-    };
-    let order = Order {
-        region: instance.region.clone(),
-        instance: instance.name.clone(),
-        name: intent.name.clone(),
-        tags: create::tags(&intent, &settings.deployment),
-    };
-    let next = match creator.create(&order).await {
-        Ok(()) => {
-            part.counts.push(Counter::Requested);
-            Some(intent.moved(State::Requested, now, "the provider took the request"))
-        }
-        Err(error) if error.kind == ErrorKind::NameTaken => {
-            whose_name(inventory, settings, &intent, &error, now, &mut part).await
-        }
-        Err(error) => Some(deferred(&instance, &intent, &error, &mut part)),
-    };
-    if let Some(next) = next {
-        match ledger.advance(&next).await {
-            Ok(Write::Done(_)) => part.missed(&intent),
-            Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-            // The intent stands: whoever comes next finds the snapshot by its name. Unless only the
-            // answer was lost, so this is the last who can report what was missed.
-            Err(error) => {
-                part.missed(&intent);
-                part.failures.push(failed(&error));
-            }
-        }
-    }
-    part
-}
-
-/// "Name exists" is success once the snapshot is verified ours: an answer was lost.
-async fn whose_name(
-    inventory: &impl Inventory,
-    settings: &Settings,
-    intent: &Record,
-    error: &ProviderError,
-    now: Timestamp,
-    part: &mut Part,
-) -> Option<Record> {
-    let ours = Ownership::Ours { slot: intent.slot, attempt: intent.attempt };
-    match inventory.snapshot(&intent.region, &intent.name).await {
-        Ok(Some(found))
-            if found.ownership(&settings.deployment) == ours && found.source == intent.resource =>
+    /// Intent before effect. What a failed attempt left behind gets its item first, so that it is never
+    /// forgotten.
+    async fn claim(&self, due: &Due, take: Take, part: &mut Part) -> Option<Record> {
+        let ledger = self.run.ledger;
+        if let Some(leftover) = &take.leftover
+            && let Err(error) = ledger.claim(leftover).await
         {
-            part.counts.push(Counter::Tracked);
-            Some(intent.moved(State::Requested, now, "it was asked for before"))
+            part.failures.push(self.failed(&error, due));
+            return None;
         }
-        // Not shown by that name: something of another kind has it, or it was asked for just now.
-        Ok(None) if since(first_intended(intent), now) < INVOCATION_LIFE => {
-            part.failures.push(Failure::from(error).of(&intent.resource, &intent.name));
-            None
-        }
-        Ok(_) => {
-            part.counts.push(Counter::AttemptsFailed);
-            let step = name_taken(intent, now);
-            part.findings.extend(step.finding);
-            step.next
-        }
-        Err(error) => {
-            part.failures.push(Failure::from(&error).of(&intent.resource, &intent.name));
-            None
+        let claimed = match take.replaces {
+            false => ledger.claim(&take.intent).await,
+            true => ledger.advance(&take.intent).await,
+        };
+        match claimed {
+            Ok(Write::Done(intent)) => Some(*intent),
+            Ok(Write::Conflict(_)) => {
+                part.counts.push(Counter::Conflicts);
+                let message = format!("slot {} is being taken by another invocation", take.intent.slot);
+                let finding = Finding::new(Code::ClaimedElsewhere, message);
+                part.findings.push(finding.of(&due.instance.id, &due.instance.name));
+                None
+            }
+            Err(error) => {
+                part.failures.push(self.failed(&error, due));
+                None
+            }
         }
     }
-}
 
-fn first_intended(intent: &Record) -> Timestamp {
-    intent.times.get(&State::Intended).copied().unwrap_or(Timestamp::MIN)
-}
-
-/// Not this snapshot's fault: the intent is kept. After a plain refusal it is free for the next tick;
-/// when the effect may have happened, it is only free once this invocation must be over.
-fn deferred(
-    instance: &Instance,
-    intent: &Record,
-    error: &ProviderError,
-    part: &mut Part,
-) -> Record {
-    part.failures
-        .push(Failure::from(error).in_region(&instance.region).of(&instance.id, &instance.name));
-    part.findings.push(
-        Finding::new(
-            Code::CreateDeferred,
-            format!("slot {} is tried again at the next tick: {error}", intent.slot),
-        )
-        .of(&instance.id, &instance.name)
-        .value(error.code.clone())
-        .fix(match error.kind {
-            ErrorKind::Denied => "check the permissions of the create function",
-            ErrorKind::Quota => "delete snapshots that are not needed, or have the quota raised",
-            _ => "nothing, unless it stays: it is tried at every tick while its slot is the latest",
-        }),
-    );
-    let mut next = Record { reason: error.to_string(), missed: 0, ..intent.clone() };
-    if !error.kind.effect_unknown() {
-        next.leased_until = None;
+    /// Asks for the snapshot: the ask is the look. What was throttled, busy or lost is asked for again.
+    async fn ask(&self, mut due: Box<Due>, intent: Record, tries: u32) -> Turn<Box<Due>> {
+        let (run, lane) = (self.run, self.lane);
+        let order = Order {
+            region: lane.place.clone(),
+            instance: due.instance.name.clone(),
+            name: intent.name.clone(),
+            tags: create::tags(&intent, &run.cx.settings.deployment),
+        };
+        let answer = self.creator.create(&order).await;
+        let error = answer.as_ref().err();
+        let heard = error.map_or(Heard::Through, heard);
+        let mut part = Part::default();
+        if error.is_none_or(|error| error.kind.answered()) {
+            lane.achieved();
+            let note = Note::Answered(run.cx.now);
+            if let Err(error) = run.ledger.note(&due.instance.id, note).await {
+                part.failures.push(self.failed(&error, &due));
+            }
+        }
+        let mut settled = create::settle(&intent, &answer, None, &run.cx);
+        if settled == Settled::Look {
+            let look = self.look(&due, &intent.name, &mut part).await;
+            settled = create::settle(&intent, &answer, Some(&look), &run.cx);
+        }
+        match (settled, answer) {
+            (Settled::Write(settlement), answer) => {
+                self.write(&due, *settlement, answer.err().as_ref(), &mut part).await;
+            }
+            (_, Err(error)) if error.kind != ErrorKind::Indeterminate || tries < LOST_MAX => {
+                lane.add(part);
+                let pause = pause(error.kind, tries);
+                due.claimed = Some(Claimed { intent, error, tries: tries + 1 });
+                return Turn::Again(due, heard, pause);
+            }
+            (_, Err(error)) => {
+                self.write(&due, create::defer(&intent, &error), Some(&error), &mut part).await;
+            }
+            (_, Ok(())) => {}
+        }
+        lane.add(part);
+        lane.done();
+        Turn::Done(Some(heard))
     }
-    next
+
+    /// Writes what became of an intent, and reports it.
+    async fn write(
+        &self,
+        due: &Due,
+        settlement: Settlement,
+        error: Option<&ProviderError>,
+        part: &mut Part,
+    ) {
+        let Settlement { next, outcome, finding } = settlement;
+        if outcome == Outcome::Deferred
+            && let Some(error) = error
+        {
+            let failure = Failure::from(error).in_region(&self.lane.place);
+            part.failures.push(failure.of(&due.instance.id, &due.instance.name));
+        }
+        part.findings.extend(finding);
+        part.counts.extend(match outcome {
+            Outcome::Requested => Some(Counter::Requested),
+            Outcome::Tracked => Some(Counter::Tracked),
+            Outcome::Failed => Some(Counter::AttemptsFailed),
+            Outcome::Deferred => None,
+        });
+        match self.run.ledger.advance(&next).await {
+            Ok(Write::Done(written)) => part.missed(&written),
+            Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
+            // The intent stands: whoever comes next finds the snapshot by its name.
+            Err(error) => part.failures.push(self.failed(&error, due)),
+        }
+    }
+
+    /// What there was no time for: an intent of it is free again, as far as that is known.
+    async fn defer(&self, mut due: Box<Due>) {
+        let Some(Claimed { intent, error, .. }) = due.claimed.take() else { return };
+        let mut part = Part::default();
+        self.write(&due, create::defer(&intent, &error), Some(&error), &mut part).await;
+        self.lane.add(part);
+    }
+
+    /// Asks for a snapshot by its name.
+    async fn look(&self, due: &Due, name: &str, part: &mut Part) -> Look {
+        match self.run.inventory.snapshot(&self.lane.place, name).await {
+            Ok(Some(found)) => Look::Found(Box::new(found)),
+            Ok(None) => Look::Missing,
+            Err(error) => {
+                let failure = Failure::from(&error).in_region(&self.lane.place);
+                part.failures.push(failure.of(&due.instance.id, name));
+                Look::Unknown
+            }
+        }
+    }
+
+    fn failed(&self, error: &LedgerError, due: &Due) -> Failure {
+        Failure::from(error).of(&due.instance.id, &due.instance.name)
+    }
 }

@@ -1,13 +1,17 @@
 //! Ports and the three runners: gather the facts, plan, apply, report. Knows no provider.
 //!
-//! Each runner reads like its sentence in the contract; what they share is in [`gather`] and [`report`].
-//! After each run, [`notify`] tells people, and [`metrics`] the alarms.
+//! A run is lanes, one for each place ([`lane`]); in a lane a runner reads like its sentence in the contract.
+//! What they share: [`pages`] turns lists, [`work`] is a lane's queue, and [`pace`] learns how fast a place lets
+//! it go. After each run, [`notify`] tells people, and [`metrics`] the alarms.
 
 pub mod create;
-pub mod gather;
+mod lane;
 pub mod metrics;
 pub mod notify;
+pub mod pace;
+mod pages;
 pub mod poll;
 pub mod ports;
 pub mod prune;
 pub mod report;
+mod work;

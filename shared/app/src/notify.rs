@@ -1,14 +1,17 @@
-//! Tells people what a run came to: what passed, and what lasts, once.
+//! Tells people what a run came to: what passed, and what lasts, once. What has one cause is one mail.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{self, Matter, Notice};
+use snapkeep_domain::record::Record;
 
-use crate::gather;
-use crate::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, ProviderError};
-use crate::report::{Failure, Part, Report};
+use crate::ports::{Deadline, ErrorKind, Invocation, Ledger, Matters, Notifier, ProviderError};
+use crate::report::{Failure, Report};
+use crate::work::bounded;
 
-/// Tells people, if there is anybody to tell. What does not work goes into the report: what lasts is told
-/// by the next run.
+/// Tells people, if there is anybody to tell, as long as there is time. What does not work goes into the
+/// report: what lasts is told by the next run.
 pub async fn run(
     notifier: &impl Notifier,
     matters: &impl Matters,
@@ -22,11 +25,12 @@ pub async fn run(
     passing.extend(Notice::passing(&report.findings));
     let lasting = match matters.known().await {
         Ok((known, unreadable)) => {
+            let in_doubt = |matter: &Matter| in_doubt(report, matter);
             let planned = notice::plan(
                 report.function,
                 &report.findings,
                 &known,
-                |finding| in_doubt(report, finding),
+                in_doubt,
                 invocation.now,
             );
             report.unreadable(&unreadable);
@@ -37,70 +41,112 @@ pub async fn run(
             Vec::new()
         }
     };
-    let work = passing.into_iter().map(What::Passes).chain(lasting.into_iter().map(What::Lasts));
-    let work = work.map(|what| async {
-        match what {
-            What::Passes(notice) => {
-                let failed = match invocation.deadline.passed() {
-                    // No later run tells it: what it was is in the report.
-                    true => Some(untold(&notice)),
-                    false => publish(notifier, &notice).await,
-                };
-                Part { failures: failed.into_iter().collect(), ..Part::default() }
-            }
-            What::Lasts(_) if invocation.deadline.passed() => Part::left(),
-            What::Lasts(matter) => tell(notifier, matters, &matter).await,
+    let deadline = &invocation.deadline;
+    let time_is_over = || deadline.elapsed() >= deadline.last();
+    if time_is_over() {
+        // No later run tells what passes: what it was is in the report.
+        report.failures.extend(passing.iter().map(untold));
+        report.left += lasting.len() as u64;
+        return;
+    }
+    let (failures, _) = tell(notifier, &passing).await;
+    report.failures.extend(failures);
+    // Intent before effect: whoever has written the matter tells people.
+    let claims = lasting.iter().map(|matter| async {
+        if time_is_over() {
+            return Ok(None);
         }
+        matters.put(matter).await
     });
-    for part in gather::bounded(work.collect()).await {
-        report.add(part);
+    let mut claimed = Vec::new();
+    for claim in bounded(claims).await {
+        match claim {
+            Ok(matter) => claimed.extend(matter),
+            Err(error) => report.failures.push(Failure::from(&error)),
+        }
+    }
+    claimed.sort_by_key(|matter| Matter::key(&matter.finding));
+    let notices: Vec<Notice> = claimed.iter().filter_map(Matter::notice).collect();
+    let (failures, told) = tell(notifier, &notices).await;
+    report.failures.extend(failures);
+    let settled = claimed.into_iter().map(|matter| {
+        let told = matter.notice().is_none_or(|notice| told.contains(&notice.cause()));
+        let settled = matter.settled(told);
+        async move { matters.put(&settled).await }
+    });
+    for error in bounded(settled).await.into_iter().filter_map(Result::err) {
+        report.failures.push(Failure::from(&error));
     }
 }
 
-enum What {
-    Passes(Notice),
-    Lasts(Matter),
+/// Takes the missed slots out of the ledger that this report tells of. It comes last, when the report is out: a
+/// run that dies before lets the next one tell them again.
+pub async fn acknowledge(
+    ledger: &impl Ledger,
+    report: &mut Report,
+    invocation: &Invocation<impl Deadline>,
+) {
+    let deadline = &invocation.deadline;
+    let told = std::mem::take(&mut report.told);
+    let writes = told.iter().map(|record| async move {
+        match deadline.elapsed() < deadline.last() {
+            // Who has moved it on meanwhile carries them on, and tells them again.
+            true => ledger.advance(&Record { missed: 0, ..record.clone() }).await.err(),
+            false => None,
+        }
+    });
+    for error in bounded(writes).await.into_iter().flatten() {
+        report.failures.push(Failure::from(&error));
+    }
 }
 
-/// Whether the run cannot say that what it did not find is over: it left things, something of that resource
-/// failed or is in other hands, or something failed and it did not see the resource.
-fn in_doubt(report: &Report, finding: &Finding) -> bool {
+/// Whether the run cannot say that what it did not find is over: it did not do all that it should in the
+/// matter's place, or something of its resource failed or is in other hands.
+fn in_doubt(report: &Report, matter: &Matter) -> bool {
+    let finding = &matter.finding;
     let resource = finding.resource.as_ref();
-    let seen = resource.is_some_and(|resource| report.seen.contains(resource));
-    let touches = |failure: &Failure| match &failure.resource {
-        Some(failed) => resource.is_none_or(|about| about == failed),
-        None => !seen,
-    };
+    let touches = |failure: &Failure| failure.resource.as_ref().is_some_and(|one| Some(one) == resource);
     let elsewhere = |other: &Finding| {
         other.code == Code::ClaimedElsewhere && other.resource == finding.resource
     };
-    report.left > 0 || report.failures.iter().any(touches) || report.findings.iter().any(elsewhere)
-}
-
-/// Intent before effect: whoever has written the matter tells people.
-async fn tell(notifier: &impl Notifier, matters: &impl Matters, matter: &Matter) -> Part {
-    let mut part = Part::default();
-    let Some(notice) = matter.notice() else { return part };
-    let claimed = match matters.put(matter).await {
-        Ok(Some(claimed)) => claimed,
-        Ok(None) => return part,
-        Err(error) => {
-            part.failures.push(Failure::from(&error));
-            return part;
-        }
+    let covered = match &matter.place {
+        Some(place) => report.covered.contains(place),
+        // What belongs to no place was looked at, if the run got so far.
+        None => report.left == 0,
     };
-    let failed = publish(notifier, &notice).await;
-    let settled = claimed.settled(failed.is_none());
-    part.failures.extend(failed);
-    if let Err(error) = matters.put(&settled).await {
-        part.failures.push(Failure::from(&error));
-    }
-    part
+    !covered || report.failures.iter().any(touches) || report.findings.iter().any(elsewhere)
 }
 
-async fn publish(notifier: &impl Notifier, notice: &Notice) -> Option<Failure> {
-    let error = notifier.publish(notice).await.err()?;
-    Some(Failure { name: notice.name.clone(), ..Failure::from(&error) })
+/// Programs hear of each by itself, people of what has one cause at once; what failed, and the causes that
+/// somebody heard of. One channel that is out of order does not silence the other.
+async fn tell(
+    notifier: &impl Notifier,
+    notices: &[Notice],
+) -> (Vec<Failure>, BTreeSet<notice::Cause>) {
+    let mut by_cause: BTreeMap<notice::Cause, Vec<&Notice>> = BTreeMap::new();
+    for notice in notices {
+        by_cause.entry(notice.cause()).or_default().push(notice);
+    }
+    let mails = by_cause.iter().map(async |(cause, same)| match Notice::together(same) {
+        Some(notice) if notice.wants_a_person() => {
+            let answer = notifier.mail(&notice).await;
+            (cause, answer.map_err(|error| (error, notice.name.clone())))
+        }
+        _ => (cause, Ok(false)),
+    });
+    let (mut failures, mut told, mut unheard) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for (cause, answer) in bounded(mails).await {
+        match answer {
+            Ok(true) => drop(told.insert(cause.clone())),
+            Ok(false) => unheard.push(cause.clone()),
+            Err((error, name)) => failures.push(Failure { name, ..Failure::from(&error) }),
+        }
+    }
+    match notifier.events(notices).await {
+        Ok(()) => told.extend(unheard),
+        Err(error) => failures.push(Failure::from(&error)),
+    }
+    (failures, told)
 }
 
 fn untold(notice: &Notice) -> Failure {

@@ -1,14 +1,26 @@
 //! Runs `poll`: follows what is under way.
 
-use snapkeep_domain::finding::Code;
-use snapkeep_domain::notice::{Notice, Topic};
-use snapkeep_domain::poll::{self, FOLLOWED, Look};
-use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::settings::Settings;
+use std::time::Duration;
 
-use crate::gather;
-use crate::ports::{Deadline, Inventory, Invocation, Ledger, Write};
+use futures_util::stream;
+use jiff::Timestamp;
+use snapkeep_domain::answer::Look;
+use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::notice::{Notice, Topic};
+use snapkeep_domain::poll;
+use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::settings::{Role, Settings};
+
+use crate::lane::{Lane, Run};
+use crate::pace::{Heard, Pace};
+use crate::ports::{
+    Deadline, Inventory, Invocation, Ledger, Note, ProviderError, Relay, Remember, Write,
+};
 use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::work::{Queue, Turn, drain, heard, pause};
+
+/// How often a look is tried in one run.
+const TRIES_MAX: u32 = 3;
 
 /// One tick of `poll`. With nothing under way it is one round of ledger queries and no provider call.
 ///
@@ -16,78 +28,142 @@ use crate::report::{Counter, Failure, Part, Report, TickError};
 /// Only when retrying the whole tick can help.
 pub async fn run(
     inventory: &impl Inventory,
-    ledger: &impl Ledger,
+    ledger: &(impl Ledger + Remember),
+    relay: &impl Relay,
     settings: &Settings,
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
-    let now = invocation.now;
-    let mut report = Report::new("poll", now);
-    let open = ledger.live(&FOLLOWED).await?;
-    report.unreadable(&open.unreadable);
-
-    let mut records: Vec<Record> =
-        open.records.into_iter().filter(|record| poll::wants_look(record, now)).collect();
-    // The longest under way first, so that a short budget never starves one.
-    records.sort_by_key(|record| (record.entered(), record.name.clone()));
-    let work = records.iter().map(|record| async {
-        if invocation.deadline.passed() {
-            return Part::left();
-        }
-        follow(inventory, ledger, settings, record, now).await
-    });
-    for part in gather::bounded(work.collect()).await {
-        report.add(part);
-    }
-    Ok(report.finished())
+    let run = Run::begin(Role::Poll, inventory, ledger, settings, invocation).await?;
+    run.where_known(async |lane| Poll { run: &run, lane }.place().await).await?;
+    run.finish(relay).await
 }
 
-async fn follow(
-    inventory: &impl Inventory,
-    ledger: &impl Ledger,
-    settings: &Settings,
-    record: &Record,
-    now: jiff::Timestamp,
-) -> Part {
-    let mut part = Part { counts: vec![Counter::Followed], ..Part::default() };
-    let look = match inventory.snapshot(&record.region, &record.name).await {
-        Ok(Some(found)) => Look::Found(Box::new(found)),
-        Ok(None) => Look::Missing,
-        Err(error) => {
-            let failure = Failure::from(&error).in_region(&record.region);
-            part.failures.push(failure.of(&record.resource, &record.name));
-            Look::Unknown
+/// A record to be followed.
+struct Followed {
+    record: Record,
+    error: Option<ProviderError>,
+    tries: u32,
+}
+
+/// `poll` in one place.
+struct Poll<'a, I, L, D> {
+    run: &'a Run<'a, I, L, D>,
+    lane: &'a Lane,
+}
+
+impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
+    async fn place(&self) -> Result<(), TickError> {
+        let (run, lane) = (self.run, self.lane);
+        let open = run.ledger.open(&lane.place).await?;
+        lane.report().unreadable(&open.unreadable);
+        let records = open.records.into_iter().filter(|record| poll::wants_look(record, run.cx.now));
+        // The longest under way first, so that a short budget never starves one.
+        let rank = |record: &Record| -> (Timestamp, String) { (record.entered(), record.name.clone()) };
+        let all: Vec<_> = records
+            .map(|record| (rank(&record), Box::new(Followed { record, error: None, tries: 0 })))
+            .collect();
+        if all.is_empty() || !run.enter(lane).await {
+            return Ok(());
         }
-    };
-    let step = poll::plan(record, &look, &settings.deployment, settings.pending_timeout, now);
-    let Some(next) = step.next else {
-        part.findings.extend(step.finding);
-        return part;
-    };
-    match ledger.advance(&next).await {
-        Ok(Write::Done(next)) => {
-            let missed = step.finding.as_ref().is_some_and(|f| f.code == Code::MissedSlots);
-            let counter = match next.state {
-                _ if missed => Some(Counter::Missed),
-                State::Available => Some(Counter::Available),
-                State::Deleted => Some(Counter::Deleted),
-                State::Failed => Some(Counter::AttemptsFailed),
-                _ => None,
-            };
-            if next.state == State::Available {
-                let message = format!("{} of slot {} is available", next.name, next.slot);
-                part.notices.push(Notice::of_record(Topic::Available, &next, message));
+        lane.open(all.len());
+        let work = |followed: Box<Followed>| self.follow(followed);
+        let (queue, none) = (Queue::new(all), stream::empty());
+        let left =
+            drain(run.deadline, Pace::default(), queue, none, Duration::ZERO, work).await;
+        for followed in left {
+            self.unanswered(&followed);
+        }
+        Ok(())
+    }
+
+    async fn follow(&self, mut followed: Box<Followed>) -> Turn<Box<Followed>> {
+        let (run, lane, record) = (self.run, self.lane, &followed.record);
+        let (look, heard) = match run.inventory.snapshot(&lane.place, &record.name).await {
+            Ok(Some(found)) => (Look::Found(Box::new(found)), Heard::Through),
+            Ok(None) => (Look::Missing, Heard::Through),
+            Err(error) => {
+                let (kind, heard) = (error.kind, heard(&error));
+                followed.error = Some(error);
+                followed.tries += 1;
+                let again = heard == Heard::Throttled || followed.tries < TRIES_MAX;
+                if kind.transient() && again {
+                    let pause = pause(kind, followed.tries);
+                    return Turn::Again(followed, heard, pause);
+                }
+                self.unanswered(&followed);
+                (Look::Unknown, heard)
             }
-            part.counts.extend(counter);
-            part.findings.extend(step.finding);
-            part.missed(record);
+        };
+        if look != Look::Unknown {
+            lane.achieved();
         }
-        // Somebody else was faster, and reports it.
-        Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-        Err(error) => {
+        let mut part = Part { counts: vec![Counter::Followed], ..Part::default() };
+        self.settle(&followed.record, &look, &mut part).await;
+        lane.add(part);
+        lane.done();
+        Turn::Done(Some(heard))
+    }
+
+    /// Writes what the answer makes of the record.
+    async fn settle(&self, record: &Record, look: &Look, part: &mut Part) {
+        let (run, lane) = (self.run, self.lane);
+        let step = poll::settle(record, look, &run.cx);
+        let Some(next) = step.next else {
             part.findings.extend(step.finding);
-            part.missed(record);
-            part.failures.push(Failure::from(&error).of(&record.resource, &record.name));
+            return;
+        };
+        let own_slot = step.finding.as_ref().is_some_and(|f| f.code == Code::MissedSlots);
+        match run.ledger.advance(&next).await {
+            Ok(Write::Done(next)) => {
+                part.counts.extend(match next.state {
+                    _ if own_slot => None,
+                    State::Available => Some(Counter::Available),
+                    State::Deleted => Some(Counter::Deleted),
+                    State::Failed => Some(Counter::AttemptsFailed),
+                    _ => None,
+                });
+                if next.state == State::Available {
+                    let message = format!("{} of slot {} is available", next.name, next.slot);
+                    part.notices.push(Notice::of_record(Topic::Available, &next, message));
+                    let note = Note::Available(next.slot);
+                    if let Err(error) = run.ledger.note(&next.resource, note).await {
+                        part.failures.push(Failure::from(&error).of(&next.resource, &next.name));
+                    }
+                }
+                if own_slot {
+                    self.missed(record, &next, step.finding, part);
+                } else {
+                    part.findings.extend(step.finding);
+                    part.missed(&next);
+                }
+            }
+            // Somebody else was faster, and reports it.
+            Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
+            Err(error) => {
+                let failure = Failure::from(&error).in_region(&lane.place);
+                part.failures.push(failure.of(&record.resource, &record.name));
+            }
         }
     }
-    part
+
+    /// A slot that passed without a snapshot is told by itself, with those before it that its intent carried.
+    fn missed(
+        &self,
+        before: &Record,
+        next: &Record,
+        finding: Option<Finding>,
+        part: &mut Part,
+    ) {
+        part.counts.push(Counter::Missed);
+        part.findings.extend(finding);
+        part.missed(before);
+        part.told.retain(|record| record.name != before.name);
+        part.told.push(next.clone());
+    }
+
+    fn unanswered(&self, followed: &Followed) {
+        let Followed { record, error: Some(error), .. } = followed else { return };
+        let failure = Failure::from(error).of(&record.resource, &record.name);
+        self.lane.fail(failure);
+    }
 }

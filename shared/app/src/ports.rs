@@ -1,64 +1,28 @@
 //! The ports, split as IAM is: what a function may not do, it does not compile against.
 //!
-//! Futures are `Send`, dispatch is static, and an inventory returns a *complete* list or an error.
+//! Futures are `Send`, dispatch is static, and a list is turned page by page.
 
 use std::future::Future;
+use std::time::Duration;
 
 use jiff::Timestamp;
+pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
 use snapkeep_domain::notice::{Matter, Notice};
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::protected::Protected;
+use snapkeep_domain::record::Record;
+use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, Tags};
 use snapkeep_domain::time::Slot;
 
-/// What kind of refusal a provider's error is; adapters classify by the code on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ErrorKind {
-    /// What was asked for does not exist.
-    NotFound,
-    /// The name is taken already.
-    NameTaken,
-    /// Too many requests.
-    Throttled,
-    /// A quota is used up.
-    Quota,
-    /// Not allowed, or the credentials are not good.
-    Denied,
-    /// Not now: an automatic snapshot in progress, an instance still starting.
-    Busy,
-    /// The Region is not enabled for the account.
-    RegionNotEnabled,
-    /// The provider refused the request for another reason.
-    Refused,
-    /// No answer, or a server's error: the effect may have happened.
-    Indeterminate,
-}
-
-impl ErrorKind {
-    /// Whether the effect may have happened all the same.
-    #[must_use]
-    pub fn effect_unknown(self) -> bool {
-        matches!(self, ErrorKind::Indeterminate)
-    }
-
-    /// Whether the same call may succeed by itself later.
-    #[must_use]
-    pub fn transient(self) -> bool {
-        matches!(self, ErrorKind::Throttled | ErrorKind::Busy | ErrorKind::Indeterminate)
-    }
-}
-
-/// A provider's refusal.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{operation} failed with {code}: {message}")]
-pub struct ProviderError {
-    /// What it amounts to.
-    pub kind: ErrorKind,
-    /// The call.
-    pub operation: &'static str,
-    /// The code on the wire.
-    pub code: String,
-    /// The provider's words.
-    pub message: String,
+/// A page of a list, and the token of the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// Its elements.
+    pub elements: Vec<T>,
+    /// Elements that cannot be read: the list is not complete, and the others count all the same.
+    pub broken: Vec<ProviderError>,
+    /// The token of the next page; none on the last.
+    pub next: Option<String>,
 }
 
 /// Reading what exists.
@@ -69,22 +33,24 @@ pub trait Inventory: Sync {
     fn places(&self, regions: Vec<String>) -> Vec<String> {
         regions
     }
-    /// All instances of a Region.
+    /// A page of the instances of a place.
     fn instances(
         &self,
-        region: &str,
-    ) -> impl Future<Output = Result<Vec<Instance>, ProviderError>> + Send;
+        place: &str,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Page<Instance>, ProviderError>> + Send;
     /// One instance by its name; `None` when there is none.
     fn instance(
         &self,
         region: &str,
         name: &str,
     ) -> impl Future<Output = Result<Option<Instance>, ProviderError>> + Send;
-    /// All snapshots of a Region that people or we made.
+    /// A page of the snapshots of a place that people or we made.
     fn snapshots(
         &self,
-        region: &str,
-    ) -> impl Future<Output = Result<Vec<Snapshot>, ProviderError>> + Send;
+        place: &str,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Page<Snapshot>, ProviderError>> + Send;
     /// One snapshot by its name; `None` when there is none.
     fn snapshot(
         &self,
@@ -169,14 +135,59 @@ pub trait Ledger: Sync {
     fn claim(&self, record: &Record) -> impl Future<Output = Result<Write, LedgerError>> + Send;
     /// Replaces the record of the same key if its version is still `record.version`, and raises it.
     fn advance(&self, record: &Record) -> impl Future<Output = Result<Write, LedgerError>> + Send;
-    /// The live records in these states, from the sparse index (which may lag a little).
-    fn live(&self, states: &[State]) -> impl Future<Output = Result<Records, LedgerError>> + Send;
+    /// The records of a place that are under way (`poll::FOLLOWED`), from the sparse index, which may lag a little.
+    fn open(&self, place: &str) -> impl Future<Output = Result<Records, LedgerError>> + Send;
+    /// All live records of a place, from the sparse index, which may lag a little.
+    fn live(&self, place: &str) -> impl Future<Output = Result<Records, LedgerError>> + Send;
     /// A resource's records from this slot on, and the newest one before it; newest first.
     fn recent(
         &self,
         resource: &ResourceId,
         from: Slot,
     ) -> impl Future<Output = Result<Records, LedgerError>> + Send;
+}
+
+/// What the ledger remembers of resources and runs.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Every protected resource.
+    pub protected: Vec<Protected>,
+    /// The last run of each function in each place.
+    pub runs: Vec<LastRun>,
+    /// What cannot be read of it.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// One member of a protected resource, written alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The provider answered a request for a snapshot of it.
+    Answered(Timestamp),
+    /// A snapshot of this slot is available; written if no newer one is remembered.
+    Available(Slot),
+    /// This is the newest slot with an available snapshot.
+    Newest(Option<Slot>),
+}
+
+/// What the ledger remembers besides its records. It decides nothing by itself.
+pub trait Remember: Sync {
+    /// All of it.
+    fn memory(&self) -> impl Future<Output = Result<Memory, LedgerError>> + Send;
+    /// Writes what tags say of a resource, and raises its version, if it is still of this version (0: not
+    /// there); the other members stay as they are. `false` when somebody else was faster.
+    fn remember(&self, item: &Protected) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Writes one member of a resource that is remembered; of another, nothing.
+    fn note(
+        &self,
+        resource: &ResourceId,
+        note: Note,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Writes a run, and raises its version, if it is still of this version (0: not there); `None` when
+    /// somebody else was faster.
+    fn put_run(
+        &self,
+        run: &LastRun,
+    ) -> impl Future<Output = Result<Option<LastRun>, LedgerError>> + Send;
 }
 
 /// What the ledger remembers of what people were told.
@@ -193,25 +204,64 @@ pub trait Matters: Sync {
     ) -> impl Future<Output = Result<Option<Matter>, LedgerError>> + Send;
 }
 
-/// Telling people.
+/// Telling people, and programs.
 pub trait Notifier: Sync {
     /// Whether there is anybody to tell.
     fn listens(&self) -> bool;
-    /// Tells them; `Ok` means that it was taken for delivery.
-    fn publish(&self, notice: &Notice) -> impl Future<Output = Result<(), ProviderError>> + Send;
+    /// Tells programs of each; `Ok` means that all were taken for delivery.
+    fn events(
+        &self,
+        notices: &[Notice],
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+    /// Tells people; `true` means that it was taken for delivery, `false` that nobody listens.
+    fn mail(&self, notice: &Notice) -> impl Future<Output = Result<bool, ProviderError>> + Send;
 }
 
-/// Real time that is left to this invocation; `now` may be simulated, this may not.
+/// Going on at once with what a run left in a place.
+pub trait Relay: Sync {
+    /// Sends the event whose rule invokes the function for that place alone; `false` when there is no bus.
+    fn go_on(
+        &self,
+        function: &'static str,
+        tick: &Tick,
+    ) -> impl Future<Output = Result<bool, ProviderError>> + Send;
+}
+
+/// One place to go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Where.
+    pub place: String,
+    /// The number of this run, from 1.
+    pub run: u32,
+}
+
+/// At most so many runs follow one another in a place.
+pub const RUNS_MAX: u32 = 15;
+
+/// Real time of this invocation; `now` may be simulated, this may not. Times are those since it began.
 pub trait Deadline: Sync {
-    /// Whether there is no time to begin another item.
-    fn passed(&self) -> bool;
+    /// How long it has run.
+    fn elapsed(&self) -> Duration;
+    /// From then on no item is begun.
+    fn stop(&self) -> Duration;
+    /// From then on no call is waited for: what is left is for the report.
+    fn end(&self) -> Duration;
+    /// Then the report must be out.
+    fn last(&self) -> Duration;
+    /// Waits.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// When an invocation thinks it is, and how long it may work.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Invocation<D> {
     /// Now, read once.
     pub now: Timestamp,
+    /// Until when what it claims is its own.
+    pub leased_until: Timestamp,
+    /// The one place that it is for; all of them without.
+    pub tick: Option<Tick>,
     /// The budget.
     pub deadline: D,
 }

@@ -1,29 +1,31 @@
-//! Runs `prune`: judges every snapshot, announces deletions, and carries out those that are due.
+//! Runs `prune`: judges every snapshot, announces deletions, and carries out those that are due. A lane lists
+//! its place, plans resource by resource, and then does what protects before what deletes.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream;
+use snapkeep_domain::answer::{Look, ProviderError};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{Notice, Topic};
-use snapkeep_domain::poll::Look;
-use snapkeep_domain::prune::{self, Age, Facts, Guard, Plan, Source, Step, Verdict};
-use snapkeep_domain::record::{INVOCATION_LIFE, Record, State};
-use snapkeep_domain::settings::Settings;
-use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
-use snapkeep_domain::time::{Zone, after};
+use snapkeep_domain::protected::Age;
+use snapkeep_domain::prune::{self, Facts, LastLook, Plan, Source, Step, Verdict};
+use snapkeep_domain::record::{Recognition, Record, State};
+use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::snapshot::{HOLD, Instance, ResourceId, SnapshotState};
 
-use crate::gather;
+use crate::lane::{Lane, Run};
+use crate::pace::{Heard, Pace};
+use crate::pages::{self, Turned};
 use crate::ports::{
-    Deadline, Deleter, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Write,
+    Deadline, Deleter, Inventory, Invocation, Ledger, LedgerError, Note, Relay, Remember, Write,
 };
 use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::work::{Queue, Turn, bounded, drain, heard, pause};
 
-const LIVE: [State; 7] = [
-    State::Intended,
-    State::Requested,
-    State::Pending,
-    State::Available,
-    State::Expiring,
-    State::Deleting,
-    State::Failed,
-];
+/// How often one thing is asked by name in one run.
+const TRIES_MAX: u32 = 3;
 
 /// One tick of `prune`.
 ///
@@ -32,386 +34,538 @@ const LIVE: [State; 7] = [
 pub async fn run(
     inventory: &impl Inventory,
     deleter: &impl Deleter,
-    ledger: &impl Ledger,
+    ledger: &(impl Ledger + Remember),
+    relay: &impl Relay,
     settings: &Settings,
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
-    let now = invocation.now;
-    let mut report = Report::new("prune", now);
-    report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
+    let run = Run::begin(Role::Prune, inventory, ledger, settings, invocation).await?;
+    run.everywhere(async |lane| Prune { run: &run, deleter, lane }.place().await).await?;
+    run.finish(relay).await
+}
 
-    let mut facts = gather(inventory, ledger, settings, &mut report).await?;
-    ask(inventory, settings, &mut facts, &mut report).await;
-    let plan = prune::plan(&facts, settings, now);
-    tell(&plan, &mut report);
+/// `prune` in one place.
+struct Prune<'a, I, X, L, D> {
+    run: &'a Run<'a, I, L, D>,
+    deleter: &'a X,
+    lane: &'a Lane,
+}
 
-    let mut steps = plan.steps;
-    if settings.dry_run {
-        let changes = steps.iter().filter(|step| !matches!(step, Step::Write(_))).count();
-        let message = format!("dry run: {changes} changes are planned, none is made");
-        let names: Vec<String> = steps.iter().filter_map(describe).collect();
-        report.findings.push(
+/// Something to be asked by name.
+enum Question {
+    Source(ResourceId, String),
+    Snapshot(String),
+}
+
+/// A step to be carried out.
+struct Todo {
+    step: Step,
+    /// Set once a deletion's intent is written.
+    intent: Option<Record>,
+    error: Option<ProviderError>,
+    tries: u32,
+}
+
+impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
+    async fn place(&self) {
+        let (run, lane) = (self.run, self.lane);
+        if run.protected(&lane.place).next().is_some() && !run.enter(lane).await {
+            return;
+        }
+        let steps = {
+            // What the lists show is held until it is planned for.
+            let _listing = run.listing.acquire().await;
+            let Some(mut facts) = self.gather().await else {
+                self.ages_remembered();
+                return;
+            };
+            if !facts.listing.is_empty() && !run.enter(lane).await {
+                return;
+            }
+            self.ask(&mut facts).await;
+            self.plan(facts).await
+        };
+        self.carry_out(steps).await;
+    }
+
+    /// The ledger's live records, and both lists; nothing when any of it cannot be had whole.
+    async fn gather(&self) -> Option<Facts> {
+        let (run, lane) = (self.run, self.lane);
+        let mut facts = Facts { place: lane.place.clone(), ..Facts::default() };
+        let protected = run.memory.protected.iter();
+        facts.protected = protected.map(|item| (item.resource.clone(), item.clone())).collect();
+        match run.ledger.live(&lane.place).await {
+            Ok(live) => {
+                lane.report().unreadable(&live.unreadable);
+                facts.unreadable = live.unreadable.into_iter().map(|item| item.resource).collect();
+                for record in live.records {
+                    // The index is read page by page: a record that moved meanwhile shows twice.
+                    let records = facts.records.entry(record.resource.clone()).or_default();
+                    records.push(record);
+                }
+                facts.records.values_mut().for_each(newest_only);
+            }
+            Err(error) => {
+                lane.fail(Failure::from(&error));
+                return None;
+            }
+        }
+        // Snapshots first: one that is made in between is then in no list, and no harm is done.
+        let deployment = &run.cx.settings.deployment;
+        let snapshots = |token| run.inventory.snapshots(&lane.place, token);
+        let listed = pages::turn(run.deadline, "GetInstanceSnapshots", snapshots, async |turned| {
+            if let Turned::Page(snapshots) = turned {
+                snapshots.iter().for_each(|snapshot| facts.listing.add(snapshot, deployment));
+            }
+        })
+        .await;
+        let instances = |token| run.inventory.instances(&lane.place, token);
+        let listed = match listed {
+            Err(error) => Err(error),
+            Ok(()) => {
+                pages::turn(run.deadline, "GetInstances", instances, async |turned| {
+                    if let Turned::Page(instances) = turned {
+                        let one = |instance: Instance| {
+                            (instance.id.clone(), instance)
+                        };
+                        facts.instances.extend(instances.into_iter().map(one));
+                    }
+                })
+                .await
+            }
+        };
+        let whole = listed.is_ok();
+        lane.listed(listed);
+        lane.report().count(Counter::Instances, if whole { facts.instances.len() } else { 0 });
+        whole.then_some(facts)
+    }
+
+    /// Asks by name for what the lists should have shown.
+    async fn ask(&self, facts: &mut Facts) {
+        let (run, lane) = (self.run, self.lane);
+        let questions = facts.questions();
+        let sources = questions.sources.into_iter().map(|(id, name)| Question::Source(id, name));
+        let snapshots = questions.snapshots.into_iter().map(Question::Snapshot);
+        let all = sources.chain(snapshots).enumerate();
+        let queue = Queue::new(all.map(|(rank, question)| (rank, (question, 0))));
+        let found = Mutex::new(&mut *facts);
+        let left = drain(
+            run.deadline,
+            Pace::default(),
+            queue,
+            stream::empty(),
+            Duration::ZERO,
+            |(question, tries)| self.answer(question, tries, &found),
+        )
+        .await;
+        for (question, _) in left {
+            match question {
+                Question::Source(id, _) => drop(facts.sources.insert(id, Source::Unknown)),
+                Question::Snapshot(name) => drop(facts.looks.insert(name, Look::Unknown)),
+            }
+            lane.open(1);
+        }
+    }
+
+    async fn answer(
+        &self,
+        question: Question,
+        tries: u32,
+        facts: &Mutex<&mut Facts>,
+    ) -> Turn<(Question, u32)> {
+        let (run, lane) = (self.run, self.lane);
+        let place = &lane.place;
+        let answer = match &question {
+            Question::Source(id, name) => run.inventory.instance(place, name).await.map(|found| {
+                let source = match found {
+                    Some(found) if found.id == *id => Source::Alive(found),
+                    other => Source::Gone { name_lives: other.is_some() },
+                };
+                with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
+            }),
+            Question::Snapshot(name) => run.inventory.snapshot(place, name).await.map(|found| {
+                let look = found.map_or(Look::Missing, |found| Look::Found(Box::new(found)));
+                with(facts, |facts| {
+                    // The list was behind: what is there counts.
+                    if let Look::Found(found) = &look {
+                        facts.listing.add(found, &run.cx.settings.deployment);
+                    }
+                    facts.looks.insert(name.clone(), look);
+                });
+            }),
+        };
+        let Err(error) = answer else { return Turn::Done(Some(Heard::Through)) };
+        let heard = heard(&error);
+        if error.kind.transient() && (heard == Heard::Throttled || tries + 1 < TRIES_MAX) {
+            return Turn::Again((question, tries + 1), heard, pause(error.kind, tries));
+        }
+        let failure = Failure::from(&error);
+        match question {
+            Question::Source(id, name) => {
+                lane.fail(failure.of(&id, &name));
+                with(facts, |facts| drop(facts.sources.insert(id, Source::Unknown)));
+            }
+            Question::Snapshot(name) => {
+                lane.fail(Failure { name: Some(name.clone()), ..failure });
+                with(facts, |facts| drop(facts.looks.insert(name, Look::Unknown)));
+            }
+        }
+        Turn::Done(Some(heard))
+    }
+
+    /// Plans for each resource, reports the verdicts, and returns the steps.
+    async fn plan(&self, mut facts: Facts) -> Vec<Step> {
+        let (run, lane) = (self.run, self.lane);
+        let mut steps = Vec::new();
+        let mut to_remember = Vec::new();
+        {
+            let mut report = lane.report();
+            report.count(Counter::Snapshots, facts.listing.len());
+            report.count(Counter::Foreign, facts.listing.foreign());
+            report.findings.extend(facts.listing.findings());
+        }
+        for id in facts.resources() {
+            let mut plan = facts.plan(&id, &run.cx);
+            steps.append(&mut plan.steps);
+            if plan.remember.is_some() || plan.newest.is_some() {
+                to_remember.push((id, plan.remember.take(), plan.newest.take()));
+            }
+            self.tell(plan);
+        }
+        drop(facts);
+        if run.cx.settings.dry_run {
+            self.dry_run(&steps);
+            return Vec::new();
+        }
+        let capped = prune::cap_marks(&lane.place, &mut steps, run.cx.settings);
+        if let Some(finding) = capped {
+            let mut report = lane.report();
+            report.count(Counter::Braked, 1);
+            report.findings.push(finding);
+        }
+        bounded(to_remember.into_iter().map(|(id, item, newest)| async move {
+            let remembered = match item {
+                Some(item) => run.ledger.remember(&item).await.map(drop),
+                None => Ok(()),
+            };
+            let noted = match newest {
+                Some(newest) => run.ledger.note(&id, Note::Newest(newest)).await,
+                None => Ok(()),
+            };
+            if let Err(error) = remembered.and(noted) {
+                let mut failure = Failure::from(&error);
+                failure.resource = Some(id.0.clone());
+                lane.fail(failure);
+            }
+        }))
+        .await;
+        steps
+    }
+
+    /// Puts a plan's verdicts into the report: what is held back appears by name.
+    fn tell(&self, plan: Plan) {
+        let mut report = self.lane.report();
+        let braked = |finding: &&Finding| finding.code == Code::Brake;
+        report.count(Counter::Braked, plan.findings.iter().filter(braked).count());
+        report.findings.extend(plan.findings);
+        for judged in plan.verdicts {
+            let verdict = &judged.verdict;
+            tracing::debug!(snapshot = judged.name, slot = %judged.slot, ?verdict, "judged");
+            let counter = match verdict {
+                Verdict::NotAvailable => Counter::NotAvailable,
+                Verdict::Kept(_) | Verdict::Adopt => Counter::Kept,
+                Verdict::Guarded(_) => Counter::HeldBack,
+                // Counted when it is done.
+                Verdict::Mark | Verdict::Delete => continue,
+                Verdict::Waiting => Counter::Expiring,
+            };
+            report.count(counter, 1);
+        }
+        plan.age.into_iter().for_each(|age| aged(&mut report, age));
+    }
+
+    /// Without lists, the ledger still knows how old the newest snapshots are.
+    fn ages_remembered(&self) {
+        let cx = &self.run.cx;
+        let mut report = self.lane.report();
+        for item in self.run.protected(&self.lane.place) {
+            let Some(age) = item.age(cx.settings.pending_timeout, cx.now) else { continue };
+            report.findings.extend(prune::overdue(&age));
+            aged(&mut report, age);
+        }
+    }
+
+    fn dry_run(&self, steps: &[Step]) {
+        let names: Vec<String> = steps.iter().filter_map(Step::describe).collect();
+        let (count, place) = (names.len(), &self.lane.place);
+        if count == 0 && self.run.protected(place).next().is_none() {
+            return;
+        }
+        let changes = if count == 1 { "1 change is" } else { &format!("{count} changes are") };
+        let message = format!("dry run in {place}: {changes} planned, none is made");
+        self.lane.report().findings.push(
             Finding::new(Code::DryRun, message)
+                .named(place)
                 .key("SNAPKEEP_DRY_RUN")
                 .value(names.join(", "))
                 .fix("set SNAPKEEP_DRY_RUN=off to let it act"),
         );
-        steps.clear();
     }
-    // What protects comes before what deletes, should the time not suffice.
-    steps.sort_by_key(|step| match step {
-        Step::Rescue(_) => 0,
-        Step::Adopt(_) => 1,
-        Step::Write(_) => 2,
-        Step::Delete(_) => 3,
-        Step::Mark(_) => 4,
-    });
-    let work = steps.into_iter().map(|step| async {
-        if invocation.deadline.passed() {
-            return Part::left();
-        }
-        apply(inventory, deleter, ledger, settings, step, now).await
-    });
-    for part in gather::bounded(work.collect()).await {
-        report.add(part);
-    }
-    Ok(report.finished())
-}
 
-fn describe(step: &Step) -> Option<String> {
-    match step {
-        Step::Adopt(record) => Some(format!("adopt {}", record.name)),
-        Step::Mark(record) => Some(format!("mark {}", record.name)),
-        Step::Rescue(record) => Some(format!("rescue {}", record.name)),
-        Step::Delete(record) => Some(format!("delete {}", record.name)),
-        Step::Write(_) => None,
-    }
-}
-
-/// The ledger's live records, and both listings of every Region.
-async fn gather(
-    inventory: &impl Inventory,
-    ledger: &impl Ledger,
-    settings: &Settings,
-    report: &mut Report,
-) -> Result<Facts, TickError> {
-    let live = ledger.live(&LIVE).await?;
-    report.unreadable(&live.unreadable);
-    let regions = gather::regions(inventory, &settings.regions, &live.records, report).await?;
-    // Snapshots first: one that is made in between is then in no listing, and no harm is done.
-    let listed = gather::in_each(&regions, |region| async move {
-        let snapshots = inventory.snapshots(region).await?;
-        let instances = inventory.instances(region).await?;
-        Ok((snapshots, instances))
-    })
-    .await;
-    let mut facts = Facts {
-        records: live.records,
-        unreadable: live.unreadable.into_iter().map(|item| item.resource).collect(),
-        ..Facts::default()
-    };
-    for (region, (snapshots, instances)) in
-        gather::complete(listed, &settings.regions, &facts.records, report)?
-    {
-        facts.complete.insert(region);
-        facts.snapshots.extend(gather::once(snapshots, |s| &s.name));
-        facts.instances.extend(gather::once(instances, |i| &i.id.0));
-    }
-    report.saw(&facts.instances);
-    Ok(facts)
-}
-
-/// Asks by name for what the listings should have shown.
-async fn ask(
-    inventory: &impl Inventory,
-    settings: &Settings,
-    facts: &mut Facts,
-    report: &mut Report,
-) {
-    let questions = prune::questions(facts, &settings.deployment);
-    let sources = questions.sources.iter().map(|(id, region, name)| async move {
-        let source = match inventory.instance(region, name).await {
-            Ok(Some(found)) if found.id == *id => Source::Alive(found),
-            Ok(other) => Source::Gone { name_lives: other.is_some() },
-            Err(error) => return (id.clone(), Source::Unknown, Some((error, name))),
-        };
-        (id.clone(), source, None)
-    });
-    for (id, source, error) in gather::bounded(sources.collect()).await {
-        if let Some((error, name)) = error {
-            report.failures.push(Failure::from(&error).of(&id, name));
-        }
-        facts.sources.insert(id, source);
-    }
-    let looks = questions.snapshots.iter().map(|(region, name)| async move {
-        (region, name, inventory.snapshot(region, name).await)
-    });
-    for (region, name, answer) in gather::bounded(looks.collect()).await {
-        let look = match answer {
-            Ok(Some(found)) => {
-                // The listing was behind: what is there counts.
-                facts.snapshots.push(found.clone());
-                Look::Found(Box::new(found))
-            }
-            Ok(None) => Look::Missing,
-            Err(error) => {
-                let mut failure = Failure::from(&error).in_region(region);
-                failure.name = Some(name.clone());
-                report.failures.push(failure);
-                Look::Unknown
-            }
-        };
-        facts.looks.insert((region.clone(), name.clone()), look);
-    }
-}
-
-/// Puts the plan's verdicts into the report: what is held back appears by name.
-fn tell(plan: &Plan, report: &mut Report) {
-    report.findings.extend(plan.findings.iter().cloned());
-    let braked = |finding: &&Finding| matches!(finding.code, Code::Brake | Code::TooManyMarks);
-    report.count(Counter::Braked, plan.findings.iter().filter(braked).count());
-    let over = |age: &Age| usize::try_from(age.over().as_secs()).unwrap_or_default();
-    report.count(Counter::Overdue, plan.ages.iter().filter(|age| over(age) > 0).count());
-    report.count(Counter::OverdueSeconds, plan.ages.iter().map(over).max().unwrap_or_default());
-    report.ages.clone_from(&plan.ages);
-    report.count(Counter::Snapshots, plan.verdicts.len());
-    for judged in &plan.verdicts {
-        let counter = match &judged.verdict {
-            Verdict::Foreign | Verdict::LookAlike => Counter::Foreign,
-            Verdict::NotAvailable => Counter::NotAvailable,
-            Verdict::Kept(_) | Verdict::Adopt => Counter::Kept,
-            Verdict::Guarded(_) => Counter::HeldBack,
-            // Counted when it is done.
-            Verdict::Mark | Verdict::Delete => continue,
-            Verdict::Waiting => Counter::Expiring,
-        };
-        report.count(counter, 1);
-        if judged.verdict == Verdict::Guarded(Guard::Floor) {
-            report.findings.push(
-                Finding::new(
-                    Code::FloorKeeps,
-                    format!(
-                        "{} is kept: without it less than the minimum would remain",
-                        judged.name
-                    ),
-                )
-                .of(&judged.source, &judged.source_name),
-            );
-        }
-    }
-    for judged in &plan.verdicts {
-        tracing::debug!(
-            snapshot = judged.name,
-            slot = judged.slot.map(|slot| slot.to_string()),
-            verdict = ?judged.verdict,
-            "judged"
-        );
-    }
-}
-
-async fn apply(
-    inventory: &impl Inventory,
-    deleter: &impl Deleter,
-    ledger: &impl Ledger,
-    settings: &Settings,
-    step: Step,
-    now: jiff::Timestamp,
-) -> Part {
-    match step {
-        Step::Adopt(record) => adopt(inventory, ledger, settings, record, now).await,
-        Step::Write(record) => {
-            let counter = (record.state == State::Deleted).then_some(Counter::Deleted);
-            write(ledger, &record, counter, None).await.0
-        }
-        Step::Mark(record) => {
-            let (mut part, marked) = write(ledger, &record, Some(Counter::Marked), None).await;
-            let notice = marked.and_then(|record| {
-                let at = record.mark.as_ref()?.execute_at;
-                let message = format!("{} is deleted after {at}: {}", record.name, record.reason);
-                let fix = format!("to keep it, tag it {HOLD} before then");
-                Some(Notice {
-                    fix: Some(fix),
-                    ..Notice::of_record(Topic::Marked, &record, message)
-                })
-            });
-            part.notices.extend(notice);
-            part
-        }
-        Step::Rescue(record) => {
-            let finding =
-                Finding::new(Code::Rescued, format!("{}: {}", record.name, record.reason))
-                    .of(&record.resource, &record.resource_name);
-            write(ledger, &record, Some(Counter::Rescued), Some(finding)).await.0
-        }
-        Step::Delete(record) => delete(inventory, deleter, ledger, settings, record, now).await,
-    }
-}
-
-/// Writes a record; counts and reports only what was really written.
-async fn write(
-    ledger: &impl Ledger,
-    record: &Record,
-    counter: Option<Counter>,
-    finding: Option<Finding>,
-) -> (Part, Option<Record>) {
-    let mut part = Part::default();
-    match ledger.advance(record).await {
-        Ok(Write::Done(written)) => {
-            part.counts.extend(counter);
-            part.findings.extend(finding);
-            return (part, Some(*written));
-        }
-        Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-        Err(error) => part.failures.push(failed(&error, record)),
-    }
-    (part, None)
-}
-
-fn failed(error: &LedgerError, record: &Record) -> Failure {
-    Failure::from(error).of(&record.resource, &record.name)
-}
-
-/// Takes a snapshot of ours into the ledger. Its place may be taken by a tombstone: then it is seen
-/// again; or by another attempt: then it becomes an item of its own.
-async fn adopt(
-    inventory: &impl Inventory,
-    ledger: &impl Ledger,
-    settings: &Settings,
-    record: Record,
-    now: jiff::Timestamp,
-) -> Part {
-    let mut part = Part::default();
-    let existing = match gather::adopt(ledger, &record).await {
-        Ok(Write::Done(_)) => {
-            part.counts.push(Counter::Adopted);
-            let message = format!("{} had no record and got one", record.name);
-            let adopted = Finding::new(Code::Adopted, message);
-            part.findings.push(adopted.of(&record.resource, &record.resource_name));
-            return part;
-        }
-        Ok(Write::Conflict(existing)) => existing,
-        Err(error) => {
-            part.failures.push(failed(&error, &record));
-            return part;
-        }
-    };
-    let Some(existing) = existing else {
-        part.counts.push(Counter::Conflicts);
-        return part;
-    };
-    // A listing may lag behind a deletion: only asking by name tells that it is really there.
-    if existing.live().is_some() {
-        return part;
-    }
-    match inventory.snapshot(&record.region, &record.name).await {
-        Ok(Some(found)) if still_ours(&found, &existing, settings) => {
-            // A tombstone gives way only to what is available.
-            if existing.state == State::Deleted && found.state != SnapshotState::Available {
-                return part;
-            }
-            let next = existing.observed(&found, now, "seen again");
-            let finding = Finding::new(Code::SeenAgain, format!("{} is there again", record.name))
-                .of(&record.resource, &record.resource_name);
-            write(ledger, &next, Some(Counter::Adopted), Some(finding)).await.0
-        }
-        Ok(_) => part,
-        Err(error) => {
-            part.failures.push(Failure::from(&error).of(&record.resource, &record.name));
-            part
-        }
-    }
-}
-
-fn still_ours(found: &Snapshot, record: &Record, settings: &Settings) -> bool {
-    let ours = Ownership::Ours { slot: record.slot, attempt: record.attempt };
-    found.ownership(&settings.deployment) == ours && found.source == record.resource
-}
-
-/// Deletes one snapshot: intent, last look, effect. `poll` confirms it.
-async fn delete(
-    inventory: &impl Inventory,
-    deleter: &impl Deleter,
-    ledger: &impl Ledger,
-    settings: &Settings,
-    record: Record,
-    now: jiff::Timestamp,
-) -> Part {
-    let mut intent = record.moved(State::Deleting, now, record.reason.clone());
-    intent.mark.clone_from(&record.mark);
-    intent.leased_until = Some(after(now, INVOCATION_LIFE));
-    let (mut part, written) = write(ledger, &intent, None, None).await;
-    let Some(intent) = written else { return part };
-    let provider_failed = |error| Failure::from(error).in_region(&record.region);
-    let found = match inventory.snapshot(&record.region, &record.name).await {
-        Ok(Some(found)) => found,
-        // Gone already; `poll` writes the tombstone.
-        Ok(None) => return part,
-        Err(error) => {
-            part.failures.push(provider_failed(&error).of(&record.resource, &record.name));
-            return part;
-        }
-    };
-    if let Some(why) = objection(&found, &intent, settings, now) {
-        return refused(ledger, &intent, &found, &why, now, part).await;
-    }
-    match deleter.delete(&record.region, &record.name).await {
-        Ok(()) => {
-            part.counts.push(Counter::Pruned);
-            let message = format!("{} is deleted: {}", intent.name, intent.reason);
-            part.notices.push(Notice::of_record(Topic::Pruned, &intent, message));
-        }
-        Err(error) if error.kind == ErrorKind::NotFound => {}
-        Err(error) => {
-            part.failures.push(provider_failed(&error).of(&record.resource, &record.name));
-            // A plain refusal did nothing: the snapshot is simply there again. Otherwise the intent
-            // stands, and the next run looks again.
-            if matches!(error.kind, ErrorKind::Denied | ErrorKind::Refused) {
-                return refused(ledger, &intent, &found, &error.to_string(), now, part).await;
+    /// What protects comes before what deletes, should the time not suffice.
+    async fn carry_out(&self, steps: Vec<Step>) {
+        let (run, lane) = (self.run, self.lane);
+        lane.open(steps.len());
+        let todo = steps.into_iter().enumerate().map(|(number, step)| {
+            let rank = (step.order(), number);
+            (rank, Box::new(Todo { step, intent: None, error: None, tries: 0 }))
+        });
+        let left = drain(
+            run.deadline,
+            Pace::default(),
+            Queue::new(todo),
+            stream::empty(),
+            Duration::ZERO,
+            |todo: Box<Todo>| self.step(todo),
+        )
+        .await;
+        // An intent that was written stands: the next run looks again, and deletes.
+        for todo in left {
+            if let Some(error) = &todo.error {
+                self.unanswered(&todo.step, error);
             }
         }
     }
-    part
-}
 
-/// What the last look at the very snapshot finds against its deletion.
-fn objection(
-    found: &Snapshot,
-    intent: &Record,
-    settings: &Settings,
-    now: jiff::Timestamp,
-) -> Option<String> {
-    let zone = intent.policy.timezone.parse().unwrap_or_else(|_| Zone::utc());
-    if !still_ours(found, intent, settings) {
-        Some("it is no longer ours".to_owned())
-    } else if found.hold().is_some_and(|hold| hold.holds(now, &zone)) {
-        Some("it is held".to_owned())
-    } else if !matches!(found.state, SnapshotState::Available | SnapshotState::Error) {
-        Some("it is not available".to_owned())
-    } else {
+    async fn step(&self, todo: Box<Todo>) -> Turn<Box<Todo>> {
+        let mut part = Part::default();
+        match &todo.step {
+            Step::Adopt(record) => self.adopt(record, &mut part).await,
+            Step::Write(record) => {
+                let counter = (record.state == State::Deleted).then_some(Counter::Deleted);
+                self.write(record, counter, None, &mut part).await;
+            }
+            Step::Mark(record) => self.mark(record, &mut part).await,
+            Step::Rescue(record) => {
+                let message = format!("{}: {}", record.name, record.reason);
+                let finding = Finding::new(Code::Rescued, message);
+                let finding = finding.of(&record.resource, &record.resource_name);
+                self.write(record, Some(Counter::Rescued), Some(finding), &mut part).await;
+            }
+            Step::Delete { .. } => return self.delete(todo).await,
+        }
+        self.lane.add(part);
+        self.lane.achieved();
+        self.lane.done();
+        Turn::Done(None)
+    }
+
+    async fn mark(&self, record: &Record, part: &mut Part) {
+        let marked = self.write(record, Some(Counter::Marked), None, part).await;
+        let notice = marked.and_then(|record| {
+            let at = record.mark.as_ref()?.execute_at;
+            let message = format!("{} is deleted after {at}: {}", record.name, record.reason);
+            let fix = format!("to keep it, tag it {HOLD} before then");
+            Some(Notice { fix: Some(fix), ..Notice::of_record(Topic::Marked, &record, message) })
+        });
+        part.notices.extend(notice);
+    }
+
+    /// Writes a record; counts and reports only what was really written.
+    async fn write(
+        &self,
+        record: &Record,
+        counter: Option<Counter>,
+        finding: Option<Finding>,
+        part: &mut Part,
+    ) -> Option<Record> {
+        match self.run.ledger.advance(record).await {
+            Ok(Write::Done(written)) => {
+                part.counts.extend(counter);
+                part.findings.extend(finding);
+                return Some(*written);
+            }
+            Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
+            Err(error) => part.failures.push(self.failed(&error, record)),
+        }
         None
     }
+
+    fn failed(&self, error: &LedgerError, record: &Record) -> Failure {
+        Failure::from(error).in_region(&self.lane.place).of(&record.resource, &record.name)
+    }
+
+    /// Takes a snapshot of ours into the ledger. Its place may be taken by a tombstone: then it is seen
+    /// again; or by another attempt: then it becomes an item of its own. Only a look at what stands there now can
+    /// tell: an intent comes before its snapshot, so whoever sees the snapshot sees its intent here.
+    async fn adopt(&self, record: &Record, part: &mut Part) {
+        let ledger = self.run.ledger;
+        let claimed = match ledger.claim(record).await {
+            Ok(Write::Conflict(Some(standing)))
+                if standing.name != record.name && !record.leftover =>
+            {
+                ledger.claim(&Record { leftover: true, ..record.clone() }).await
+            }
+            claimed => claimed,
+        };
+        let about = |code, message| {
+            Finding::new(code, message).of(&record.resource, &record.resource_name)
+        };
+        let standing = match claimed {
+            Ok(Write::Done(_)) => {
+                part.counts.push(Counter::Adopted);
+                let message = format!("{} had no record and got one", record.name);
+                part.findings.push(about(Code::Adopted, message));
+                return;
+            }
+            Ok(Write::Conflict(Some(standing))) => standing,
+            Ok(Write::Conflict(None)) => return part.counts.push(Counter::Conflicts),
+            Err(error) => return part.failures.push(self.failed(&error, record)),
+        };
+        // A list may lag behind a deletion: only asking by name tells that it is really there.
+        if standing.live().is_some() {
+            return;
+        }
+        let look = self.run.inventory.snapshot(&self.lane.place, &record.name).await;
+        let deployment = &self.run.cx.settings.deployment;
+        match look {
+            Ok(Some(found)) if standing.recognises(&found, deployment) == Recognition::Ours => {
+                // A tombstone gives way only to what is available.
+                if standing.state == State::Deleted && found.state != SnapshotState::Available {
+                    return;
+                }
+                let next = standing.observed(&found.state, self.run.cx.now, "seen again");
+                let finding = about(Code::SeenAgain, format!("{} is there again", record.name));
+                self.write(&next, Some(Counter::Adopted), Some(finding), part).await;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let failure = Failure::from(&error).in_region(&self.lane.place);
+                part.failures.push(failure.of(&record.resource, &record.name));
+            }
+        }
+    }
+
+    /// Deletes one snapshot: intent, last look, effect. `poll` confirms it.
+    async fn delete(&self, mut todo: Box<Todo>) -> Turn<Box<Todo>> {
+        let (run, lane) = (self.run, self.lane);
+        let Step::Delete { record, judged } = &todo.step else { return Turn::Done(None) };
+        let mut part = Part::default();
+        let done = |part: Part, heard| {
+            lane.add(part);
+            lane.done();
+            Turn::Done(heard)
+        };
+        let intent = match todo.intent.take() {
+            Some(intent) => intent,
+            None => {
+                let intent = prune::intent(record, &run.cx);
+                match self.write(&intent, None, None, &mut part).await {
+                    Some(written) => written,
+                    None => return done(part, None),
+                }
+            }
+        };
+        // The last look comes right before each try.
+        let found = match run.inventory.snapshot(&lane.place, &record.name).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                lane.achieved();
+                return done(part, Some(Heard::Through));
+            }
+            Err(error) => return self.again(todo, intent, error, part),
+        };
+        let look = Look::Found(Box::new(found.clone()));
+        match prune::last_look(&intent, judged, &look, &run.cx) {
+            LastLook::Delete => {}
+            other => {
+                lane.achieved();
+                self.object(other, &mut part).await;
+                return done(part, Some(Heard::Through));
+            }
+        }
+        let answer = self.deleter.delete(&lane.place, &record.name).await;
+        let settled = prune::settle(&intent, &found, &answer, &run.cx);
+        match (settled, answer) {
+            (LastLook::Again | LastLook::Wait, Err(error)) => {
+                self.again(todo, intent, error, part)
+            }
+            (LastLook::Delete, _) => {
+                part.counts.push(Counter::Pruned);
+                let message = format!("{} is deleted: {}", intent.name, intent.reason);
+                part.notices.push(Notice::of_record(Topic::Pruned, &intent, message));
+                lane.achieved();
+                done(part, Some(Heard::Through))
+            }
+            (settled, answer) => {
+                if let (LastLook::Object { .. }, Err(error)) = (&settled, &answer) {
+                    let failure = Failure::from(error).in_region(&lane.place);
+                    part.failures.push(failure.of(&intent.resource, &intent.name));
+                }
+                lane.achieved();
+                self.object(settled, &mut part).await;
+                done(part, Some(Heard::Through))
+            }
+        }
+    }
+
+    /// The intent stands; what was throttled, busy or lost is tried again in this run, with another last look.
+    fn again(
+        &self,
+        mut todo: Box<Todo>,
+        intent: Record,
+        error: ProviderError,
+        part: Part,
+    ) -> Turn<Box<Todo>> {
+        self.lane.add(part);
+        let (kind, heard, tries) = (error.kind, heard(&error), todo.tries);
+        if kind.transient() && (heard == Heard::Throttled || tries + 1 < TRIES_MAX) {
+            (todo.intent, todo.error, todo.tries) = (Some(intent), Some(error), tries + 1);
+            return Turn::Again(todo, heard, pause(kind, tries));
+        }
+        self.unanswered(&todo.step, &error);
+        self.lane.done();
+        Turn::Done(Some(heard))
+    }
+
+    /// Writes what stands against a deletion.
+    async fn object(&self, look: LastLook, part: &mut Part) {
+        let LastLook::Object { next, finding } = look else { return };
+        match next {
+            Some(next) => {
+                self.write(&next, Some(Counter::Rescued), Some(*finding), part).await;
+            }
+            None => part.findings.push(*finding),
+        }
+    }
+
+    fn unanswered(&self, step: &Step, error: &ProviderError) {
+        if let Step::Delete { record, .. } = step {
+            self.lane.fail(Failure::from(error).of(&record.resource, &record.name));
+        }
+    }
 }
 
-async fn refused(
-    ledger: &impl Ledger,
-    intent: &Record,
-    found: &Snapshot,
-    why: &str,
-    now: jiff::Timestamp,
-    mut part: Part,
-) -> Part {
-    let next = match found.state {
-        SnapshotState::Pending | SnapshotState::Other(_) => return part,
-        SnapshotState::Available | SnapshotState::Error => {
-            intent.observed(found, now, &format!("not deleted: {why}"))
+fn with(facts: &Mutex<&mut Facts>, change: impl FnOnce(&mut Facts)) {
+    change(&mut facts.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+fn aged(report: &mut Report, age: Age) {
+    let over = usize::try_from(age.over().as_secs()).unwrap_or_default();
+    report.count(Counter::Overdue, usize::from(over > 0));
+    let worst = usize::try_from(report.counted(Counter::OverdueSeconds)).unwrap_or_default();
+    report.count(Counter::OverdueSeconds, over.saturating_sub(worst));
+    report.ages.push(age);
+}
+
+/// Each record once, as its newest version is.
+fn newest_only(records: &mut Vec<Record>) {
+    let mut newest: BTreeMap<String, Record> = BTreeMap::new();
+    for record in records.drain(..) {
+        let key = record.sort_key();
+        if newest.get(&key).is_none_or(|known| known.version < record.version) {
+            newest.insert(key, record);
         }
-    };
-    let finding =
-        Finding::new(Code::DeleteRefused, format!("{} is not deleted: {why}", intent.name))
-            .of(&intent.resource, &intent.resource_name);
-    let (written, _) = write(ledger, &next, Some(Counter::Rescued), Some(finding)).await;
-    part.counts.extend(written.counts);
-    part.failures.extend(written.failures);
-    part.findings.extend(written.findings);
-    part
+    }
+    records.extend(newest.into_values());
 }

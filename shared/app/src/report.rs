@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 use snapkeep_domain::create::missed_slots;
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::prune::Age;
+use snapkeep_domain::protected::Age;
 use snapkeep_domain::record::Record;
-use snapkeep_domain::snapshot::{Instance, ResourceId};
+use snapkeep_domain::snapshot::ResourceId;
 
 use crate::ports::{ErrorKind, LedgerError, ProviderError, Unreadable};
 
@@ -121,6 +121,15 @@ impl From<&LedgerError> for Failure {
     }
 }
 
+impl From<&TickError> for Failure {
+    fn from(error: &TickError) -> Self {
+        match error {
+            TickError::Ledger(error) => error.into(),
+            TickError::Provider(error) => error.into(),
+        }
+    }
+}
+
 impl Failure {
     fn new(operation: &str, code: &str, message: &str) -> Self {
         Failure {
@@ -160,18 +169,23 @@ pub struct Report {
     /// The counters that are not zero.
     #[serde(serialize_with = "words")]
     pub counts: BTreeMap<Counter, u64>,
-    /// What did not work.
+    /// What did not work; beyond a hundred of one kind only their number.
+    #[serde(serialize_with = "some_failures")]
     pub failures: Vec<Failure>,
-    /// What a person should know.
+    /// What a person should know; beyond a hundred of one code and cause only their number.
+    #[serde(serialize_with = "some_findings")]
     pub findings: Vec<Finding>,
-    /// Items that there was no time for; the next tick goes on.
+    /// Items that there was no time for; the next run goes on.
     pub left: u64,
     /// What became of snapshots, for whoever is told of it.
     #[serde(skip)]
     pub notices: Vec<Notice>,
-    /// The ids of the resources that complete listings showed.
+    /// The places in which the run did all that it should.
     #[serde(skip)]
-    pub seen: BTreeSet<String>,
+    pub covered: BTreeSet<String>,
+    /// The records whose missed slots are in this report: they are taken out of the ledger once it is out.
+    #[serde(skip)]
+    pub told: Vec<Record>,
     /// How old the newest available snapshot of each resource is.
     #[serde(skip)]
     pub ages: Vec<Age>,
@@ -193,7 +207,8 @@ impl Report {
             findings: Vec::new(),
             left: 0,
             notices: Vec::new(),
-            seen: BTreeSet::new(),
+            covered: BTreeSet::new(),
+            told: Vec::new(),
             ages: Vec::new(),
         }
     }
@@ -211,17 +226,6 @@ impl Report {
         self.counts.get(&counter).copied().unwrap_or_default()
     }
 
-    /// Adds what one item's work came to.
-    pub fn add(&mut self, part: Part) {
-        for counter in part.counts {
-            self.count(counter, 1);
-        }
-        self.failures.extend(part.failures);
-        self.findings.extend(part.findings);
-        self.notices.extend(part.notices);
-        self.left += part.left;
-    }
-
     /// Names the records that cannot be read.
     pub fn unreadable(&mut self, items: &[Unreadable]) {
         for item in items {
@@ -236,10 +240,37 @@ impl Report {
         }
     }
 
-    /// Counts the instances of complete listings, and remembers which they were.
-    pub fn saw(&mut self, instances: &[Instance]) {
-        self.count(Counter::Instances, instances.len());
-        self.seen.extend(instances.iter().map(|instance| instance.id.0.clone()));
+    /// Takes in the share of a lane, which left so many items.
+    pub(crate) fn absorb(&mut self, share: Report, place: &str, left: u64) {
+        let listed = share.counts.contains_key(&Counter::Regions) || self.function == "poll";
+        let failed = share.failures.iter().any(|failure| failure.resource.is_none());
+        let elsewhere = share.findings.iter().any(|finding| finding.code == Code::LaneHeld);
+        if listed && left == 0 && !failed && !elsewhere {
+            self.covered.insert(place.to_owned());
+        }
+        for (counter, count) in share.counts {
+            let sum = self.counts.entry(counter).or_default();
+            // The worst of all, not their sum.
+            *sum = if counter == Counter::OverdueSeconds { count.max(*sum) } else { *sum + count };
+        }
+        let placed = |finding: Finding| Finding { place: Some(place.to_owned()), ..finding };
+        self.findings.extend(share.findings.into_iter().map(placed));
+        self.failures.extend(share.failures);
+        self.notices.extend(share.notices);
+        self.ages.extend(share.ages);
+        self.told.extend(share.told);
+        self.left += left;
+    }
+
+    /// Counts what one item came to.
+    pub fn add(&mut self, part: Part) {
+        for counter in part.counts {
+            self.count(counter, 1);
+        }
+        self.failures.extend(part.failures);
+        self.findings.extend(part.findings);
+        self.notices.extend(part.notices);
+        self.told.extend(part.told);
     }
 
     /// Whether the run did less than it should.
@@ -269,23 +300,62 @@ pub struct Part {
     pub findings: Vec<Finding>,
     /// What became of a snapshot.
     pub notices: Vec<Notice>,
-    /// Items not begun.
-    pub left: u64,
+    /// Records whose missed slots are told.
+    pub told: Vec<Record>,
 }
 
 impl Part {
-    /// Reports the missed slots that an intent carried, now that they are out of the ledger.
-    pub(crate) fn missed(&mut self, intent: &Record) {
-        let missed = usize::try_from(intent.missed).unwrap_or(usize::MAX);
-        self.counts.extend(std::iter::repeat_n(Counter::Missed, missed));
-        self.findings.extend(missed_slots(intent));
+    /// Reports the missed slots that a record carries, as it stands in the ledger now.
+    pub(crate) fn missed(&mut self, record: &Record) {
+        if record.missed > 0 {
+            let missed = usize::try_from(record.missed).unwrap_or(usize::MAX);
+            self.counts.extend(std::iter::repeat_n(Counter::Missed, missed.min(MISSED_COUNTED_MAX)));
+            self.findings.extend(missed_slots(record));
+            self.told.push(record.clone());
+        }
     }
+}
 
-    /// An item that there was no time for.
-    #[must_use]
-    pub fn left() -> Self {
-        Part { left: 1, ..Part::default() }
+/// A report lists so many of one kind.
+const LISTED_MAX: usize = 100;
+/// No schedule misses more slots in a hundred years.
+const MISSED_COUNTED_MAX: usize = 1_000_000;
+
+fn some_findings<S: Serializer>(findings: &[Finding], to: S) -> Result<S::Ok, S::Error> {
+    let mut more: BTreeMap<(Code, String), (usize, &Finding)> = BTreeMap::new();
+    let mut some: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let (count, _) = more.entry(finding.cause()).or_insert((0, finding));
+        *count += 1;
+        if *count <= LISTED_MAX {
+            some.push(finding.clone());
+        }
     }
+    for (count, first) in more.into_values().filter(|(count, _)| *count > LISTED_MAX) {
+        let message = format!("{} more like these are in the log", count - LISTED_MAX);
+        let summary = Finding { severity: first.severity, ..Finding::new(first.code, message) };
+        some.push(summary.value((count - LISTED_MAX).to_string()));
+    }
+    some.serialize(to)
+}
+
+fn some_failures<S: Serializer>(failures: &[Failure], to: S) -> Result<S::Ok, S::Error> {
+    let mut more: BTreeMap<(&str, &str, Option<&str>), usize> = BTreeMap::new();
+    let mut some: Vec<Failure> = Vec::new();
+    for failure in failures {
+        let kind = (failure.operation.as_str(), failure.code.as_str(), failure.region.as_deref());
+        let count = more.entry(kind).or_default();
+        *count += 1;
+        if *count <= LISTED_MAX {
+            some.push(failure.clone());
+        }
+    }
+    for ((operation, code, region), count) in more.into_iter().filter(|(_, n)| *n > LISTED_MAX) {
+        let message = format!("{} more like these are in the log", count - LISTED_MAX);
+        let summary = Failure::new(operation, code, &message);
+        some.push(Failure { region: region.map(str::to_owned), ..summary });
+    }
+    some.serialize(to)
 }
 
 /// The whole tick failed, and retrying it can help.

@@ -82,32 +82,49 @@ fn is_loopback(url: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     began: Instant,
-    ends: Instant,
+    /// From the beginning to Lambda's deadline.
+    whole: Duration,
+    /// What of that is for coming to an end: calls under way, leases, notices, the report.
+    reserve: Duration,
 }
 
 impl Budget {
-    /// The budget up to Lambda's deadline, less what an item that is under way may still need.
+    /// The budget up to Lambda's deadline.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the deadline is real time, whatever now is")]
     pub fn until(deadline: SystemTime) -> Self {
-        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-        let margin = Duration::from_secs(10).min(left / 4);
-        let began = Instant::now();
-        Budget { began, ends: began + (left - margin) }
+        let whole = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let reserve = Duration::from_secs(10).min(whole / 4);
+        Budget { began: Instant::now(), whole, reserve }
     }
 
-    /// The time that it took so far.
+    /// How long it may last altogether.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "what a run takes is real time")]
-    pub fn spent(&self) -> Duration {
-        Instant::now().duration_since(self.began)
+    pub fn whole(&self) -> Duration {
+        self.whole
     }
 }
 
 impl Deadline for Budget {
     #[expect(clippy::disallowed_methods, reason = "the deadline is real time, whatever now is")]
-    fn passed(&self) -> bool {
-        Instant::now() >= self.ends
+    fn elapsed(&self) -> Duration {
+        Instant::now().duration_since(self.began)
+    }
+
+    fn stop(&self) -> Duration {
+        self.whole - self.reserve
+    }
+
+    fn end(&self) -> Duration {
+        self.whole - self.reserve / 2
+    }
+
+    fn last(&self) -> Duration {
+        self.whole - self.reserve / 5
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The ledger on DynamoDB: conditional puts, one query for each live state, and never a scan.
+//! The ledger on DynamoDB: conditional writes, one query for what a place has, and never a scan.
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
@@ -14,9 +14,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use futures_util::future::try_join_all;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Write};
-use snapkeep_domain::record::{FORMAT, Record, State};
+use snapkeep_domain::record::{FORMAT, Record};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -24,6 +23,7 @@ use crate::sdk::Failure;
 
 mod codec;
 mod matters;
+mod memory;
 pub mod schema;
 
 /// An item as DynamoDB has it.
@@ -90,6 +90,25 @@ impl DynamoLedger {
         Err(failed(PUT_ITEM, &error))
     }
 
+    /// The records of a query up to and with the first item that is `last`. Each item is read at once: a page
+    /// as it comes is many times as large.
+    async fn records(
+        &self,
+        query: QueryFluentBuilder,
+        last: impl Fn(&Item) -> bool,
+    ) -> Result<Records, LedgerError> {
+        let mut records = Records::default();
+        items(query, |item| {
+            match codec::decode(&item) {
+                Ok(record) => records.records.push(record),
+                Err(unreadable) => records.unreadable.push(unreadable),
+            }
+            !last(&item)
+        })
+        .await?;
+        Ok(records)
+    }
+
     fn query(&self, key: &'static str, value: &str) -> QueryFluentBuilder {
         self.client
             .query()
@@ -114,29 +133,26 @@ fn unwritable(why: String) -> LedgerError {
     LedgerError { operation: PUT_ITEM, code: "Unwritable".to_owned(), message: why }
 }
 
-/// Items of a query up to and with the first that is `last`, page by page.
+/// Items of a query, page by page, until there are no more or `each` wants no more.
 async fn items(
     query: QueryFluentBuilder,
-    last: impl Fn(&Item) -> bool,
-) -> Result<Vec<Item>, LedgerError> {
+    mut each: impl FnMut(Item) -> bool,
+) -> Result<(), LedgerError> {
     const OPERATION: &str = "Query";
     let error = |code: String, message: String| LedgerError { operation: OPERATION, code, message };
-    let mut found = Vec::new();
     let mut used = BTreeSet::new();
     let mut from = None;
     for _ in 0..PAGES_MAX {
         let answer = query.clone().set_exclusive_start_key(from).send().await;
         let answer = answer.map_err(|error| failed(OPERATION, &error))?;
         for item in answer.items.unwrap_or_default() {
-            let enough = last(&item);
-            found.push(item);
-            if enough {
-                return Ok(found);
+            if !each(item) {
+                return Ok(());
             }
         }
         // A page may be empty and still not be the last.
         let Some(next) = answer.last_evaluated_key.filter(|key| !key.is_empty()) else {
-            return Ok(found);
+            return Ok(());
         };
         // Going round in a circle would show some items twice and perhaps others never.
         if !used.insert(codec::key_text(&next)) {
@@ -145,17 +161,6 @@ async fn items(
         from = Some(next);
     }
     Err(error("TooManyPages".to_owned(), format!("no end after {PAGES_MAX} pages")))
-}
-
-fn read(items: impl IntoIterator<Item = Item>) -> Records {
-    let mut records = Records::default();
-    for item in items {
-        match codec::decode(&item) {
-            Ok(record) => records.records.push(record),
-            Err(unreadable) => records.unreadable.push(unreadable),
-        }
-    }
-    records
 }
 
 impl Ledger for DynamoLedger {
@@ -180,11 +185,19 @@ impl Ledger for DynamoLedger {
         .await
     }
 
-    async fn live(&self, states: &[State]) -> Result<Records, LedgerError> {
-        let queries = states.iter().map(|state| {
-            items(self.query(schema::LIVE, state.as_str()).index_name(schema::INDEX), |_| false)
-        });
-        Ok(read(try_join_all(queries).await?.into_iter().flatten()))
+    async fn open(&self, place: &str) -> Result<Records, LedgerError> {
+        let query = self
+            .query(schema::PLACE, place)
+            .index_name(schema::INDEX)
+            .key_condition_expression("#key = :key AND begins_with(#live, :open)")
+            .expression_attribute_names("#live", schema::LIVE)
+            .expression_attribute_values(":open", AttributeValue::S(schema::OPEN.to_owned()));
+        self.records(query, |_| false).await
+    }
+
+    async fn live(&self, place: &str) -> Result<Records, LedgerError> {
+        let query = self.query(schema::PLACE, place).index_name(schema::INDEX);
+        self.records(query, |_| false).await
     }
 
     async fn recent(&self, resource: &ResourceId, from: Slot) -> Result<Records, LedgerError> {
@@ -196,6 +209,6 @@ impl Ledger for DynamoLedger {
             .limit(RECENT_PAGE);
         // `<slot>#<attempt>` sorts after `<slot>`, so going down the slot's own item comes last.
         let before = |item: &Item| codec::slot_itself(item).is_some_and(|slot| slot < from);
-        Ok(read(items(query, before).await?))
+        self.records(query, before).await
     }
 }

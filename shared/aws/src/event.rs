@@ -3,7 +3,11 @@
 //! Events are hints: their time is for the log, `now` and the ledger decide what is due.
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
+use serde::Deserialize;
 use serde_json::Value;
+use snapkeep_app::ports::{RUNS_MAX, Tick};
+
+use crate::notifications::{SOURCE, TICK};
 
 /// Where an invocation comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +16,50 @@ pub struct Trigger {
     pub source: String,
     /// The time that the event carries.
     pub time: Option<String>,
+    /// What a Tick asks for, or what is wrong with it.
+    pub tick: Option<Result<Ticked, String>>,
+}
+
+/// What a Tick asks for: go on with what a function left in a place.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Ticked {
+    /// The deployment that it is for.
+    pub deployment: String,
+    /// The function that it is for.
+    pub function: String,
+    /// Where.
+    pub place: String,
+    /// The number of the run, from 1.
+    pub run: u32,
+}
+
+impl Ticked {
+    /// The place to go on with, if it is for this function of this deployment.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn for_whom(self, deployment: &str, function: &str) -> Result<Tick, String> {
+        if self.deployment != deployment {
+            return Err(format!("it is for the deployment `{}`, and this is `{deployment}`", self.deployment));
+        }
+        if self.function != function {
+            return Err(format!("it is for the function `{}`, and this is `{function}`", self.function));
+        }
+        if !(1..=RUNS_MAX).contains(&self.run) {
+            return Err(format!("its run {} is not from 1 to {RUNS_MAX}", self.run));
+        }
+        Ok(Tick { place: self.place, run: self.run })
+    }
+}
+
+/// Reads the detail of an event that says it is a Tick.
+fn ticked(event: &Value) -> Option<Result<Ticked, String>> {
+    let is = |member: &str, value: &str| event.get(member).and_then(Value::as_str) == Some(value);
+    if !is("source", SOURCE) || !is("detail-type", TICK) {
+        return None;
+    }
+    let detail = event.get("detail").cloned().unwrap_or_default();
+    Some(serde_json::from_value(detail).map_err(|error| format!("its detail cannot be read: {error}")))
 }
 
 /// An event that cannot be read.
@@ -43,18 +91,20 @@ pub fn read(event: &Value) -> Result<Trigger, BadEvent> {
         return Err(bad("it is no JSON object".to_owned()));
     };
     if ["source", "detail-type"].iter().any(|member| members.contains_key(*member)) {
+        let tick = ticked(event);
         // `detail` is an object from a rule and the string "{}" from Scheduler.
         let event: EventBridgeEvent<Value> =
             serde_json::from_value(event.clone()).map_err(|error| bad(error.to_string()))?;
         return Ok(Trigger {
             source: event.source,
             time: event.time.map(|time| time.to_rfc3339()),
+            tick,
         });
     }
     match members.get("time").or_else(|| members.get("scheduledTime")) {
-        None => Ok(Trigger { source: "by hand".to_owned(), time: None }),
+        None => Ok(Trigger { source: "by hand".to_owned(), time: None, tick: None }),
         Some(Value::String(text)) if text.parse::<jiff::Timestamp>().is_ok() => {
-            Ok(Trigger { source: "by hand".to_owned(), time: Some(text.clone()) })
+            Ok(Trigger { source: "by hand".to_owned(), time: Some(text.clone()), tick: None })
         }
         Some(other) => Err(bad(format!("its time {other} is not RFC 3339"))),
     }
@@ -79,6 +129,34 @@ mod tests {
         assert_eq!(read(&json!({})).unwrap().source, "by hand");
         let input = json!({"scheduledTime": "2026-01-01T00:00:00Z"});
         assert_eq!(read(&input).unwrap().time.unwrap(), "2026-01-01T00:00:00Z");
+    }
+
+    fn tick(detail: &Value) -> Result<Tick, String> {
+        let mut event = event(SOURCE, detail.clone());
+        event["detail-type"] = TICK.into();
+        read(&event).unwrap().tick.unwrap()?.for_whom("dep", "create")
+    }
+
+    #[test]
+    fn a_tick_says_where_to_go_on_and_one_that_does_not_fit_says_why() {
+        let good = json!({"deployment": "dep", "function": "create", "place": "eu-west-1", "run": 2});
+        assert_eq!(tick(&good), Ok(Tick { place: "eu-west-1".to_owned(), run: 2 }));
+        for (member, value, why) in [
+            ("deployment", json!("other"), "`other`"),
+            ("function", json!("prune"), "`prune`"),
+            ("run", json!(0), "run 0"),
+            ("run", json!(16), "run 16"),
+            ("run", json!(-1), "cannot be read"),
+            ("place", json!(null), "cannot be read"),
+        ] {
+            let mut bad = good.clone();
+            bad[member] = value;
+            let said = tick(&bad).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+        assert!(tick(&json!("{}")).unwrap_err().contains("cannot be read"));
+        // Another's events are no Ticks.
+        assert_eq!(read(&event("aws.events", good)).unwrap().tick, None);
     }
 
     #[test]

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
-use snapkeep_app::ports::Invocation;
+use snapkeep_app::ports::{Deadline, Invocation};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
+use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::record::INVOCATION_LIFE;
 use snapkeep_domain::settings::{BadSettings, Role, Settings};
+use snapkeep_domain::time::after;
 
 use crate::clock::{Budget, Clock};
 use crate::dynamodb::DynamoLedger;
@@ -80,10 +84,12 @@ impl Wiring {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn create() -> Result<(), Error> {
-    let wiring = start(Role::Create).await?;
+    const ROLE: Role = Role::Create;
+    let wiring = start(ROLE).await?;
     let creator = LightsailCreator::new(&wiring.sdk, &wiring.accounts);
-    serve(&wiring, async |invocation| {
-        create::run(&wiring.inventory, &creator, &wiring.ledger, &wiring.settings, invocation).await
+    serve(&wiring, ROLE, async |invocation| {
+        let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
+        create::run(inventory, &creator, ledger, notifications, settings, invocation).await
     })
     .await
 }
@@ -93,9 +99,11 @@ pub async fn create() -> Result<(), Error> {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn poll() -> Result<(), Error> {
-    let wiring = start(Role::Poll).await?;
-    serve(&wiring, async |invocation| {
-        poll::run(&wiring.inventory, &wiring.ledger, &wiring.settings, invocation).await
+    const ROLE: Role = Role::Poll;
+    let wiring = start(ROLE).await?;
+    serve(&wiring, ROLE, async |invocation| {
+        let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
+        poll::run(inventory, ledger, notifications, settings, invocation).await
     })
     .await
 }
@@ -105,10 +113,12 @@ pub async fn poll() -> Result<(), Error> {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn prune() -> Result<(), Error> {
-    let wiring = start(Role::Prune).await?;
+    const ROLE: Role = Role::Prune;
+    let wiring = start(ROLE).await?;
     let deleter = LightsailDeleter::new(&wiring.sdk, &wiring.accounts);
-    serve(&wiring, async |invocation| {
-        prune::run(&wiring.inventory, &deleter, &wiring.ledger, &wiring.settings, invocation).await
+    serve(&wiring, ROLE, async |invocation| {
+        let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
+        prune::run(inventory, &deleter, ledger, notifications, settings, invocation).await
     })
     .await
 }
@@ -124,6 +134,7 @@ async fn start(role: Role) -> Result<Wiring, Error> {
 
 async fn serve(
     wiring: &Wiring,
+    role: Role,
     tick: impl AsyncFn(&Invocation<Budget>) -> Result<Report, TickError>,
 ) -> Result<(), Error> {
     let tick = &tick;
@@ -132,14 +143,50 @@ async fn serve(
         let now = wiring.clock.now().await;
         let now = now.map_err(|e| Failed { kind: "ClockUnavailable", message: e.to_string() })?;
         let deadline = Budget::until(event.context.deadline());
-        // Boxed: the whole tick as one nested future is too deep a type for the compiler.
-        let invocation = Invocation { now, deadline };
-        let mut report = Box::pin(tick(&invocation)).await?;
-        notify::run(&wiring.notifications, &wiring.ledger, &mut report, &invocation).await;
+        let only = match trigger.tick.clone() {
+            None => Ok(None),
+            Some(ticked) => ticked
+                .and_then(|ticked| ticked.for_whom(&wiring.settings.deployment, role.as_str()))
+                .map(Some),
+        };
+        // What it claims is its own as long as it lives.
+        let life = SignedDuration::try_from(deadline.whole()).unwrap_or(INVOCATION_LIFE);
+        let leased_until = after(now, life.min(INVOCATION_LIFE));
+        let mut report = match only {
+            Ok(only) => {
+                let invocation = Invocation { now, leased_until, tick: only, deadline };
+                // Boxed: the whole tick as one nested future is too deep a type for the compiler.
+                let mut report = Box::pin(tick(&invocation)).await?;
+                tell(wiring, &mut report, &invocation).await;
+                report
+            }
+            Err(why) => bad_tick(role, now, &why),
+        };
         telemetry::report(&report, &trigger);
-        telemetry::metrics(&report, &wiring.settings, deadline.spent());
+        telemetry::metrics(&report, &wiring.settings, deadline.elapsed());
+        let invocation = Invocation { now, leased_until, tick: None, deadline };
+        notify::acknowledge(&wiring.ledger, &mut report, &invocation).await;
         serde_json::to_value(&report)
             .map_err(|e| Failed { kind: "BadReport", message: e.to_string() })
     }))
     .await
+}
+
+/// Tells people, as long as there is time: the report is returned in any case.
+async fn tell(wiring: &Wiring, report: &mut Report, invocation: &Invocation<Budget>) {
+    let deadline = &invocation.deadline;
+    let time = deadline.last().saturating_sub(deadline.elapsed());
+    let telling = notify::run(&wiring.notifications, &wiring.ledger, report, invocation);
+    if tokio::time::timeout(time, telling).await.is_err() {
+        report.left += 1;
+    }
+}
+
+/// A Tick that does not fit is reported, never an error that would be tried again.
+fn bad_tick(role: Role, now: Timestamp, why: &str) -> Report {
+    let mut report = Report::new(role.as_str(), now);
+    let message = format!("a Tick event does not fit, and nothing was done: {why}");
+    let fix = "nothing, unless it comes again: then see who sends it";
+    report.findings.push(Finding::new(Code::BadTick, message).fix(fix));
+    report
 }

@@ -1,16 +1,17 @@
 //! Lightsail: three clients, split as IAM is, over one SDK client for each Region of each account.
 //!
-//! The SDK has no paginators for Lightsail, so `paging` turns pages by hand; `error` classifies
-//! its errors and `mapping` turns its shapes into the core's. A list is complete or an error.
+//! The SDK has no paginators for Lightsail: pages are turned by whoever asks. `error` classifies its errors,
+//! and `mapping` turns its shapes into the core's.
 
 use aws_config::SdkConfig;
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, ProviderError};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError,
+};
 use snapkeep_domain::snapshot::{Instance, Snapshot};
 
 mod clients;
 mod error;
 mod mapping;
-mod paging;
 #[cfg(test)]
 mod tests;
 
@@ -71,22 +72,21 @@ impl Inventory for LightsailInventory {
         self.0.places(regions)
     }
 
-    async fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
+    async fn instances(
+        &self,
+        place: &str,
+        token: Option<String>,
+    ) -> Result<Page<Instance>, ProviderError> {
         const OPERATION: &str = "GetInstances";
-        let client = self.0.of(OPERATION, region)?;
-        let fetch = |token: Option<String>| {
-            let call = client.get_instances().set_page_token(token);
-            async move {
-                let answer = call.send().await.map_err(|e| error::provider_error(OPERATION, &e))?;
-                Ok((answer.instances.unwrap_or_default(), answer.next_page_token))
-            }
-        };
-        let found = paging::all(OPERATION, fetch).await?;
-        let found = found.iter().map(|instance| {
-            let found = mapping::instance(OPERATION, region, instance)?;
-            self.0.belongs(OPERATION, region, &found.id.0).map(|()| found)
+        let later = token.is_some();
+        let call = self.0.of(OPERATION, place)?.get_instances().set_page_token(token);
+        let answer = call.send().await.map_err(|e| error::page_error(OPERATION, later, &e))?;
+        let found = answer.instances.unwrap_or_default();
+        let elements = found.iter().map(|instance| {
+            let found = mapping::instance(OPERATION, place, instance)?;
+            self.0.belongs(OPERATION, place, &found.id.0).map(|()| found)
         });
-        mapping::unique(found, |instance| instance.id.0.clone())
+        Ok(page(elements, answer.next_page_token))
     }
 
     async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
@@ -99,22 +99,21 @@ impl Inventory for LightsailInventory {
         Ok(Some(found))
     }
 
-    async fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
+    async fn snapshots(
+        &self,
+        place: &str,
+        token: Option<String>,
+    ) -> Result<Page<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshots";
-        let client = self.0.of(OPERATION, region)?;
-        let fetch = |token: Option<String>| {
-            let call = client.get_instance_snapshots().set_page_token(token);
-            async move {
-                let answer = call.send().await.map_err(|e| error::provider_error(OPERATION, &e))?;
-                Ok((answer.instance_snapshots.unwrap_or_default(), answer.next_page_token))
-            }
-        };
-        let found = paging::all(OPERATION, fetch).await?;
-        let found = found.iter().map(|snapshot| {
-            let found = mapping::snapshot(OPERATION, region, snapshot)?;
-            self.0.belongs(OPERATION, region, &found.id).map(|()| found)
+        let later = token.is_some();
+        let call = self.0.of(OPERATION, place)?.get_instance_snapshots().set_page_token(token);
+        let answer = call.send().await.map_err(|e| error::page_error(OPERATION, later, &e))?;
+        let found = answer.instance_snapshots.unwrap_or_default();
+        let elements = found.iter().map(|snapshot| {
+            let found = mapping::snapshot(OPERATION, place, snapshot)?;
+            self.0.belongs(OPERATION, place, &found.id).map(|()| found)
         });
-        mapping::unique(found, |snapshot| snapshot.id.clone())
+        Ok(page(elements, answer.next_page_token))
     }
 
     async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
@@ -152,6 +151,21 @@ impl Deleter for LightsailDeleter {
             self.0.of(OPERATION, region)?.delete_instance_snapshot().instance_snapshot_name(name);
         call.send().await.map(drop).map_err(|e| error::provider_error(OPERATION, &e))
     }
+}
+
+/// A page with what of it can be read.
+fn page<T>(
+    found: impl Iterator<Item = Result<T, ProviderError>>,
+    next: Option<String>,
+) -> Page<T> {
+    let mut page = Page { elements: Vec::new(), broken: Vec::new(), next };
+    for element in found {
+        match element {
+            Ok(element) => page.elements.push(element),
+            Err(error) => page.broken.push(error),
+        }
+    }
+    page
 }
 
 /// An answer that cannot be trusted: asking again may help, believing it may not.

@@ -3,8 +3,9 @@
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sns::types::MessageAttributeValue;
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use snapkeep_app::ports::{ErrorKind, Notifier, ProviderError};
+use snapkeep_app::ports::{ErrorKind, Notifier, ProviderError, Relay, Tick};
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::settings::Settings;
 
@@ -12,6 +13,10 @@ use crate::lightsail::{classify, provider_error};
 
 /// The `source` of our events.
 pub const SOURCE: &str = "snapkeep";
+/// The `detail-type` of the event by which a function goes on with what it left in a place.
+pub const TICK: &str = "Tick";
+/// So many events fit into a call: <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>.
+const EVENTS_MAX: usize = 10;
 /// The longest subject that SNS takes: <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>.
 const SUBJECT_MAX: usize = 100;
 
@@ -42,40 +47,65 @@ impl Notifier for Notifications {
         self.topic.is_some() || self.bus.is_some()
     }
 
-    async fn publish(&self, notice: &Notice) -> Result<(), ProviderError> {
-        // One that is out of order does not silence the other; after a fault, either may hear of it twice.
-        let event = match &self.bus {
-            Some((client, bus)) => put_event(client, bus, &self.deployment, notice).await,
-            None => Ok(()),
-        };
-        let message = match &self.topic {
-            Some((client, topic)) if notice.wants_a_person() => {
-                send_message(client, topic, &self.deployment, notice).await
-            }
-            _ => Ok(()),
-        };
-        message.and(event)
+    async fn events(&self, notices: &[Notice]) -> Result<(), ProviderError> {
+        let Some((client, bus)) = &self.bus else { return Ok(()) };
+        let calls = notices.chunks(EVENTS_MAX).map(|some| {
+            let entries = some.iter().map(|notice| {
+                let about = notice.resource.clone().filter(|resource| resource.starts_with("arn:"));
+                let detail = detail(&self.deployment, notice);
+                event(bus, notice.topic.as_str(), &detail, about)
+            });
+            put_events(client, entries.collect())
+        });
+        let calls: Vec<_> = calls.collect();
+        // One call that fails does not silence the others.
+        let answers: Vec<_> = stream::iter(calls).buffer_unordered(8).collect().await;
+        answers.into_iter().collect()
+    }
+
+    async fn mail(&self, notice: &Notice) -> Result<bool, ProviderError> {
+        let Some((client, topic)) = &self.topic else { return Ok(false) };
+        send_message(client, topic, &self.deployment, notice).await.map(|()| true)
     }
 }
 
-async fn put_event(
-    client: &aws_sdk_eventbridge::Client,
+impl Relay for Notifications {
+    async fn go_on(&self, function: &'static str, tick: &Tick) -> Result<bool, ProviderError> {
+        let Some((client, bus)) = &self.bus else { return Ok(false) };
+        let detail = json!({
+            "deployment": self.deployment,
+            "function": function,
+            "place": tick.place,
+            "run": tick.run,
+        });
+        put_events(client, vec![event(bus, TICK, &detail, None)]).await.map(|()| true)
+    }
+}
+
+/// One event for the bus.
+fn event(
     bus: &str,
-    deployment: &str,
-    notice: &Notice,
-) -> Result<(), ProviderError> {
-    const OPERATION: &str = "PutEvents";
-    let about = notice.resource.clone().filter(|resource| resource.starts_with("arn:"));
-    let entry = PutEventsRequestEntry::builder()
+    detail_type: &str,
+    detail: &Value,
+    about: Option<String>,
+) -> PutEventsRequestEntry {
+    PutEventsRequestEntry::builder()
         .event_bus_name(bus)
         .source(SOURCE)
-        .detail_type(notice.topic.as_str())
-        .detail(detail(deployment, notice).to_string())
+        .detail_type(detail_type)
+        .detail(detail.to_string())
         .set_resources(about.map(|arn| vec![arn]))
-        .build();
-    let answer = client.put_events().entries(entry).send().await;
+        .build()
+}
+
+async fn put_events(
+    client: &aws_sdk_eventbridge::Client,
+    entries: Vec<PutEventsRequestEntry>,
+) -> Result<(), ProviderError> {
+    const OPERATION: &str = "PutEvents";
+    let answer = client.put_events().set_entries(Some(entries)).send().await;
     let answer = answer.map_err(|error| provider_error(OPERATION, &error))?;
-    // It may take the call and still refuse the event.
+    // It may take the call and still refuse an event.
     let refused = answer.entries().iter().find_map(|entry| entry.error_code().map(|c| (c, entry)));
     let Some((code, entry)) = refused else { return Ok(()) };
     let message = entry.error_message().unwrap_or_default().to_owned();

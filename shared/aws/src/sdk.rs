@@ -14,11 +14,11 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 /// The SDK's configuration: Region, credentials, endpoints and number of attempts from the
 /// standard AWS variables, HTTPS by rustls on ring, and bounds on how long a call may take.
 pub async fn sdk_config() -> SdkConfig {
-    // One attempt that hangs must leave time for another, and all of them for the other items.
+    // An attempt that hangs must leave time for another, and all of them for the other items.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(15))
-        .operation_timeout(Duration::from_secs(40))
+        .operation_attempt_timeout(Duration::from_secs(12))
+        .operation_timeout(Duration::from_secs(30))
         .build();
     let loader = aws_config::defaults(BehaviorVersion::latest());
     loader.http_client(http_client()).timeout_config(timeouts).load().await

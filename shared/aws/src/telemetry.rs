@@ -135,7 +135,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::SignedDuration;
-    use snapkeep_domain::prune::Age;
+    use snapkeep_domain::protected::Age;
     use snapkeep_domain::settings::Role;
     use snapkeep_domain::snapshot::ResourceId;
 

@@ -1,12 +1,18 @@
-//! Plans `create`: which due slots to take, which to wait for, and why.
+//! Plans `create`, one resource at a time: whether its due slot is taken, why it waits, and what an answer of
+//! the provider means. [`questions`] → [`plan`] → claim, ask → [`settle`].
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::answer::{ErrorKind, Look, ProviderError};
 use crate::finding::{Code, Finding};
-use crate::record::{FORMAT, INVOCATION_LIFE, Record, State};
+use crate::poll::{foreign, name_taken};
+use crate::record::{FORMAT, Recognition, Record, State};
+use crate::settings::Context;
 use crate::snapshot::{
-    ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, Ownership, POLICY, ResourceId, SLOT, SOURCE,
-    Snapshot, SnapshotState, TIMEZONE, Tags, snapshot_name,
+    ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotState, TIMEZONE, Tags,
+    snapshot_name,
 };
 use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, after, humane, since};
@@ -18,42 +24,34 @@ pub struct Facts {
     pub instance: Instance,
     /// What its tags say.
     pub protection: Protection,
+    /// Since when it has been protected.
+    pub protected_since: Option<Timestamp>,
     /// Its records from the due slot on, the newest before that, and all that are in flight.
     pub records: Vec<Record>,
-    /// Its snapshots, as far as they could be listed.
-    pub snapshots: Vec<Snapshot>,
+    /// What the provider answered to the [`questions`], by name.
+    pub looks: BTreeMap<String, Look>,
 }
 
 /// What to do for one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Claim `intent`, then ask for the snapshot.
-    Take {
-        /// The record that the intent replaces; none when the slot is new.
-        from: Option<Box<Record>>,
-        /// The intent to write before anything is asked for.
-        intent: Box<Record>,
-        /// An item of its own for what the failed attempt left behind, written first.
-        leftover: Option<Box<Record>>,
-    },
-    /// The slot's snapshot exists already, the ledger lost it: record it.
-    Track {
-        /// The new record.
-        record: Box<Record>,
-    },
+    /// Claim the intent, then ask for the snapshot.
+    Take(Box<Take>),
     /// The due slot has what it needs.
     Served,
     /// Not now, for this reason.
     Wait(Finding),
 }
 
-/// A resource with its verdict.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// The resource.
-    pub instance: Instance,
-    /// What to do.
-    pub verdict: Verdict,
+/// A slot to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// Whether the intent replaces a record; otherwise its slot is new.
+    pub replaces: bool,
+    /// The intent to write before anything is asked for.
+    pub intent: Record,
+    /// An item of its own for what the failed attempt left behind, written first.
+    pub leftover: Option<Record>,
 }
 
 /// The due slot of a resource: the latest one of its schedule at or before `now`.
@@ -62,214 +60,171 @@ pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
     protection.policy.schedule.latest(&protection.policy.zone, now)
 }
 
-/// Plans for all resources; the least protected come first.
+/// The names to ask for before a plan can be made: of an older intent whose effect is unknown, and of a failed
+/// attempt that is about to be made again, because what was given up may have come about after all.
 #[must_use]
-pub fn plan(
-    facts: &[Facts],
-    deployment: &str,
-    pending_timeout: SignedDuration,
-    now: Timestamp,
-) -> Vec<Planned> {
-    let mut order: Vec<(Option<Slot>, &ResourceId, &Facts)> =
-        facts.iter().map(|f| (newest_good(f), &f.instance.id, f)).collect();
-    order.sort_by_key(|(newest, id, _)| (*newest, *id));
-    let planned = |(_, _, f): (_, _, &Facts)| Planned {
-        instance: f.instance.clone(),
-        verdict: verdict(f, deployment, pending_timeout, now),
+pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<String> {
+    let due = due_slot(&facts.protection, cx.now);
+    let asks = |record: &&Record| match record.state {
+        State::Intended => record.slot != due && is_doubtful(record, cx) && record.intent_is_free(cx.now),
+        State::Failed => {
+            record.slot == due && !record.leftover && cx.now >= next_attempt_at(record)
+        }
+        _ => false,
     };
-    order.into_iter().map(planned).collect()
+    let mut names: Vec<String> =
+        facts.records.iter().filter(asks).map(|record| record.name.clone()).collect();
+    names.dedup();
+    names
 }
 
-/// Whether the facts' snapshots can be believed: they show what the ledger knows, and that is something.
-///
-/// A list may come back empty or stale, and a ledger may have lost its newest records. When neither
-/// vouches for the other, [`names`] are to be asked for one by one.
+/// Plans for one resource.
 #[must_use]
-pub fn is_credible(facts: &Facts) -> bool {
-    let known = facts.records.iter().filter(|r| {
-        matches!(r.state, State::Requested | State::Pending | State::Available | State::Expiring)
-    });
-    let mut known = known.map(|r| facts.snapshots.iter().any(|s| s.name == r.name)).peekable();
-    known.peek().is_some() && known.all(|shown| shown)
-}
-
-/// The names that the attempts of the due slot have.
-#[must_use]
-pub fn names(facts: &Facts, deployment: &str, now: Timestamp) -> Vec<String> {
-    let Instance { id, name, .. } = &facts.instance;
-    let slot = due_slot(&facts.protection, now);
-    (1..=ATTEMPTS_MAX).map(|attempt| snapshot_name(deployment, id, name, slot, attempt)).collect()
-}
-
-/// The newest slot that has, or soon has, a good snapshot.
-fn newest_good(facts: &Facts) -> Option<Slot> {
-    let good = |r: &&Record| !matches!(r.state, State::Intended | State::Failed | State::Deleted);
-    facts.records.iter().filter(good).map(|r| r.slot).max()
-}
-
-fn verdict(
-    facts: &Facts,
-    deployment: &str,
-    pending_timeout: SignedDuration,
-    now: Timestamp,
-) -> Verdict {
-    let Facts { instance, protection, records, snapshots } = facts;
+pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
+    let Facts { instance, protection, records, .. } = facts;
     if protection.opt_in != OptIn::On {
         return Verdict::Served;
     }
-    let slot = due_slot(protection, now);
-    let about =
-        |code, message: String| Finding::new(code, message).of(&instance.id, &instance.name);
-    let wait = |code, message: String| Verdict::Wait(about(code, message));
-
+    let slot = due_slot(protection, cx.now);
     // What an attempt left behind may turn out well after all, as after a restored ledger.
-    let good = |r: &Record| {
-        matches!(r.state, State::Requested | State::Pending | State::Available)
-            || r.times.contains_key(&State::Available)
-    };
-    if records.iter().any(|r| r.slot == slot && r.leftover && good(r)) {
+    if records.iter().any(|r| r.slot == slot && r.leftover && is_good(r)) {
         return Verdict::Served;
     }
+    let about = |code, message: String| {
+        Verdict::Wait(Finding::new(code, message).of(&instance.id, &instance.name))
+    };
     let record = records.iter().find(|r| r.slot == slot && !r.leftover);
-    match record.map(|r| r.state) {
+    match record {
         None => {}
-        Some(State::Intended) if record.is_some_and(|r| !r.intent_is_free(now)) => {
-            return wait(
+        Some(r) if r.state == State::Intended && !r.intent_is_free(cx.now) => {
+            return about(
                 Code::ClaimedElsewhere,
-                format!("slot {slot} is being taken by another invocation right now"),
+                format!("slot {slot} is being taken by another invocation"),
             );
         }
-        Some(State::Intended | State::Failed) => {}
+        // It was given up, and there it is: `prune` corrects the record.
+        Some(r) if r.state == State::Failed && came_about(facts, r, cx) => return Verdict::Served,
+        Some(r) if matches!(r.state, State::Intended | State::Failed) => {}
         Some(_) => return Verdict::Served,
     }
-
-    let ours: Vec<(&Snapshot, Slot, u32)> = snapshots
-        .iter()
-        .filter(|s| s.source == instance.id)
-        .filter_map(|s| match s.ownership(deployment) {
-            Ownership::Ours { slot, attempt } => Some((s, slot, attempt)),
-            Ownership::LookAlike(_) | Ownership::Foreign => None,
-        })
-        .collect();
-    let of_slot = || ours.iter().filter(|(_, at, _)| *at == slot);
-    let recorded = |s: &Snapshot| records.iter().any(|r| r.name == s.name);
-    let mut good = of_slot().filter(|(s, ..)| s.state != SnapshotState::Error);
-    if let Some((found, _, attempt)) = good.clone().find(|(s, ..)| !recorded(s)) {
-        // The slot is of today's schedule; the retention stays that of its tags, since the policy may
-        // have changed after it was made.
-        let mut record = Record::adopted(found, slot, *attempt, now);
-        record.policy.schedule = protection.policy.text().schedule;
-        return Verdict::Track { record: Box::new(record) };
+    if let Some(why) = in_the_way(facts, slot, cx) {
+        return about(Code::WaitingForPending, format!("slot {slot} waits: {why}"));
     }
-    // It was given up, and there it is: `prune` corrects the record.
-    if record.is_some_and(|r| r.state == State::Failed) && good.next().is_some() {
-        return Verdict::Served;
-    }
-
-    // One snapshot of an instance at a time; one that is stuck blocks no later slot.
-    let in_flight = records.iter().find(|r| r.in_flight(now, pending_timeout)).map(|r| &r.name);
-    let shown = ours.iter().find(|(s, ..)| {
-        s.state == SnapshotState::Pending
-            && !recorded(s)
-            && since(s.created_at, now) <= pending_timeout
-    });
-    if let Some(name) = in_flight.or(shown.map(|(s, ..)| &s.name)) {
-        return wait(
-            Code::WaitingForPending,
-            format!("slot {slot} waits while {name} is being made"),
-        );
-    }
-
-    let taken_names = of_slot().map(|(_, _, attempt)| *attempt).max().unwrap_or(0);
     match record {
-        None if taken_names >= ATTEMPTS_MAX => wait(
-            Code::AttemptsExhausted,
-            format!("all {ATTEMPTS_MAX} attempts of slot {slot} failed; the next slot comes"),
-        ),
-        None => Verdict::Take {
-            from: None,
-            intent: Box::new(Record {
-                missed: missed(facts, slot),
-                ..intent(facts, deployment, slot, taken_names + 1, now)
-            }),
+        None => Verdict::Take(Box::new(Take {
+            replaces: false,
+            intent: Record { missed: missed(facts, slot), ..intent(facts, slot, 1, cx) },
             leftover: None,
-        },
+        })),
         Some(old) if old.state == State::Intended => {
-            let mut intent = old.moved(State::Intended, now, "taken over");
-            intent.leased_until = Some(after(now, INVOCATION_LIFE));
-            intent.missed = old.missed;
-            Verdict::Take {
-                from: Some(Box::new(old.clone())),
-                intent: Box::new(intent),
-                leftover: None,
-            }
+            let mut intent = old.moved(State::Intended, cx.now, "taken over");
+            intent.leased_until = Some(cx.leased_until);
+            intent.foreign_since = old.foreign_since;
+            Verdict::Take(Box::new(Take { replaces: true, intent, leftover: None }))
         }
-        Some(old) if old.attempt >= ATTEMPTS_MAX => wait(
+        Some(old) if old.attempt >= ATTEMPTS_MAX => about(
             Code::AttemptsExhausted,
             format!(
                 "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({}); the next slot comes",
                 old.reason
             ),
         ),
+        Some(old) if cx.now < next_attempt_at(old) => about(
+            Code::RetryLater,
+            format!(
+                "attempt {} of slot {slot} failed ({}); the next is made in {}",
+                old.attempt,
+                old.reason,
+                humane(since(cx.now, next_attempt_at(old)))
+            ),
+        ),
         Some(old) => {
-            let again = after(old.entered(), backoff(old.attempt));
-            if now < again {
-                return wait(
-                    Code::RetryLater,
-                    format!(
-                        "attempt {} of slot {slot} failed ({}); the next is made in {}",
-                        old.attempt,
-                        old.reason,
-                        humane(since(now, again))
-                    ),
-                );
-            }
-            let attempt = taken_names.max(old.attempt) + 1;
-            if attempt > ATTEMPTS_MAX {
-                return wait(
-                    Code::AttemptsExhausted,
-                    format!(
-                        "all {ATTEMPTS_MAX} attempts of slot {slot} failed; the next slot comes"
-                    ),
-                );
-            }
-            let mut next = intent(facts, deployment, slot, attempt, now);
-            next.version = old.version;
-            next.times = old.moved(State::Intended, now, "").times;
+            let mut intent = intent(facts, slot, old.attempt + 1, cx);
+            (intent.version, intent.missed) = (old.version, old.missed);
             let leftover =
-                old.remains.then(|| Box::new(Record { leftover: true, version: 0, ..old.clone() }));
-            Verdict::Take { from: Some(Box::new(old.clone())), intent: Box::new(next), leftover }
+                old.remains.then(|| Record { leftover: true, version: 0, missed: 0, ..old.clone() });
+            Verdict::Take(Box::new(Take { replaces: true, intent, leftover }))
         }
     }
 }
 
-/// 1, 2, 4, … hours after the first, second, third, … attempt.
-fn backoff(attempt: u32) -> SignedDuration {
-    SignedDuration::from_hours(1 << attempt.clamp(1, ATTEMPTS_MAX).saturating_sub(1))
+fn is_good(record: &Record) -> bool {
+    matches!(record.state, State::Requested | State::Pending | State::Available)
+        || record.times.get(State::Available).is_some()
 }
 
-/// How many slots passed between the newest record and the due slot.
+/// Whether its snapshot may be there though nobody knows, and still be in the making.
+fn is_doubtful(record: &Record, cx: &Context<'_>) -> bool {
+    record.effect_unknown() && since(record.asked_at(), cx.now) <= cx.settings.pending_timeout
+}
+
+/// Whether asking by name showed that a failed attempt has a good snapshot after all.
+fn came_about(facts: &Facts, record: &Record, cx: &Context<'_>) -> bool {
+    matches!(facts.looks.get(&record.name), Some(Look::Found(found))
+        if record.recognises(found, &cx.settings.deployment) == Recognition::Ours
+            && found.state != SnapshotState::Error)
+}
+
+/// One snapshot of a resource at a time; one that is stuck blocks no later slot.
+fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
+    facts.records.iter().find_map(|r| {
+        if r.in_flight(cx.now, cx.settings.pending_timeout) {
+            return Some(format!("{} is being made", r.name));
+        }
+        if (r.slot, r.leftover) == (slot, false) || !is_doubtful(r, cx) {
+            return None;
+        }
+        if !r.intent_is_free(cx.now) {
+            return Some(format!("another invocation is asking for {}", r.name));
+        }
+        match facts.looks.get(&r.name) {
+            Some(Look::Missing) => None,
+            Some(Look::Found(found))
+                if matches!(found.state, SnapshotState::Available | SnapshotState::Error) =>
+            {
+                None
+            }
+            Some(Look::Found(_)) => Some(format!("{} is being made", r.name)),
+            Some(Look::Unknown) | None => {
+                Some(format!("whether {} is being made could not be found out", r.name))
+            }
+        }
+    })
+}
+
+/// 1, 2, 4, … hours after the first, second, third, … attempt.
+fn next_attempt_at(failed: &Record) -> Timestamp {
+    let doubled = failed.attempt.clamp(1, ATTEMPTS_MAX).saturating_sub(1);
+    after(failed.entered(), SignedDuration::from_hours(1 << doubled))
+}
+
+/// How many slots passed between the newest record, or without one the beginning of the protection, and the
+/// due slot.
 fn missed(facts: &Facts, due: Slot) -> u32 {
     let newest = facts.records.iter().map(|r| r.slot).filter(|slot| *slot < due).max();
+    let newest = newest.or(facts.protected_since.map(Slot::at));
     let policy = &facts.protection.policy;
     let count = newest.map_or(0, |newest| policy.schedule.slots_between(&policy.zone, newest, due));
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// What to report of an intent once it is moved on: the slots before it that have no snapshot.
+/// What to report of a record that carries missed slots: the slots before it that have no snapshot.
 #[must_use]
-pub fn missed_slots(intent: &Record) -> Option<Finding> {
+pub fn missed_slots(record: &Record) -> Option<Finding> {
+    let slots = if record.missed == 1 { "slot" } else { "slots" };
+    // One that failed because its slot passed counts its own.
+    let until = if record.state == State::Failed { "up to" } else { "before" };
     let message =
-        || format!("{} slots before {} passed without a snapshot", intent.missed, intent.slot);
-    (intent.missed > 0).then(|| {
+        || format!("{} {slots} {until} {} passed without a snapshot", record.missed, record.slot);
+    (record.missed > 0).then(|| {
         Finding::new(Code::MissedSlots, message())
-            .of(&intent.resource, &intent.resource_name)
-            .value(intent.missed.to_string())
+            .of(&record.resource, &record.resource_name)
+            .value(record.missed.to_string())
             .fix("see whether create ran, and what it reported, in that time")
     })
 }
 
-fn intent(facts: &Facts, deployment: &str, slot: Slot, attempt: u32, now: Timestamp) -> Record {
+fn intent(facts: &Facts, slot: Slot, attempt: u32, cx: &Context<'_>) -> Record {
     let Instance { id, name, region, .. } = &facts.instance;
     Record {
         resource: id.clone(),
@@ -279,18 +234,141 @@ fn intent(facts: &Facts, deployment: &str, slot: Slot, attempt: u32, now: Timest
         format: FORMAT,
         version: 0,
         state: State::Intended,
-        times: [(State::Intended, now)].into(),
+        times: [(State::Intended, cx.now)].into(),
         reason: "due".to_owned(),
-        name: snapshot_name(deployment, id, name, slot, attempt),
+        name: snapshot_name(&cx.settings.deployment, id, name, slot, attempt),
         region: region.clone(),
         resource_name: name.clone(),
         policy: facts.protection.policy.text(),
-        leased_until: Some(after(now, INVOCATION_LIFE)),
+        leased_until: Some(cx.leased_until),
         missed: 0,
         missing_since: None,
+        foreign_since: None,
         mark: None,
         remains: false,
     }
+}
+
+/// What the answer to a request for a snapshot means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The name is taken: ask by name whose it is, and settle again.
+    Look,
+    /// Ask again in this run, under the same name.
+    Again,
+    /// Write this record and report the rest.
+    Write(Box<Settlement>),
+}
+
+/// What becomes of an intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The record to write.
+    pub next: Record,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What a person should know.
+    pub finding: Option<Finding>,
+}
+
+/// What a request for a snapshot came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider took it.
+    Requested,
+    /// The snapshot exists: it was asked for before.
+    Tracked,
+    /// The attempt failed.
+    Failed,
+    /// The intent is kept for the next tick.
+    Deferred,
+}
+
+/// Settles an intent by the provider's answer, and by a look at the name where it is taken.
+#[must_use]
+pub fn settle(
+    intent: &Record,
+    answer: &Result<(), ProviderError>,
+    look: Option<&Look>,
+    cx: &Context<'_>,
+) -> Settled {
+    let write = |next: Record, outcome, finding| {
+        Settled::Write(Box::new(Settlement { next, outcome, finding }))
+    };
+    let error = match answer {
+        Ok(()) => {
+            let next = intent.moved(State::Requested, cx.now, "the provider took the request");
+            return write(next, Outcome::Requested, None);
+        }
+        Err(error) => error,
+    };
+    if error.kind.transient() {
+        return Settled::Again;
+    }
+    if error.kind != ErrorKind::NameTaken {
+        return Settled::Write(Box::new(defer(intent, error)));
+    }
+    match look {
+        None => Settled::Look,
+        Some(Look::Found(found)) => match intent.recognises(found, &cx.settings.deployment) {
+            Recognition::Ours if found.state == SnapshotState::Error => {
+                let next = intent.observed(&found.state, cx.now, "the provider reports an error");
+                let message = format!("the provider reports an error for {}", intent.name);
+                let finding = Finding::new(Code::AttemptFailed, message)
+                    .of(&intent.resource, &intent.resource_name)
+                    .value(intent.attempt.to_string())
+                    .fix("the next attempt is made by itself; look at the instance if it fails again");
+                write(next, Outcome::Failed, Some(finding))
+            }
+            Recognition::Ours => {
+                let next = intent.moved(State::Requested, cx.now, "it was asked for before");
+                write(next, Outcome::Tracked, None)
+            }
+            Recognition::Unknown => Settled::Write(Box::new(defer(intent, error))),
+            Recognition::Foreign => doubt(intent, error, cx),
+        },
+        // Not shown by that name: something of another kind has it, or it was asked for just now.
+        Some(Look::Missing) => doubt(intent, error, cx),
+        Some(Look::Unknown) => Settled::Write(Box::new(defer(intent, error))),
+    }
+}
+
+/// The name shows something that is not ours: believed at the second look.
+fn doubt(intent: &Record, error: &ProviderError, cx: &Context<'_>) -> Settled {
+    match foreign(intent, cx.now) {
+        Some(noted) => Settled::Write(Box::new(defer(&noted, error))),
+        None => {
+            let step = name_taken(intent, cx.now);
+            Settled::Write(Box::new(Settlement {
+                next: step.next.unwrap_or_else(|| intent.clone()),
+                outcome: Outcome::Failed,
+                finding: step.finding,
+            }))
+        }
+    }
+}
+
+/// Not this snapshot's fault: the intent is kept. After a plain refusal it is free for the next tick; when
+/// the effect may have happened, it is only free once this invocation must be over.
+#[must_use]
+pub fn defer(intent: &Record, error: &ProviderError) -> Settlement {
+    let mut next = Record { reason: error.to_string(), ..intent.clone() };
+    if !error.kind.effect_unknown() {
+        next.leased_until = None;
+    }
+    let finding = Finding::new(
+        Code::CreateDeferred,
+        format!("slot {} is tried again at the next tick: {error}", intent.slot),
+    )
+    .of(&intent.resource, &intent.resource_name)
+    .value(error.code.clone())
+    .fix(match error.kind {
+        ErrorKind::Denied => "check the permissions of the create function",
+        ErrorKind::Quota => "delete snapshots that are not needed, or have the quota raised",
+        ErrorKind::NameTaken => "rename or remove what has this name, unless it is a snapshot of ours",
+        _ => "nothing, unless it stays: it is tried at every tick while its slot is the latest",
+    });
+    Settlement { next, outcome: Outcome::Deferred, finding: Some(finding) }
 }
 
 /// The tags that the intent's snapshot gets: it explains itself without the ledger.
@@ -312,3 +390,4 @@ pub fn tags(intent: &Record, deployment: &str) -> Tags {
     }
     tags
 }
+

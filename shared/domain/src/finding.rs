@@ -92,12 +92,25 @@ codes! {
     KeepsEverything = "keeps-everything", Info, Telling::Never;
     /// The resource is gone; the message says what becomes of its snapshots, `value` their GB.
     Orphan = "orphan", Info, Telling::Never;
+    /// The resource is gone and was held when it was last seen: its snapshots stay held; `value` is the code
+    /// that releases them.
+    OrphanHeld = "orphan-held", Warning, Telling::While(Topic::HeldBack);
     /// Whether the resource still exists could not be found out; nothing of it is pruned.
     SourceUnknown = "source-unknown", Warning, Telling::While(Topic::HeldBack);
     /// A Region is not enabled for the account.
     RegionNotEnabled = "region-not-enabled", Info, Telling::Never;
     /// A Region is not enabled, though it was asked for by name or the ledger has live records there.
     RegionUnreachable = "region-unreachable", Error, Telling::While(Topic::Failed);
+    /// The provider no longer names a Region that the ledger knows; it is looked after all the same.
+    RegionUnnamed = "region-unnamed", Warning, Telling::While(Topic::Failed);
+    /// The configuration leaves out a place that has protected resources: nothing is taken or pruned there.
+    PlaceLeftOut = "place-left-out", Warning, Telling::While(Topic::Missed);
+    /// Another run of the function is at work in this place.
+    LaneHeld = "lane-held", Info, Telling::Never;
+    /// A Tick event does not fit: it names another deployment, function or place, or cannot be read.
+    BadTick = "bad-tick", Warning, Telling::Once(Topic::Failed);
+    /// A place has more snapshots than the function's memory is meant for.
+    MemoryShort = "memory-short", Warning, Telling::While(Topic::HeldBack);
     /// A record of the ledger cannot be read; nothing of its resource is pruned.
     UnreadableRecord = "unreadable-record", Error, Telling::While(Topic::HeldBack);
     /// A record says something else than the provider shows; the snapshot is kept.
@@ -136,9 +149,25 @@ pub struct Finding {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The place that it was found in; not part of reports.
+    #[serde(skip)]
+    pub place: Option<String>,
 }
 
 impl Finding {
+    /// What many resources may have in common: the code, and the setting or the answer that caused it.
+    #[must_use]
+    pub fn cause(&self) -> (Code, String) {
+        let value = match self.code {
+            Code::BadTag | Code::BadVariable | Code::BadHold | Code::CreateDeferred | Code::Brake => {
+                self.value.as_deref()
+            }
+            _ => None,
+        };
+        let key = self.key.as_deref().unwrap_or_default();
+        (self.code, format!("{key}={}", value.unwrap_or_default()))
+    }
+
     /// A finding of this code.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -151,6 +180,7 @@ impl Finding {
             value: None,
             message: message.into(),
             fix: None,
+            place: None,
         }
     }
 

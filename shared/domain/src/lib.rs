@@ -5,17 +5,21 @@
 //!
 //! A newcomer's map, in the order of the contract: [`tags`] and [`policy`] read what people wrote,
 //! [`schedule`] turns it into slots, [`keep`] judges by retention, [`snapshot`] says what is ours,
-//! [`record`] is the ledger's state machine, and [`create`], [`poll`] and [`prune`] plan;
+//! [`record`] is the ledger's state machine, [`protected`] what it remembers of each resource, and
+//! [`create`], [`poll`] and [`prune`] plan from them and from the provider's [`answer`]s;
 //! what people should know is a [`finding`], and what they are told a [`notice`].
 
+pub mod answer;
 pub mod create;
 pub mod finding;
 pub mod keep;
 pub mod notice;
 pub mod policy;
 pub mod poll;
+pub mod protected;
 pub mod prune;
 pub mod record;
+pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod snapshot;

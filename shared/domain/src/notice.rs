@@ -1,7 +1,7 @@
 //! Notices: what people are told. What passes is told once, by the run that saw it happen. What lasts, a
 //! *matter*, is told when it begins and when it is over; the ledger remembers it in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,10 @@ pub enum Telling {
     While(Topic),
 }
 
+/// What notices have in common that people hear of at once: topic, whether it is over, and the finding's cause;
+/// or the one snapshot that it is about.
+pub type Cause = (Topic, bool, Option<(Code, String)>, Option<String>);
+
 /// What people are told. Members that do not apply are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
@@ -103,6 +107,9 @@ pub struct Notice {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The cause of the finding, if it is one.
+    #[serde(skip)]
+    pub of: Option<(Code, String)>,
 }
 
 impl Notice {
@@ -123,13 +130,14 @@ impl Notice {
             value: None,
             message,
             fix: None,
+            of: None,
         }
     }
 
     /// That there is this finding.
     #[must_use]
     pub fn of_finding(topic: Topic, finding: &Finding) -> Self {
-        let finding = finding.clone();
+        let (finding, of) = (finding.clone(), Some(finding.cause()));
         let code = finding.code.as_str();
         let look_it_up = || format!("see {code} in docs/OPERATIONS.md");
         Notice {
@@ -146,6 +154,7 @@ impl Notice {
             value: finding.value,
             message: finding.message,
             fix: Some(finding.fix.unwrap_or_else(look_it_up)),
+            of,
         }
     }
 
@@ -157,6 +166,33 @@ impl Notice {
             Telling::Never | Telling::While(_) => None,
         };
         findings.iter().filter_map(once).collect()
+    }
+
+    /// What several notices may have in common, so that people hear of them at once.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match &self.of {
+            Some(cause) => (self.topic, self.over, Some(cause.clone()), None),
+            // What became of one snapshot is its own.
+            None => (self.topic, self.over, None, self.snapshot.clone()),
+        }
+    }
+
+    /// One notice of many with one cause: how many there are, and the first ten names.
+    #[must_use]
+    pub fn together(same: &[&Notice]) -> Option<Notice> {
+        const NAMES_SHOWN_MAX: usize = 10;
+        let first = (*same.first()?).clone();
+        let names: BTreeSet<&str> = same.iter().filter_map(|notice| notice.name.as_deref()).collect();
+        if same.len() == 1 || names.len() < 2 {
+            return Some(first);
+        }
+        let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
+        let more = names.len() - shown.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let name = format!("{} of them: {}{more}", names.len(), shown.join(", "));
+        let message = format!("{}, for example: {}", name, first.message);
+        Some(Notice { resource: None, name: Some(name), message, ..first })
     }
 
     /// Whether a person should hear of it, not only programs.
@@ -181,6 +217,9 @@ pub struct Matter {
     pub finding: Finding,
     /// The function that found it: it knows when it is over.
     pub function: String,
+    /// The place that it was found in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// When it began.
     pub since: Timestamp,
     /// When it was over.
@@ -248,7 +287,7 @@ pub fn plan(
     function: &str,
     findings: &[Finding],
     known: &[Matter],
-    in_doubt: impl Fn(&Finding) -> bool,
+    in_doubt: impl Fn(&Matter) -> bool,
     now: Timestamp,
 ) -> Vec<Matter> {
     // Only prune sees all records: to the others, one that they no longer meet may still be there.
@@ -265,6 +304,7 @@ pub fn plan(
         let begins = |version| Matter {
             finding: (*finding).clone(),
             function: function.to_owned(),
+            place: finding.place.clone(),
             since: now,
             over: None,
             told: false,
@@ -280,7 +320,7 @@ pub fn plan(
         }
     });
     let over = known.iter().filter_map(|(key, old)| {
-        let gone = old.function == function && !found.contains_key(key) && !in_doubt(&old.finding);
+        let gone = old.function == function && !found.contains_key(key) && !in_doubt(old);
         let untold = !old.told && old.is_free(now);
         match old.over {
             // If it is found again, it begins again.

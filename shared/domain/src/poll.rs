@@ -1,27 +1,18 @@
 //! Plans `poll`: what the provider's answers make of the records that are under way.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::answer::Look;
 use crate::finding::{Code, Finding};
-use crate::record::{GONE_AFTER, Record, State};
+use crate::record::{GONE_AFTER, Recognition, Record, State};
 use crate::schedule::Schedule;
-use crate::snapshot::{Ownership, Snapshot};
+use crate::settings::Context;
+use crate::snapshot::Snapshot;
 use crate::time::{Zone, humane, since};
 
 /// The states that `poll` follows.
 pub const FOLLOWED: [State; 4] =
     [State::Intended, State::Requested, State::Pending, State::Deleting];
-
-/// What asking for a snapshot by its name answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// There it is.
-    Found(Box<Snapshot>),
-    /// The provider says that there is none.
-    Missing,
-    /// No answer.
-    Unknown,
-}
 
 /// What becomes of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,32 +31,25 @@ pub fn wants_look(record: &Record, now: Timestamp) -> bool {
 
 /// Plans for one record.
 #[must_use]
-pub fn plan(
-    record: &Record,
-    look: &Look,
-    deployment: &str,
-    pending_timeout: SignedDuration,
-    now: Timestamp,
-) -> Step {
+pub fn settle(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
+    let now = cx.now;
     let about = |code, message: String| {
         Finding::new(code, message).of(&record.resource, &record.resource_name)
     };
     match (record.state, look) {
         (_, Look::Unknown) => Step::default(),
         (State::Intended, Look::Found(snapshot)) => {
-            let ours = Ownership::Ours { slot: record.slot, attempt: record.attempt };
-            if snapshot.ownership(deployment) == ours && snapshot.source == record.resource {
-                observed(record, snapshot, now, about)
-            } else {
-                name_taken(record, now)
+            match record.recognises(snapshot, &cx.settings.deployment) {
+                Recognition::Ours => observed(record, snapshot, now, about),
+                Recognition::Unknown => Step::default(),
+                Recognition::Foreign => doubted(record, now),
             }
         }
         (State::Intended, Look::Missing) if slot_passed(record, now) => Step {
-            next: Some(record.moved(
-                State::Failed,
-                now,
-                "its slot passed before it could be taken",
-            )),
+            next: Some(Record {
+                missed: record.missed.saturating_add(1),
+                ..record.moved(State::Failed, now, "its slot passed before it could be taken")
+            }),
             finding: Some(
                 about(
                     Code::MissedSlots,
@@ -76,13 +60,17 @@ pub fn plan(
         },
         (State::Intended, Look::Missing) => Step::default(),
         (State::Requested | State::Pending, Look::Found(snapshot)) => {
+            // Its tags may be gone; only another origin says that it is not the one we asked for.
+            if snapshot.source.0.is_empty() {
+                return Step::default();
+            }
             if snapshot.source != record.resource {
-                return name_taken(record, now);
+                return doubted(record, now);
             }
             let mut step = observed(record, snapshot, now, about);
             let waiting = step.next.as_ref().unwrap_or(record);
             let age = since(waiting.asked_at(), now);
-            if waiting.state == State::Pending && age > pending_timeout {
+            if waiting.state == State::Pending && age > cx.settings.pending_timeout {
                 step.finding = Some(
                     about(
                         Code::PendingTooLong,
@@ -126,8 +114,11 @@ fn observed(
     now: Timestamp,
     about: impl Fn(Code, String) -> Finding,
 ) -> Step {
-    let next = record.observed(snapshot, now, "as the provider shows it");
-    if next.state == record.state && record.missing_since.is_none() {
+    let next = record.observed(&snapshot.state, now, "as the provider shows it");
+    if next.state == record.state
+        && record.missing_since.is_none()
+        && record.foreign_since.is_none()
+    {
         return Step::default();
     }
     let finding = (next.state == State::Failed).then(|| {
@@ -137,6 +128,25 @@ fn observed(
     });
     let reason = if finding.is_some() { "the provider reports an error" } else { &next.reason };
     Step { next: Some(Record { reason: reason.to_owned(), ..next }), finding }
+}
+
+/// Its name shows something that is not ours. Tags and origin may come late, so the second look decides.
+fn doubted(record: &Record, now: Timestamp) -> Step {
+    match foreign(record, now) {
+        Some(noted) if noted == *record => Step::default(),
+        Some(noted) => Step { next: Some(noted), finding: None },
+        None => name_taken(record, now),
+    }
+}
+
+/// The record with the first foreign look noted; `None` when a look long enough ago was foreign too.
+#[must_use]
+pub fn foreign(record: &Record, now: Timestamp) -> Option<Record> {
+    match record.foreign_since {
+        Some(first) if since(first, now) >= GONE_AFTER => None,
+        Some(_) => Some(record.clone()),
+        None => Some(Record { foreign_since: Some(now), ..record.clone() }),
+    }
 }
 
 /// The step for an attempt whose name belongs to something that is not ours.

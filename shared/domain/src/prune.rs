@@ -1,24 +1,32 @@
-//! Plans `prune`: one verdict for every snapshot, with its reason; the guards stand above every rule.
+//! Plans `prune`, one place at a time: one verdict for every snapshot, with its reason; the guards stand above
+//! every rule. [`Facts::questions`] → [`Facts::plan`] for each resource → apply, with [`last_look`] and
+//! [`settle`] for a deletion.
 //!
-//! This file is the way through a run; [`guard`] holds what may stand against a deletion, `terms` finds
-//! out by what one resource is judged, and `resource` judges its snapshots.
+//! This file is the way through a lane; [`listing`] holds what the lists showed, [`guard`] what may stand
+//! against a deletion, `terms` finds out by what one resource is judged, `resource` judges its snapshots, and
+//! `delete` decides a deletion's last steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::answer::Look;
 use crate::finding::{Code, Finding};
-use crate::poll::Look;
+use crate::protected::{Age, Protected, Standing};
 use crate::record::{GONE_AFTER, Record, State};
-use crate::settings::Settings;
-use crate::snapshot::{Instance, Ownership, ResourceId, Snapshot, SnapshotState};
+use crate::settings::Context;
+use crate::snapshot::{Instance, ResourceId, SnapshotState};
 use crate::time::{Slot, since};
 
+mod delete;
 pub mod guard;
+pub mod listing;
 mod resource;
 mod terms;
 
-pub use guard::Guard;
+pub use delete::{LastLook, intent, last_look, settle};
+pub use guard::{Guard, cap_marks};
+pub use listing::{Listing, Other, Seen};
 pub use resource::Verdict;
 
 /// What asking for the source of snapshots by its name answered.
@@ -35,47 +43,43 @@ pub enum Source {
     Unknown,
 }
 
-/// Everything that `prune` judges by.
+/// Everything that a lane of `prune` judges by: both lists of the place, complete, and the ledger.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The Regions whose listings, of instances and of snapshots, are both complete.
-    pub complete: BTreeSet<String>,
-    /// The instances of those Regions.
-    pub instances: Vec<Instance>,
-    /// Every snapshot that was listed, or found by name.
-    pub snapshots: Vec<Snapshot>,
+    /// The place.
+    pub place: String,
+    /// The instances.
+    pub instances: BTreeMap<ResourceId, Instance>,
+    /// The snapshots that were listed, or found by name.
+    pub listing: Listing,
     /// The live records.
-    pub records: Vec<Record>,
+    pub records: BTreeMap<ResourceId, Vec<Record>>,
     /// Resources with a record that cannot be read.
     pub unreadable: BTreeSet<ResourceId>,
-    /// What became of the sources that no listing shows.
+    /// What the ledger remembers of the resources.
+    pub protected: BTreeMap<ResourceId, Protected>,
+    /// What became of the sources that the list does not show.
     pub sources: BTreeMap<ResourceId, Source>,
-    /// What became of the recorded snapshots that no listing shows, by (Region, name).
-    pub looks: BTreeMap<(String, String), Look>,
+    /// What became of the recorded snapshots that the list does not show, by name.
+    pub looks: BTreeMap<String, Look>,
 }
 
 /// What must be asked by name before a plan can be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Questions {
-    /// Sources of our snapshots that no listing shows: id, Region, name.
-    pub sources: BTreeSet<(ResourceId, String, String)>,
-    /// Recorded snapshots that no listing shows: Region, name.
-    pub snapshots: BTreeSet<(String, String)>,
+    /// Sources of our snapshots that the list does not show: id and name.
+    pub sources: BTreeSet<(ResourceId, String)>,
+    /// Recorded snapshots that the list does not show.
+    pub snapshots: BTreeSet<String>,
 }
 
 /// A snapshot with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its Region.
-    pub region: String,
     /// Its name.
     pub name: String,
-    /// Of what it was taken.
-    pub source: ResourceId,
-    /// The name of that.
-    pub source_name: String,
-    /// Its slot, if it is ours.
-    pub slot: Option<Slot>,
+    /// Its slot.
+    pub slot: Slot,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -84,195 +88,177 @@ pub struct Judged {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Take a snapshot of ours into the ledger.
-    Adopt(Record),
-    /// Write this record; the second is what it was.
-    Write(Record),
+    Adopt(Box<Record>),
+    /// Write this record.
+    Write(Box<Record>),
     /// Announce a deletion.
-    Mark(Record),
+    Mark(Box<Record>),
     /// Keep a marked snapshot after all.
-    Rescue(Record),
+    Rescue(Box<Record>),
     /// Delete the snapshot of this marked record, after one last look.
-    Delete(Record),
+    Delete {
+        /// The record.
+        record: Box<Record>,
+        /// The state that the plan judged.
+        judged: SnapshotState,
+    },
 }
 
-/// What a run will do, and why.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// Every snapshot once.
-    pub verdicts: Vec<Judged>,
-    /// What to do, resource by resource.
-    pub steps: Vec<Step>,
-    /// What people should know.
-    pub findings: Vec<Finding>,
-    /// How fresh each protected resource's newest snapshot is.
-    pub ages: Vec<Age>,
-}
-
-/// How old a protected resource's newest available snapshot is, by its slot, and how old its schedule
-/// lets it become: a period, and the time that a snapshot may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Age {
-    /// The resource.
-    pub resource: ResourceId,
-    /// Its name.
-    pub name: String,
-    /// The slot of the newest available snapshot; without one, the age counts from the first record.
-    pub newest: Option<Slot>,
-    /// How old.
-    pub age: SignedDuration,
-    /// How old it may be.
-    pub promised: SignedDuration,
-}
-
-impl Age {
-    /// By how much it is too old.
+impl Step {
+    /// The order in which steps are carried out: what protects comes before what deletes.
     #[must_use]
-    pub fn over(&self) -> SignedDuration {
-        self.age.saturating_sub(self.promised).max(SignedDuration::ZERO)
+    pub fn order(&self) -> u8 {
+        match self {
+            Step::Rescue(_) => 0,
+            Step::Adopt(_) => 1,
+            Step::Write(_) => 2,
+            Step::Delete { .. } => 3,
+            Step::Mark(_) => 4,
+        }
+    }
+
+    /// What it would change, for a dry run; what only notes something changes nothing.
+    #[must_use]
+    pub fn describe(&self) -> Option<String> {
+        match self {
+            Step::Adopt(record) => Some(format!("adopt {}", record.name)),
+            Step::Mark(record) => Some(format!("mark {}", record.name)),
+            Step::Rescue(record) => Some(format!("rescue {}", record.name)),
+            Step::Delete { record, .. } => Some(format!("delete {}", record.name)),
+            Step::Write(_) => None,
+        }
     }
 }
 
-/// What to ask by name, seeing the listings.
-#[must_use]
-pub fn questions(facts: &Facts, deployment: &str) -> Questions {
-    let living: BTreeSet<&ResourceId> = facts.instances.iter().map(|i| &i.id).collect();
-    let listed: BTreeSet<(&str, &str)> =
-        facts.snapshots.iter().map(|s| (s.region.as_str(), s.name.as_str())).collect();
-    let complete = |region: &String| facts.complete.contains(region);
-    let ours = |s: &&Snapshot| matches!(s.ownership(deployment), Ownership::Ours { .. });
-    let sources = facts
-        .snapshots
-        .iter()
-        .filter(|s| complete(&s.region) && !living.contains(&s.source))
-        .filter(ours)
-        .map(|s| (s.source.clone(), s.region.clone(), s.source_name.clone()))
-        .collect();
-    let snapshots = facts
-        .records
-        .iter()
-        .filter(|r| complete(&r.region) && could_vanish(r))
-        .filter(|r| !listed.contains(&(r.region.as_str(), r.name.as_str())))
-        .map(|r| (r.region.clone(), r.name.clone()))
-        .collect();
-    Questions { sources, snapshots }
+/// What a run will do about one resource, and why.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Every snapshot of ours once.
+    pub verdicts: Vec<Judged>,
+    /// What to do.
+    pub steps: Vec<Step>,
+    /// What people should know.
+    pub findings: Vec<Finding>,
+    /// How fresh the newest snapshot of a protected resource is.
+    pub age: Option<Age>,
+    /// What to remember of the resource, if that has changed.
+    pub remember: Option<Protected>,
+    /// The newest slot with an available snapshot, if the ledger remembers another.
+    pub newest: Option<Option<Slot>>,
 }
 
 /// Whether `prune` watches over the existence of this record's snapshot; the others are `poll`'s.
 fn could_vanish(record: &Record) -> bool {
-    match record.state {
-        State::Available | State::Expiring | State::Failed => true,
-        State::Intended | State::Requested | State::Pending | State::Deleting | State::Deleted => {
-            false
-        }
-    }
+    matches!(record.state, State::Available | State::Expiring | State::Failed)
 }
 
-/// Plans a run. Total: whatever the facts are, every snapshot gets one verdict.
-#[must_use]
-pub fn plan(facts: &Facts, settings: &Settings, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
-    let mut ours: BTreeMap<&ResourceId, Vec<resource::Candidate<'_>>> = BTreeMap::new();
-    let mut records: BTreeMap<&ResourceId, Vec<&Record>> = BTreeMap::new();
-    for record in &facts.records {
-        records.entry(&record.resource).or_default().push(record);
+impl Facts {
+    /// What to ask by name, seeing the lists.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        let sources = self.listing.sources();
+        let sources = sources
+            .filter(|(id, _)| !self.instances.contains_key(id))
+            .map(|(id, name)| (id.clone(), name.to_owned()))
+            .collect();
+        let snapshots = self.records.values().flatten();
+        let snapshots = snapshots
+            .filter(|r| could_vanish(r) && !self.listing.shows(&r.resource, &r.name))
+            .map(|r| r.name.clone())
+            .collect();
+        Questions { sources, snapshots }
     }
-    for snapshot in &facts.snapshots {
-        match snapshot.ownership(&settings.deployment) {
-            Ownership::Ours { slot, attempt } => ours
-                .entry(&snapshot.source)
-                .or_default()
-                .push(resource::Candidate { snapshot, slot, attempt }),
-            Ownership::LookAlike(why) => {
-                plan.findings.push(look_alike(snapshot, why));
-                plan.judge(snapshot, None, Verdict::LookAlike);
+
+    /// Every resource that there is something to say about.
+    #[must_use]
+    pub fn resources(&self) -> Vec<ResourceId> {
+        let mut all: BTreeSet<&ResourceId> = self.instances.keys().collect();
+        all.extend(self.listing.sources().map(|(id, _)| id));
+        all.extend(self.records.keys());
+        let here = self.protected.values().filter(|item| item.place == self.place);
+        all.extend(here.map(|item| &item.resource));
+        all.into_iter().cloned().collect()
+    }
+
+    /// Plans for one resource, and forgets its records. Total: whatever the facts are, every snapshot of ours
+    /// gets one verdict.
+    #[must_use]
+    pub fn plan(&mut self, id: &ResourceId, cx: &Context<'_>) -> Plan {
+        let records = self.records.remove(id).unwrap_or_default();
+        let mut plan = Plan::default();
+        for record in &records {
+            plan.steps.extend(self.lost_ownership(record, cx));
+            if let Some(look) = self.looks.get(&record.name) {
+                plan.vanished(record, look, cx.now);
             }
-            Ownership::Foreign => plan.judge(snapshot, None, Verdict::Foreign),
         }
-    }
-    for record in &facts.records {
-        plan.steps.extend(lost_ownership(record, facts, settings, now));
-        if let Some(look) = facts.looks.get(&(record.region.clone(), record.name.clone())) {
-            plan.vanished(record, look, now);
+        let known = self.protected.get(id);
+        if self.listing.of(id).is_some() || self.instances.contains_key(id) {
+            resource::judge(&mut plan, id, &records, self, cx);
+        } else if let Some(known) = known {
+            plan.remember = known.gone(!records.is_empty(), cx.now);
         }
+        plan
     }
-    let mut everyone: BTreeSet<&ResourceId> = ours.keys().copied().collect();
-    everyone.extend(facts.instances.iter().map(|i| &i.id));
-    for id in everyone {
-        let candidates = ours.remove(id).unwrap_or_default();
-        let records = records.get(id).map_or(&[][..], Vec::as_slice);
-        resource::judge(&mut plan, id, candidates, records, facts, settings, now);
+
+    /// A marked snapshot whose tags no longer say that it is ours is rescued: nothing marked may stay so.
+    fn lost_ownership(&self, record: &Record, cx: &Context<'_>) -> Option<Step> {
+        if !record.may_be_rescued(cx.now) {
+            return None;
+        }
+        let other = self.listing.other(&record.name)?;
+        // One that is not settled keeps its mark for now: nothing unavailable is ever deleted. Nor is anything
+        // decided while the provider does not tell of what it was taken.
+        let settled = matches!(other.state, SnapshotState::Available | SnapshotState::Error);
+        (settled && !other.unknown).then(|| {
+            let next = record.observed(&other.state, cx.now, "rescued: no longer ours");
+            Step::Rescue(Box::new(next))
+        })
     }
-    guard::cap_marks(&mut plan, settings);
-    debug_assert_eq!(plan.verdicts.len(), facts.snapshots.len(), "a verdict for every snapshot");
-    plan
 }
 
 impl Plan {
-    fn judge(&mut self, snapshot: &Snapshot, slot: Option<Slot>, verdict: Verdict) {
-        self.verdicts.push(Judged {
-            region: snapshot.region.clone(),
-            name: snapshot.name.clone(),
-            source: snapshot.source.clone(),
-            source_name: snapshot.source_name.clone(),
-            slot,
-            verdict,
-        });
+    fn judge(&mut self, name: &str, slot: Slot, verdict: Verdict) {
+        self.verdicts.push(Judged { name: name.to_owned(), slot, verdict });
     }
 
-    /// A recorded snapshot that the listing does not show: gone only when two answers, some time apart,
-    /// say so.
+    /// A recorded snapshot that the list does not show: gone only when two answers, some time apart, say so.
     fn vanished(&mut self, record: &Record, look: &Look, now: Timestamp) {
+        let write = |record: Record| Step::Write(Box::new(record));
         match (look, record.missing_since) {
             (Look::Missing, None) => {
-                self.steps.push(Step::Write(Record { missing_since: Some(now), ..record.clone() }));
+                self.steps.push(write(Record { missing_since: Some(now), ..record.clone() }));
             }
             (Look::Missing, Some(first)) if since(first, now) >= GONE_AFTER => {
                 let next = if record.state == State::Failed {
                     Record { remains: false, missing_since: None, ..record.clone() }
                 } else {
                     let message = format!("{} was deleted, but not by snapkeep", record.name);
-                    let finding = Finding::new(Code::Vanished, message.clone())
+                    let finding = Finding::new(Code::Vanished, message)
                         .of(&record.resource, &record.resource_name)
                         .value(record.name.clone())
                         .fix("find out who deletes snapshots; it is not made again");
                     self.findings.push(finding);
                     record.moved(State::Deleted, now, "deleted by someone else")
                 };
-                self.steps.push(Step::Write(next));
+                self.steps.push(write(next));
             }
             (Look::Found(_), Some(_)) => {
-                self.steps.push(Step::Write(Record { missing_since: None, ..record.clone() }));
+                self.steps.push(write(Record { missing_since: None, ..record.clone() }));
             }
             (Look::Missing, Some(_)) | (Look::Found(_), None) | (Look::Unknown, _) => {}
         }
     }
 }
 
-/// A marked snapshot whose tags no longer say that it is ours is rescued: nothing marked may stay so.
-fn lost_ownership(
-    record: &Record,
-    facts: &Facts,
-    settings: &Settings,
-    now: Timestamp,
-) -> Option<Step> {
-    if !record.may_be_rescued(now) {
-        return None;
-    }
-    let listed = |s: &&Snapshot| s.region == record.region && s.name == record.name;
-    let snapshot = facts.snapshots.iter().find(listed)?;
-    let ours = matches!(snapshot.ownership(&settings.deployment), Ownership::Ours { .. })
-        && snapshot.source == record.resource;
-    // One that is not settled keeps its mark for now: nothing unavailable is ever deleted.
-    let settled = matches!(snapshot.state, SnapshotState::Available | SnapshotState::Error);
-    (!ours && settled)
-        .then(|| Step::Rescue(record.observed(snapshot, now, "rescued: no longer ours")))
+/// The finding of a resource whose newest available snapshot is older than promised.
+#[must_use]
+pub fn overdue(age: &Age) -> Option<Finding> {
+    terms::overdue(age)
 }
 
-fn look_alike(snapshot: &Snapshot, why: &str) -> Finding {
-    Finding::new(
-        Code::LookAlike,
-        format!("{} carries this deployment's tag, but is not ours: {why}", snapshot.name),
-    )
-    .named(snapshot.name.clone())
-    .fix("it is never touched; remove its snapkeep: tags if they were copied")
+/// Whether a remembered resource takes part, so that somebody waits for its snapshots.
+#[must_use]
+pub fn takes_part(item: &Protected) -> bool {
+    item.standing == Standing::On
 }

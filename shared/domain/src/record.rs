@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{KEEP, POLICY, ResourceId, Snapshot, SnapshotState, TIMEZONE};
+use crate::snapshot::{Ownership, ResourceId, Snapshot, SnapshotState};
 use crate::time::{Slot, after, since};
 
 /// The format that this code writes. A record of a newer one is left alone.
 pub const FORMAT: u32 = 1;
 /// No invocation lives longer, so an intent this old belongs to nobody any more.
 pub const INVOCATION_LIFE: SignedDuration = SignedDuration::from_mins(15);
-/// How far apart two "not found" must be before a snapshot counts as gone.
+/// How far apart two looks must be before a snapshot counts as gone, or as something foreign.
 pub const GONE_AFTER: SignedDuration = SignedDuration::from_mins(15);
 /// How long a tombstone stays: a year of history and a bit.
 pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(400 * 24);
@@ -106,7 +106,7 @@ pub const EDGES: &[(State, State)] = {
 };
 
 /// The policy as it was in force when the record was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PolicyText {
     /// Its name.
     pub name: String,
@@ -127,8 +127,14 @@ pub struct Mark {
     pub at: Timestamp,
     /// When it may be carried out, by the grace of that time.
     pub execute_at: Timestamp,
-    /// The snapshots that outlive it.
-    pub survivors: Vec<String>,
+    /// How many available snapshots of the resource outlive it.
+    pub survivors: u32,
+    /// The newest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Slot>,
+    /// The oldest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Slot>,
 }
 
 /// One (resource, slot) of the ledger, or what a failed attempt of it left behind.
@@ -150,7 +156,7 @@ pub struct Record {
     /// Where it stands.
     pub state: State,
     /// When each state was last entered.
-    pub times: BTreeMap<State, Timestamp>,
+    pub times: Times,
     /// Why it stands there.
     pub reason: String,
     /// The snapshot's name.
@@ -164,13 +170,16 @@ pub struct Record {
     /// Until when an intent belongs to the invocation that claimed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leased_until: Option<Timestamp>,
-    /// How many slots before this one passed without a snapshot. It stands in an intent until whoever
-    /// moves the intent on has reported it, so that no death of an invocation swallows it.
+    /// How many slots before this one passed without a snapshot. Whoever moves the record on reports it,
+    /// and takes it out once the report is out, so that no death of an invocation swallows it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u32,
     /// Since when asking for it by name answers "not found".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
+    /// Since when asking for it by name shows something that is not ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_since: Option<Timestamp>,
     /// The announced deletion, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
@@ -181,6 +190,59 @@ pub struct Record {
 
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+/// When each state was last entered: a small table, because a run of `prune` holds many records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<State, Timestamp>", into = "BTreeMap<State, Timestamp>")]
+pub struct Times([Option<Timestamp>; State::ALL.len()]);
+
+impl Times {
+    /// When the state was last entered.
+    #[must_use]
+    pub fn get(&self, state: State) -> Option<Timestamp> {
+        self.0.get(state as usize).copied().flatten()
+    }
+
+    /// Notes that the state was entered.
+    pub fn insert(&mut self, state: State, at: Timestamp) {
+        if let Some(time) = self.0.get_mut(state as usize) {
+            *time = Some(at);
+        }
+    }
+
+    /// Forgets the state.
+    pub fn remove(&mut self, state: State) {
+        if let Some(time) = self.0.get_mut(state as usize) {
+            *time = None;
+        }
+    }
+}
+
+impl From<BTreeMap<State, Timestamp>> for Times {
+    fn from(times: BTreeMap<State, Timestamp>) -> Self {
+        times.into_iter().collect()
+    }
+}
+
+impl FromIterator<(State, Timestamp)> for Times {
+    fn from_iter<T: IntoIterator<Item = (State, Timestamp)>>(times: T) -> Self {
+        let mut all = Times::default();
+        times.into_iter().for_each(|(state, at)| all.insert(state, at));
+        all
+    }
+}
+
+impl<const N: usize> From<[(State, Timestamp); N]> for Times {
+    fn from(times: [(State, Timestamp); N]) -> Self {
+        times.into_iter().collect()
+    }
+}
+
+impl From<Times> for BTreeMap<State, Timestamp> {
+    fn from(times: Times) -> Self {
+        State::ALL.into_iter().filter_map(|state| Some((state, times.get(state)?))).collect()
+    }
 }
 
 impl Record {
@@ -209,14 +271,14 @@ impl Record {
     pub fn expires_at(&self) -> Option<Timestamp> {
         match self.live() {
             Some(_) => None,
-            None => self.times.get(&self.state).map(|entered| after(*entered, TOMBSTONE_LIFE)),
+            None => self.times.get(self.state).map(|entered| after(entered, TOMBSTONE_LIFE)),
         }
     }
 
     /// When the present state was entered.
     #[must_use]
     pub fn entered(&self) -> Timestamp {
-        self.times.get(&self.state).copied().unwrap_or(Timestamp::MIN)
+        self.times.get(self.state).unwrap_or(Timestamp::MIN)
     }
 
     /// The same record moved to `state`; the ledger's compare-and-set raises the version.
@@ -230,8 +292,8 @@ impl Record {
         next.state = state;
         next.reason = reason.into();
         next.leased_until = None;
-        next.missed = 0;
         next.missing_since = None;
+        next.foreign_since = None;
         if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
             next.mark = None;
         }
@@ -241,8 +303,8 @@ impl Record {
 
     /// The same record as the provider now shows its snapshot.
     #[must_use]
-    pub fn observed(&self, snapshot: &Snapshot, now: Timestamp, reason: &str) -> Record {
-        let state = match snapshot.state {
+    pub fn observed(&self, shown: &SnapshotState, now: Timestamp, reason: &str) -> Record {
+        let state = match shown {
             SnapshotState::Pending | SnapshotState::Other(_) => State::Pending,
             SnapshotState::Available => State::Available,
             SnapshotState::Error => State::Failed,
@@ -250,38 +312,6 @@ impl Record {
         let mut next = self.moved(state, now, reason);
         next.remains = state == State::Failed;
         next
-    }
-
-    /// The record of a snapshot of ours that has none: a lost ledger rebuilds itself from the provider.
-    #[must_use]
-    pub fn adopted(snapshot: &Snapshot, slot: Slot, attempt: u32, now: Timestamp) -> Record {
-        let tag = |key: &str| snapshot.tags.get(key).filter(|text| !text.is_empty()).cloned();
-        let record = Record {
-            resource: snapshot.source.clone(),
-            slot,
-            leftover: false,
-            attempt,
-            format: FORMAT,
-            version: 0,
-            state: State::Intended,
-            times: BTreeMap::from([(State::Requested, snapshot.created_at)]),
-            reason: String::new(),
-            name: snapshot.name.clone(),
-            region: snapshot.region.clone(),
-            resource_name: snapshot.source_name.clone(),
-            policy: PolicyText {
-                name: tag(POLICY).unwrap_or_else(|| crate::policy::DEFAULT.to_owned()),
-                schedule: None,
-                keep: tag(KEEP),
-                timezone: tag(TIMEZONE).unwrap_or_else(|| "UTC".to_owned()),
-            },
-            leased_until: None,
-            missed: 0,
-            missing_since: None,
-            mark: None,
-            remains: false,
-        };
-        record.observed(snapshot, now, "adopted from the provider")
     }
 
     /// Whether an intent may be taken over: its invocation is over.
@@ -314,8 +344,41 @@ impl Record {
     #[must_use]
     pub fn asked_at(&self) -> Timestamp {
         let first = [State::Requested, State::Pending, State::Intended];
-        first.iter().find_map(|state| self.times.get(state)).copied().unwrap_or(Timestamp::MIN)
+        first.into_iter().find_map(|state| self.times.get(state)).unwrap_or(Timestamp::MIN)
     }
+
+    /// Whether the provider may have its snapshot though nobody knows: it was claimed, perhaps asked for, and
+    /// no answer came.
+    #[must_use]
+    pub fn effect_unknown(&self) -> bool {
+        self.state == State::Intended && self.leased_until.is_some()
+    }
+
+    /// Whose the snapshot of its name is.
+    #[must_use]
+    pub fn recognises(&self, found: &Snapshot, deployment: &str) -> Recognition {
+        match found.ownership(deployment) {
+            _ if found.source.0.is_empty() => Recognition::Unknown,
+            Ownership::Ours { slot, attempt }
+                if (slot, attempt) == (self.slot, self.attempt)
+                    && found.source == self.resource =>
+            {
+                Recognition::Ours
+            }
+            _ => Recognition::Foreign,
+        }
+    }
+}
+
+/// Whose a snapshot is that has a record's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// It is the record's.
+    Ours,
+    /// The provider does not tell (yet) of what it was taken.
+    Unknown,
+    /// It is something else. Tags come late, so that it takes two looks, some time apart, to believe it.
+    Foreign,
 }
 
 #[cfg(test)]
@@ -364,7 +427,8 @@ mod tests {
             leased_until: Some(at),
             missed: 2,
             missing_since: Some(at),
-            mark: Some(Mark { at, execute_at: at, survivors: Vec::new() }),
+            foreign_since: Some(at),
+            mark: Some(Mark { at, execute_at: at, survivors: 0, newest: None, oldest: None }),
             remains: true,
         }
     }
@@ -377,7 +441,8 @@ mod tests {
             let new = old.moved(*to, now, "after");
             assert_eq!((new.state, new.reason.as_str()), (*to, "after"));
             assert_eq!(new.entered(), if from == to { old.entered() } else { now }, "{to:?}");
-            assert_eq!((new.leased_until, new.missed, new.missing_since), (None, 0, None));
+            assert_eq!((new.leased_until, new.missing_since, new.foreign_since), (None, None, None));
+            assert_eq!(new.missed, old.missed, "until it is reported");
             // A mark lives through its deletion, and what a failed attempt left through its failure.
             let marked = matches!(to, State::Expiring | State::Deleting | State::Deleted);
             assert_eq!(new.mark.is_some(), marked, "{from:?} {to:?}");
@@ -389,23 +454,12 @@ mod tests {
     fn only_an_error_leaves_something_behind() {
         let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
         let pending = record(State::Pending);
-        let shown = |state| Snapshot {
-            id: "id".to_owned(),
-            name: pending.name.clone(),
-            region: pending.region.clone(),
-            source: pending.resource.clone(),
-            source_name: pending.resource_name.clone(),
-            created_at: now,
-            state,
-            tags: BTreeMap::new(),
-            size_gb: 20,
-        };
         for (state, to) in [
             (SnapshotState::Available, State::Available),
             (SnapshotState::Error, State::Failed),
             (SnapshotState::Other("odd".to_owned()), State::Pending),
         ] {
-            let next = pending.observed(&shown(state), now, "seen");
+            let next = pending.observed(&state, now, "seen");
             assert_eq!((next.state, next.remains), (to, to == State::Failed));
         }
     }

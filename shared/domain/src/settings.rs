@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::keep::MinKeep;
 use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Problem, Retention};
@@ -101,6 +101,17 @@ pub struct Settings {
     pub event_bus: Option<String>,
     /// What was set badly, but is not used by this function.
     pub problems: Vec<Problem>,
+}
+
+/// What a run judges by, besides the facts of one resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The variables.
+    pub settings: &'a Settings,
+    /// Now, read once.
+    pub now: Timestamp,
+    /// Until when what this run claims is its own: its own end, at most an invocation's longest life away.
+    pub leased_until: Timestamp,
 }
 
 /// One message that names every bad variable with its value and accepted form.

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::record::PolicyText;
 use crate::time::{Slot, Zone};
 
 /// At most this many attempts are made for one slot.
@@ -76,6 +77,8 @@ pub struct Snapshot {
     pub source: ResourceId,
     /// The name of what it was taken of.
     pub source_name: String,
+    /// Where that lives; absent when the provider does not tell.
+    pub source_place: Option<String>,
     /// When the provider says it was made: later than the request.
     pub created_at: Timestamp,
     /// Its state.
@@ -98,6 +101,8 @@ pub enum Ownership {
     },
     /// It carries this deployment's tag, but not all the rest: never touched, and reported.
     LookAlike(&'static str),
+    /// It carries this deployment's tag, and the provider does not tell of what it was taken.
+    Unknown,
     /// Not ours at all.
     Foreign,
 }
@@ -141,16 +146,22 @@ impl Snapshot {
         if self.tags.get(MANAGED_BY).map(String::as_str) != Some(deployment) {
             return Ownership::Foreign;
         }
+        if self.source.0.is_empty() {
+            return Ownership::Unknown;
+        }
         let Some(Ok(slot)) = self.tags.get(SLOT).map(|text| text.parse::<Slot>()) else {
             return Ownership::LookAlike("its snapkeep:slot tag names no slot");
         };
         let Some(source) = self.tags.get(SOURCE) else {
             return Ownership::LookAlike("it has no snapkeep:source tag");
         };
-        if source.is_empty() || *source != self.source.0 {
+        if *source != self.source.0 {
             return Ownership::LookAlike(
                 "it was taken of something else than its snapkeep:source tag says",
             );
+        }
+        if self.source_place.as_ref().is_some_and(|place| *place != self.region) {
+            return Ownership::LookAlike("it lies in another place than what it was taken of");
         }
         let named_so = |attempt: &u32| {
             snapshot_name(deployment, &self.source, &self.source_name, slot, *attempt) == self.name
@@ -158,6 +169,18 @@ impl Snapshot {
         match (1..=ATTEMPTS_MAX).find(named_so) {
             Some(attempt) => Ownership::Ours { slot, attempt },
             None => Ownership::LookAlike("its name is not the one that its tags give"),
+        }
+    }
+
+    /// The policy that its tags tell: it explains itself without the ledger.
+    #[must_use]
+    pub fn policy_text(&self) -> PolicyText {
+        let tag = |key: &str| self.tags.get(key).filter(|text| !text.is_empty()).cloned();
+        PolicyText {
+            name: tag(POLICY).unwrap_or_else(|| crate::policy::DEFAULT.to_owned()),
+            schedule: None,
+            keep: tag(KEEP),
+            timezone: tag(TIMEZONE).unwrap_or_else(|| "UTC".to_owned()),
         }
     }
 
@@ -198,12 +221,30 @@ impl Hold {
         if found != key {
             return Some(unreadable());
         }
+        Some(Hold::parse(value).unwrap_or_else(unreadable))
+    }
+
+    fn parse(value: &str) -> Option<Hold> {
         match value.trim() {
             "" => Some(Hold::Forever),
-            text => Some(match text.strip_prefix("until=").map(parse_date) {
-                Some(Some(date)) => Hold::Until(date),
-                _ => unreadable(),
-            }),
+            text => text.strip_prefix("until=").and_then(parse_date).map(Hold::Until),
+        }
+    }
+
+    /// Reads what [`Hold::text`] wrote.
+    #[must_use]
+    pub fn read(text: &str) -> Hold {
+        let unreadable = || Hold::Unreadable { key: String::new(), value: text.to_owned() };
+        Hold::parse(text).unwrap_or_else(unreadable)
+    }
+
+    /// Its value; one that cannot be read stays so.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Hold::Forever => String::new(),
+            Hold::Until(day) => format!("until={day}"),
+            Hold::Unreadable { key, value } => format!("unreadable: {key}={value}"),
         }
     }
 
@@ -235,6 +276,7 @@ mod tests {
             name: snapshot_name("dep", &source, "web.1", slot, 2),
             region: "eu-west-1".into(),
             source_name: "web.1".into(),
+            source_place: None,
             created_at: slot.timestamp(),
             state: SnapshotState::Available,
             tags: [(MANAGED_BY, "dep"), (SLOT, "2026-11-20T03:00:00Z"), (SOURCE, &source.0)]
@@ -250,7 +292,8 @@ mod tests {
         let slot = "2026-11-20T03:00:00Z".parse().unwrap();
         assert_eq!(ours().ownership("dep"), Ownership::Ours { slot, attempt: 2 });
         assert_eq!(ours().ownership("dep2"), Ownership::Foreign);
-        let breakers: [fn(&mut Snapshot); 8] = [
+        let breakers: [fn(&mut Snapshot); 9] = [
+            |s| s.source_place = Some("us-east-1".into()),
             |s| drop(s.tags.insert(SOURCE.into(), "arn:of-another".into())),
             |s| drop(s.tags.remove(SLOT)),
             |s| drop(s.tags.remove(SOURCE)),
@@ -260,6 +303,9 @@ mod tests {
             |s| s.source_name.push('0'),
             |s| drop(s.tags.insert(SOURCE.into(), String::new())),
         ];
+        let mut late = ours();
+        late.source.0.clear();
+        assert_eq!(late.ownership("dep"), Ownership::Unknown);
         for broken in breakers {
             let mut snapshot = ours();
             broken(&mut snapshot);
@@ -303,6 +349,10 @@ mod tests {
             assert!(matches!(hold(bad), Hold::Unreadable { .. }), "{bad}");
             assert!(hold(bad).holds(at("2099-01-01T00:00:00Z"), &berlin), "{bad}");
         }
+        for text in ["", "until=2027-01-31", "soon"] {
+            assert_eq!(Hold::read(&hold(text).text()).holds(at("2027-01-01T00:00:00Z"), &berlin), true);
+        }
+        assert_eq!(Hold::read(&until.text()), until);
         let wrong_case = [("Snapkeep:Hold".to_owned(), String::new())].into();
         assert!(matches!(Hold::find(&wrong_case, HOLD), Some(Hold::Unreadable { .. })));
     }

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use snapkeep_app::ports::{Ledger, LedgerError, Matters, Records, Unreadable, Write};
+use snapkeep_app::ports::{
+    Ledger, LedgerError, Matters, Memory, Note, Records, Remember, Unreadable, Write,
+};
 use snapkeep_domain::notice::Matter;
+use snapkeep_domain::poll::FOLLOWED;
+use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -13,27 +18,36 @@ type Key = (ResourceId, String);
 
 /// Everything that a ledger held at some time.
 #[derive(Clone, Debug)]
-pub struct Backup(BTreeMap<Key, Item>);
+pub struct Backup(BTreeMap<Key, Item>, Remembered);
+
+/// What it remembers besides records.
+#[derive(Clone, Debug, Default)]
+struct Remembered {
+    protected: BTreeMap<ResourceId, Protected>,
+    runs: BTreeMap<(String, String), LastRun>,
+}
 
 /// A ledger in memory.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     items: Mutex<BTreeMap<Key, Item>>,
     matters: Mutex<BTreeMap<String, Matter>>,
+    remembered: Mutex<Remembered>,
 }
 
 #[derive(Clone, Debug)]
 enum Item {
     Readable(Box<Record>),
-    /// With the state under which the index shows it.
-    Spoilt(Option<State>, Unreadable),
+    /// With the place and the state under which the index shows it.
+    Spoilt(Option<(String, State)>, Unreadable),
 }
 
 impl Item {
-    fn live(&self) -> Option<State> {
+    /// Where the index shows it, and in which state.
+    fn live(&self) -> Option<(&str, State)> {
         match self {
-            Item::Readable(record) => record.live(),
-            Item::Spoilt(live, _) => *live,
+            Item::Readable(record) => Some((record.region.as_str(), record.live()?)),
+            Item::Spoilt(live, _) => live.as_ref().map(|(place, state)| (place.as_str(), *state)),
         }
     }
 
@@ -79,12 +93,19 @@ impl MemoryLedger {
     }
 
     /// Puts an item that cannot be read, shown under `live` in the index.
-    pub fn spoil(&self, resource: &ResourceId, sort_key: &str, live: Option<State>, why: &str) {
+    pub fn spoil(
+        &self,
+        resource: &ResourceId,
+        sort_key: &str,
+        live: Option<(&str, State)>,
+        why: &str,
+    ) {
         let unreadable = Unreadable {
             resource: resource.clone(),
             sort_key: sort_key.to_owned(),
             why: why.to_owned(),
         };
+        let live = live.map(|(place, state)| (place.to_owned(), state));
         let item = Item::Spoilt(live, unreadable);
         self.lock().insert((resource.clone(), sort_key.to_owned()), item);
     }
@@ -103,17 +124,45 @@ impl MemoryLedger {
     /// Loses everything.
     pub fn clear(&self) {
         self.lock().clear();
+        *self.remembered() = Remembered::default();
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it remembers of the resources.
+    #[must_use]
+    pub fn protected(&self) -> Vec<Protected> {
+        self.remembered().protected.values().cloned().collect()
+    }
+
+    /// Loses what it remembers of a resource.
+    pub fn forget(&self, resource: &ResourceId) {
+        self.remembered().protected.remove(resource);
+    }
+
+    fn shown(&self, place: &str, states: &[State]) -> Records {
+        let items = self.lock();
+        let mut found = Records::default();
+        for state in states {
+            for item in items.values().filter(|item| item.live() == Some((place, *state))) {
+                add(&mut found, item);
+            }
+        }
+        found
     }
 
     /// What it holds now.
     #[must_use]
     pub fn backup(&self) -> Backup {
-        Backup(self.lock().clone())
+        Backup(self.lock().clone(), self.remembered().clone())
     }
 
     /// Goes back to what it held then.
     pub fn restore(&self, backup: Backup) {
         *self.lock() = backup.0;
+        *self.remembered() = backup.1;
     }
 
     /// Puts `record` as `version` if what stands there now may give way to it.
@@ -146,15 +195,12 @@ impl Ledger for MemoryLedger {
         Ok(self.put(record, record.version.saturating_add(1), |item| item.is_some_and(same)))
     }
 
-    async fn live(&self, states: &[State]) -> Result<Records, LedgerError> {
-        let items = self.lock();
-        let mut found = Records::default();
-        for state in states {
-            for item in items.values().filter(|item| item.live() == Some(*state)) {
-                add(&mut found, item);
-            }
-        }
-        Ok(found)
+    async fn open(&self, place: &str) -> Result<Records, LedgerError> {
+        Ok(self.shown(place, &FOLLOWED))
+    }
+
+    async fn live(&self, place: &str) -> Result<Records, LedgerError> {
+        Ok(self.shown(place, &State::ALL))
     }
 
     async fn recent(&self, resource: &ResourceId, from: Slot) -> Result<Records, LedgerError> {
@@ -168,6 +214,53 @@ impl Ledger for MemoryLedger {
             }
         }
         Ok(found)
+    }
+}
+
+impl Remember for MemoryLedger {
+    async fn memory(&self) -> Result<Memory, LedgerError> {
+        let remembered = self.remembered();
+        let protected = remembered.protected.values().cloned().collect();
+        let runs = remembered.runs.values().cloned().collect();
+        Ok(Memory { protected, runs, unreadable: Vec::new() })
+    }
+
+    async fn remember(&self, item: &Protected) -> Result<bool, LedgerError> {
+        let mut remembered = self.remembered();
+        let standing = remembered.protected.get(&item.resource);
+        if standing.map_or(0, |standing| standing.version) != item.version {
+            return Ok(false);
+        }
+        let raised = Protected {
+            version: item.version.saturating_add(1),
+            newest: standing.map_or(item.newest, |standing| standing.newest),
+            answered: standing.map_or(item.answered, |standing| standing.answered),
+            ..item.clone()
+        };
+        remembered.protected.insert(item.resource.clone(), raised);
+        Ok(true)
+    }
+
+    async fn note(&self, resource: &ResourceId, note: Note) -> Result<(), LedgerError> {
+        if let Some(item) = self.remembered().protected.get_mut(resource) {
+            match note {
+                Note::Answered(at) => item.answered = Some(at),
+                Note::Available(slot) => item.newest = item.newest.max(Some(slot)),
+                Note::Newest(slot) => item.newest = slot,
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_run(&self, run: &LastRun) -> Result<Option<LastRun>, LedgerError> {
+        let mut remembered = self.remembered();
+        let key = (run.function.clone(), run.place.clone());
+        if remembered.runs.get(&key).map_or(0, |standing| standing.version) != run.version {
+            return Ok(None);
+        }
+        let raised = LastRun { version: run.version.saturating_add(1), ..run.clone() };
+        remembered.runs.insert(key, raised.clone());
+        Ok(Some(raised))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod memory;
 pub mod reference;
 pub mod simulation;
+pub mod still;
 
 pub use ledger::MemoryLedger;
 pub use memory::MemoryProvider;

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, ProviderError};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError,
+};
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
 
 /// How much later than its request a snapshot says that it was made.
 pub const CREATED_LAG: SignedDuration = SignedDuration::from_secs(30);
+/// So many elements are on a page of a list.
+pub const PAGE: usize = 20;
 /// The size of every instance's disk.
 pub const SIZE_GB: u32 = 20;
 
@@ -219,6 +223,17 @@ impl MemoryProvider {
         stored.map(|stored| stored.snapshot.clone()).collect()
     }
 
+    /// Both lists of a Region, whole.
+    pub(crate) fn whole(
+        &self,
+        region: &str,
+    ) -> Result<(Vec<Instance>, Vec<Snapshot>), ProviderError> {
+        let mut inner = self.lock();
+        let region = inner.region(region)?;
+        let snapshots = region.snapshots.values().map(|stored| stored.snapshot.clone()).collect();
+        Ok((region.instances.values().cloned().collect(), snapshots))
+    }
+
     fn change<T>(&self, region: &str, change: impl FnOnce(&mut Region) -> T) -> T {
         let mut inner = self.lock();
         let found = inner.regions.get_mut(region);
@@ -244,22 +259,46 @@ impl Region {
     }
 }
 
+/// A page of a list that is sorted by name; the token is the last name of the page before.
+pub(crate) fn page<T>(
+    all: Vec<T>,
+    token: Option<String>,
+    name: impl Fn(&T) -> &String,
+) -> Result<Page<T>, ProviderError> {
+    let after = |one: &T| token.as_ref().is_none_or(|token| name(one) > token);
+    let mut elements: Vec<T> = all.into_iter().filter(after).collect();
+    let more = elements.len() > PAGE;
+    elements.truncate(PAGE);
+    let next = elements.last().filter(|_| more).map(|last| name(last).clone());
+    Ok(Page { elements, broken: Vec::new(), next })
+}
+
 impl Inventory for MemoryProvider {
     async fn regions(&self) -> Result<Vec<String>, ProviderError> {
         Ok(self.lock().regions.keys().cloned().collect())
     }
 
-    async fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
-        Ok(self.lock().region(region)?.instances.values().cloned().collect())
+    async fn instances(
+        &self,
+        region: &str,
+        token: Option<String>,
+    ) -> Result<Page<Instance>, ProviderError> {
+        let all = self.lock().region(region)?.instances.values().cloned().collect();
+        page(all, token, |instance| &instance.name)
     }
 
     async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
         Ok(self.lock().region(region)?.instances.get(name).cloned())
     }
 
-    async fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
+    async fn snapshots(
+        &self,
+        region: &str,
+        token: Option<String>,
+    ) -> Result<Page<Snapshot>, ProviderError> {
         let mut inner = self.lock();
-        Ok(inner.region(region)?.snapshots.values().map(|s| s.snapshot.clone()).collect())
+        let all = inner.region(region)?.snapshots.values().map(|s| s.snapshot.clone()).collect();
+        page(all, token, |snapshot| &snapshot.name)
     }
 
     async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
@@ -286,6 +325,7 @@ impl Creator for MemoryProvider {
             region: order.region.clone(),
             source: instance.id.clone(),
             source_name: instance.name.clone(),
+            source_place: Some(order.region.clone()),
             created_at: now + CREATED_LAG,
             state: SnapshotState::Pending,
             tags: order.tags.clone(),

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Waker};
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, Invocation};
+use snapkeep_app::ports::{Invocation, Tick};
 use snapkeep_app::report::{Report, TickError};
-use snapkeep_app::{create, poll, prune};
+use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE};
 use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::Tags;
@@ -23,12 +23,12 @@ use crate::memory::MemoryProvider;
 use deployment::Deployment;
 use invocation::Doing;
 use people::People;
-use ports::{Fault, Ports};
+use ports::Ports;
 use properties::{Property, Violation};
 use rates::Rates;
 use sabotage::Sabotage;
 use turns::InvocationId;
-use world::{NEXT_FORMAT, Outage, World, settings};
+use world::{NEXT_FORMAT, World, settings};
 
 pub mod deployment;
 pub mod health;
@@ -38,6 +38,7 @@ pub mod ports;
 pub mod properties;
 pub mod rates;
 pub mod sabotage;
+mod scripted;
 pub mod turns;
 pub mod world;
 
@@ -50,15 +51,15 @@ const RECOVERY: SignedDuration = SignedDuration::from_hours(46);
 /// In its last hours nothing may be reported.
 const QUIET: SignedDuration = SignedDuration::from_hours(6);
 
-type Tick = Pin<Box<dyn Future<Output = Result<Report, TickError>>>>;
+type Running = Pin<Box<dyn Future<Output = Result<Report, TickError>>>>;
 
 /// Something that is going to happen.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// The rule fires.
     Rule(Role, usize),
-    /// A function is invoked.
-    Invoke(Role, usize),
+    /// A function is invoked; for one place alone, with the number of the run, if it is a Tick.
+    Invoke(Role, usize, Option<(usize, u32)>),
     /// Somebody does something.
     Act,
 }
@@ -109,7 +110,7 @@ pub struct Simulation {
     pub world: Arc<World>,
     /// The deployments.
     pub deployments: Vec<Deployment>,
-    ticks: BTreeMap<InvocationId, Tick>,
+    ticks: BTreeMap<InvocationId, Running>,
     queue: BTreeMap<(Timestamp, u64), Event>,
     people: People,
     answers: Option<Vec<Result<Report, TickError>>>,
@@ -121,23 +122,6 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A world in which nothing goes wrong by itself: for scripted histories.
-    #[must_use]
-    pub fn scripted(vars: &[(&str, &str)], instances: &[&str]) -> Self {
-        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap());
-        for name in instances {
-            provider.launch(REGIONS[0], name, on());
-        }
-        let world = World::new(provider, 1, Rng::with_seed(0), Rates::default(), None, true);
-        world.lock().healthy = true;
-        let own = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let vars = own.chain([("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned())]).collect();
-        let id = "snapkeep".to_owned();
-        let mut simulation = Self::of(world, vec![Deployment { id, vars, cadence: [30, 20, 60] }]);
-        simulation.answers = Some(Vec::new());
-        simulation
-    }
-
     fn random(seed: u64, options: Options) -> Self {
         let mut rng = Rng::with_seed(seed);
         let rates = Rates::draw(&mut rng);
@@ -206,8 +190,9 @@ impl Simulation {
             let due = self.queue.first_key_value().map(|((at, _), _)| *at);
             let waiting = self.world.turns.waiting();
             if waiting.is_empty() {
-                match due.filter(|due| *due <= end) {
-                    Some(due) => self.pass_to(due),
+                let nap = self.world.turns.next_nap(None);
+                match due.into_iter().chain(nap).min().filter(|next| *next <= end) {
+                    Some(next) => self.pass_to(next),
                     None => break,
                 }
                 continue;
@@ -237,12 +222,24 @@ impl Simulation {
 
     /// Makes it that time; what was to happen meanwhile has happened.
     fn pass_to(&mut self, time: Timestamp) {
-        while let Some(((at, _), event)) = self.queue.first_key_value().map(|(k, e)| (*k, *e))
-            && at <= time
-        {
-            self.queue.pop_first();
-            self.world.provider.set_now(at.max(self.world.now()));
-            self.happen(event);
+        loop {
+            self.deliver();
+            let event = self.queue.first_key_value().map(|((at, _), event)| (*at, *event));
+            let nap = self.world.turns.next_nap(None).filter(|nap| *nap <= time);
+            match (event.filter(|(at, _)| *at <= time), nap) {
+                (Some((at, event)), nap) if nap.is_none_or(|nap| at <= nap) => {
+                    self.queue.pop_first();
+                    self.world.provider.set_now(at.max(self.world.now()));
+                    self.happen(event);
+                }
+                (_, Some(nap)) => {
+                    self.world.provider.set_now(nap.max(self.world.now()));
+                    if let Some(invocation) = self.world.turns.wake(self.world.now()) {
+                        self.poll(invocation);
+                    }
+                }
+                _ => break,
+            }
         }
         self.world.provider.set_now(time.max(self.world.now()));
         let now = self.world.now();
@@ -269,11 +266,11 @@ impl Simulation {
                     Event::Rule(role, of),
                 );
                 for late in self.deliveries() {
-                    self.enqueue(now + late, Event::Invoke(role, of));
+                    self.enqueue(now + late, Event::Invoke(role, of, None));
                 }
             }
-            Event::Invoke(role, of) => {
-                self.start(role, of);
+            Event::Invoke(role, of, only) => {
+                self.invoke(role, of, only);
             }
             Event::Act => {
                 let mut inner = self.world.lock();
@@ -288,6 +285,24 @@ impl Simulation {
                 let said = self.people.act(action, &self.world, &mut self.deployments);
                 self.world.note(format_args!("{action:?} {said}"));
                 self.enqueue(next, Event::Act);
+            }
+        }
+    }
+
+    /// Delivers what functions left in places: late, twice, or never, and now and then for a wrong place.
+    fn deliver(&mut self) {
+        let ticks = std::mem::take(&mut self.world.lock().ticks);
+        for (role, of, tick) in ticks {
+            let place = REGIONS.iter().position(|region| *region == tick.place);
+            let place = place.unwrap_or(REGIONS.len());
+            let wrong = {
+                let mut inner = self.world.lock();
+                !inner.healthy && inner.rng.u8(0..20) == 0
+            };
+            let place = if wrong { REGIONS.len() } else { place };
+            for late in self.deliveries() {
+                let at = self.world.now() + late;
+                self.enqueue(at, Event::Invoke(role, of, Some((place, tick.run))));
             }
         }
     }
@@ -316,6 +331,15 @@ impl Simulation {
 
     /// Invokes a function; `None` when it refuses to start.
     pub fn start(&mut self, role: Role, deployment: usize) -> Option<InvocationId> {
+        self.invoke(role, deployment, None)
+    }
+
+    fn invoke(
+        &mut self,
+        role: Role,
+        deployment: usize,
+        only: Option<(usize, u32)>,
+    ) -> Option<InvocationId> {
         let vars = &self.deployments[deployment].vars;
         let settings = settings(vars, role)?;
         let sabotage = self.world.sabotage();
@@ -348,19 +372,26 @@ impl Simulation {
         self.world.note(format_args!("#{me} {role:?} of {deployment} at {now}, format {format}"));
         let ports = Ports { world: Arc::clone(&self.world), me, of: deployment };
         let settings = sabotage.map_or(settings.clone(), |by| by.settings(settings));
-        let invocation = Invocation { now, deadline: ports.clone() };
-        let tick: Tick =
-            match role {
-                Role::Create => Box::pin(async move {
-                    create::run(&ports, &ports, &ports, &settings, &invocation).await
-                }),
-                Role::Poll => {
-                    Box::pin(async move { poll::run(&ports, &ports, &settings, &invocation).await })
+        let tick = only.map(|(place, run)| Tick {
+            place: REGIONS.get(place).copied().unwrap_or("nowhere-1").to_owned(),
+            run,
+        });
+        let leased_until = now + INVOCATION_LIFE;
+        let invocation = Invocation { now, leased_until, tick, deadline: ports.clone() };
+        let tick: Running = Box::pin(async move {
+            let ports = &ports;
+            let result = match role {
+                Role::Create => {
+                    create::run(ports, ports, ports, ports, &settings, &invocation).await
                 }
-                Role::Prune => Box::pin(async move {
-                    prune::run(&ports, &ports, &ports, &settings, &invocation).await
-                }),
+                Role::Poll => poll::run(ports, ports, ports, &settings, &invocation).await,
+                Role::Prune => prune::run(ports, ports, ports, ports, &settings, &invocation).await,
             };
+            let mut report = result?;
+            ports.out(&report);
+            notify::acknowledge(ports, &mut report, &invocation).await;
+            Ok(report)
+        });
         self.ticks.insert(me, tick);
         self.poll(me);
         Some(me)
@@ -421,65 +452,7 @@ impl Simulation {
         self.ticks.remove(&invocation);
         self.world.turns.forget(invocation);
         let mut inner = self.world.lock();
-        if let Some(doing) = inner.running.remove(&invocation) {
-            inner.watch.died(&doing);
-        }
-    }
-
-    /// Runs a function to its end, alone.
-    pub fn run_alone(&mut self, role: Role) {
-        if let Some(me) = self.start(role, 0) {
-            self.finish(me);
-        }
-    }
-
-    /// Lets an invocation make its next call, which meets `fault`; whether there was one.
-    pub fn next(&mut self, me: InvocationId, fault: Option<Fault>) -> bool {
-        let waiting = self.world.turns.waiting();
-        let Some((call, _)) = waiting.into_iter().find(|(_, of)| *of == me) else { return false };
-        self.world.lock().scripted = fault;
-        self.step(call, me);
-        self.world.lock().scripted = None;
-        true
-    }
-
-    /// Lets an invocation make all its calls, in their order; how many.
-    pub fn finish(&mut self, me: InvocationId) -> usize {
-        let mut calls = 0;
-        while self.next(me, None) {
-            calls += 1;
-        }
-        calls
-    }
-
-    /// Lets time pass, with all that is due in it.
-    pub fn advance(&mut self, by: SignedDuration) {
-        let end = self.world.now() + by;
-        self.until(end);
-        self.pass_to(end);
-    }
-
-    /// The promise that was broken, if any was.
-    #[must_use]
-    pub fn violation(&self) -> Option<Violation> {
-        self.world.lock().watch.violation.clone()
-    }
-
-    /// What the functions answered since this was last asked; only a scripted history keeps it.
-    pub fn answers(&mut self) -> Vec<Result<Report, TickError>> {
-        self.answers.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// From now on, for so long, every call of this operation is refused.
-    pub fn refuse(&self, operation: &'static str, kind: ErrorKind, time: SignedDuration) {
-        let until = self.world.now() + time;
-        self.world.lock().outages.push(Outage { operation: Some(operation), kind, until });
-    }
-
-    /// What happened so far.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.world.transcript().1
+        inner.running.remove(&invocation);
     }
 }
 

@@ -82,10 +82,8 @@ fn every_guard_has_words_of_its_own() {
         Guard::Floor,
         Guard::Stale,
         Guard::Future,
-        Guard::Incomplete,
         Guard::SourceUnknown,
         Guard::Brake,
-        Guard::TooMany,
     ];
     let mut words: Vec<String> = guards.iter().map(ToString::to_string).collect();
     words.sort();
@@ -106,8 +104,7 @@ fn a_mark_says_why() {
         world.plan().steps.into_iter().filter_map(reason).collect()
     };
     assert_eq!(reasons(&world), ["the provider reports an error for it"]);
-    world.facts.instances.clear();
-    world.facts.sources.insert(web(), Source::Gone { name_lives: false });
+    world.gone(false);
     world.settings.orphan_keep = Some(SignedDuration::ZERO);
     let expected = [
         "its resource is gone, and only the minimum stays",
@@ -171,21 +168,17 @@ fn what_the_floor_keeps_stays_the_floors_while_the_rest_is_suspended() {
 }
 
 #[test]
-fn a_stale_schedule_a_future_time_and_an_incomplete_listing_only_suspend() {
+fn a_stale_schedule_a_future_time_and_an_unknown_source_only_suspend() {
     let mut stale = due();
     stale.now = at("2026-11-23T03:00:01Z");
     let mut ahead = due();
     ahead.now = at("2026-11-20T02:54:00Z");
-    let mut incomplete = due();
-    incomplete.facts.complete.clear();
-    incomplete.facts.instances.clear();
     let mut unknown = due();
     unknown.facts.instances.clear();
     unknown.facts.sources.insert(web(), Source::Unknown);
     for (world, guard) in [
         (stale, Guard::Stale),
         (ahead, Guard::Future),
-        (incomplete, Guard::Incomplete),
         (unknown, Guard::SourceUnknown),
     ] {
         let plan = world.plan();
@@ -255,6 +248,6 @@ fn more_marks_than_allowed_mark_none() {
     assert_eq!(marks(&world.plan()), 7);
     world.settings.max_deletes = Some(6);
     let plan = world.plan();
-    assert_eq!((marks(&plan), guarded(&plan, Guard::TooMany)), (0, 7));
+    assert_eq!(marks(&plan), 0);
     assert!(has(&plan, Code::TooManyMarks));
 }

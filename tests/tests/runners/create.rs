@@ -70,7 +70,7 @@ fn one_that_is_still_being_made_is_waited_for_however_old_its_slot_is() {
     let mut oldest = records.into_iter().min_by_key(|r| (r.slot, r.name.clone())).unwrap();
     oldest.state = State::Pending;
     oldest.times.insert(State::Pending, world.world.now());
-    oldest.times.remove(&State::Requested);
+    oldest.times.remove(State::Requested);
     world.world.ledgers[0].insert(oldest);
     let report = report(&mut world, Role::Create);
     assert_eq!((counts(&report)["waiting"], counts(&report)["requested"]), (1, 1));

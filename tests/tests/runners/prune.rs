@@ -176,7 +176,8 @@ fn a_record_that_cannot_be_read_is_named_and_stops_pruning_its_resource_only() {
     }
     // The newest, so that the oldest would be marked if its record were not missed.
     let record = world.world.ledgers[0].all().into_iter().max_by_key(|r| r.slot).unwrap();
-    world.world.ledgers[0].spoil(&record.resource, &record.sort_key(), record.live(), "spoiled");
+    let live = record.live().map(|state| (record.region.as_str(), state));
+    world.world.ledgers[0].spoil(&record.resource, &record.sort_key(), live, "spoiled");
     let report = report(&mut world, Role::Prune);
     assert!(codes(&report).contains(&Code::UnreadableRecord), "{report:?}");
     assert!(report.findings[0].message.contains("spoiled"), "{report:?}");

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 use snapkeep_app::ports::Unreadable;
 use snapkeep_domain::notice::Matter;
+use snapkeep_domain::poll::FOLLOWED;
+use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{FORMAT, Record};
+use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -17,8 +20,10 @@ pub(super) fn encode(record: &Record) -> Result<Item, String> {
     // The record's own `slot` gives way to the sort key, which begins with it.
     item.insert(schema::SLOT.to_owned(), AttributeValue::S(record.sort_key()));
     if let Some(state) = record.live() {
-        let word = AttributeValue::S(state.as_str().to_owned());
-        item.insert(schema::LIVE.to_owned(), word);
+        let group = if FOLLOWED.contains(&state) { schema::OPEN } else { schema::KEPT };
+        let live = format!("{group}{}", state.as_str());
+        item.insert(schema::PLACE.to_owned(), AttributeValue::S(record.region.clone()));
+        item.insert(schema::LIVE.to_owned(), AttributeValue::S(live));
     }
     if let Some(at) = record.expires_at() {
         expire(&mut item, at);
@@ -44,6 +49,61 @@ pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
         return Err(unreadable(why));
     }
     Ok(record)
+}
+
+/// The item that a protected resource is stored as.
+pub(super) fn encode_protected(protected: &Protected) -> Result<Item, String> {
+    let mut item: Item = to_item(protected).map_err(|error| error.to_string())?;
+    for (key, value) in
+        [(schema::RESOURCE, schema::PROTECTED), (schema::SLOT, protected.resource.0.as_str())]
+    {
+        item.insert(key.to_owned(), AttributeValue::S(value.to_owned()));
+    }
+    if let Some(at) = protected.expires_at() {
+        expire(&mut item, at);
+    }
+    Ok(item)
+}
+
+/// The protected resource of an item, or what is wrong with the item.
+pub(super) fn decode_protected(mut item: Item) -> Result<Protected, Unreadable> {
+    let id = text(&item, schema::SLOT);
+    let unreadable = |why: String| Unreadable {
+        resource: ResourceId(id.clone()),
+        sort_key: schema::PROTECTED.to_owned(),
+        why,
+    };
+    readable(&item).map_err(unreadable)?;
+    item.insert(schema::RESOURCE.to_owned(), AttributeValue::S(id.clone()));
+    from_item(item).map_err(|error| unreadable(error.to_string()))
+}
+
+/// The sort key of a run.
+pub(super) fn run_key(run: &LastRun) -> String {
+    format!("{}#{}", run.function, run.place)
+}
+
+/// The item that a run is stored as.
+pub(super) fn encode_run(run: &LastRun) -> Result<Item, String> {
+    let mut item: Item = to_item(run).map_err(|error| error.to_string())?;
+    for (key, value) in
+        [(schema::RESOURCE, schema::RUNS.to_owned()), (schema::SLOT, run_key(run))]
+    {
+        item.insert(key.to_owned(), AttributeValue::S(value));
+    }
+    Ok(item)
+}
+
+/// The run of an item, or what is wrong with the item.
+pub(super) fn decode_run(item: Item) -> Result<LastRun, Unreadable> {
+    let sort_key = text(&item, schema::SLOT);
+    let unreadable = |why: String| Unreadable {
+        resource: ResourceId(schema::RUNS.to_owned()),
+        sort_key: sort_key.clone(),
+        why,
+    };
+    readable(&item).map_err(unreadable)?;
+    from_item(item).map_err(|error| unreadable(error.to_string()))
 }
 
 /// The item that a matter is stored as.
@@ -97,7 +157,7 @@ pub(super) fn slot_itself(item: &Item) -> Option<Slot> {
 
 /// A key as a text that tells keys apart.
 pub(super) fn key_text(key: &Item) -> String {
-    let attributes = [schema::LIVE, schema::RESOURCE, schema::SLOT];
+    let attributes = [schema::PLACE, schema::LIVE, schema::RESOURCE, schema::SLOT];
     attributes.map(|attribute| text(key, attribute)).join(" ")
 }
 
@@ -112,11 +172,9 @@ fn number(item: &Item, attribute: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use jiff::Timestamp;
     use proptest::prelude::*;
-    use snapkeep_domain::record::{Mark, PolicyText, State};
+    use snapkeep_domain::record::{Mark, PolicyText, State, Times};
 
     use super::*;
 
@@ -133,7 +191,7 @@ mod tests {
             format: FORMAT,
             version: u64::MAX,
             state: State::Expiring,
-            times: BTreeMap::from([
+            times: Times::from([
                 (State::Available, at("2026-11-20T03:10:00Z")),
                 (State::Expiring, at("2026-11-28T03:10:00.5Z")),
             ]),
@@ -150,10 +208,13 @@ mod tests {
             leased_until: None,
             missed: 3,
             missing_since: Some(at("2026-11-20T03:00:00Z")),
+            foreign_since: Some(at("2026-11-20T03:00:00Z")),
             mark: Some(Mark {
                 at: at("2026-11-28T03:10:00Z"),
                 execute_at: at("2026-12-01T03:10:00Z"),
-                survivors: vec!["web-t".to_owned(), "web-u".to_owned()],
+                survivors: 2,
+                newest: Some("2026-11-27T03:00:00Z".parse().unwrap()),
+                oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
             }),
             remains: false,
         }
@@ -182,7 +243,8 @@ mod tests {
         let item = encode(&record()).unwrap();
         assert_eq!(item["resource"], s("arn:web"));
         assert_eq!(item["slot"], s("2026-11-20T03:00:00Z"));
-        assert_eq!((&item["state"], &item["live"]), (&s("expiring"), &s("expiring")));
+        assert_eq!((&item["state"], &item["live"]), (&s("expiring"), &s("kept#expiring")));
+        assert_eq!(item["place"], s("eu-west-1"));
         assert_eq!(item["times"].as_m().unwrap()["expiring"], s("2026-11-28T03:10:00.5Z"));
         assert!(!item.contains_key("expires_at") && !item.contains_key("leased_until"));
         assert_eq!(item["missed"], AttributeValue::N("3".to_owned()));
@@ -196,8 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn the_index_shows_all_of_a_record() {
+        let keys = ["resource", "slot", "place", "live"];
+        let leased = Record { leased_until: Some(at("2026-11-20T03:00:00Z")), ..record() };
+        let item = encode(&leased).unwrap();
+        let mut members: Vec<&str> = item.keys().map(String::as_str).collect();
+        members.retain(|member| !keys.contains(member));
+        members.sort_unstable();
+        assert_eq!(members, schema::SHOWN);
+    }
+
+    #[test]
     fn members_that_came_later_have_defaults() {
-        let record = Record { mark: None, missing_since: None, ..record() };
+        let record = Record { mark: None, missing_since: None, foreign_since: None, ..record() };
         let mut item = encode(&record).unwrap();
         for later in ["leftover", "remains", "missed"] {
             item.remove(later).unwrap();

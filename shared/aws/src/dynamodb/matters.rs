@@ -11,12 +11,14 @@ impl Matters for DynamoLedger {
     async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
         let query = self.query(schema::RESOURCE, schema::MATTERS).consistent_read(true);
         let (mut known, mut unreadable) = (Vec::new(), Vec::new());
-        for item in items(query, |_| false).await? {
+        items(query, |item| {
             match codec::decode_matter(&item) {
                 Ok(matter) => known.push(matter),
                 Err(why) => unreadable.push(why),
             }
-        }
+            true
+        })
+        .await?;
         Ok((known, unreadable))
     }
 
@@ -50,6 +52,6 @@ impl Matters for DynamoLedger {
     }
 }
 
-fn number(number: u64) -> AttributeValue {
+pub(super) fn number(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }

@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 pub const RESOURCE: &str = "resource";
 /// The partition of what people were told: no resource has this id.
 pub const MATTERS: &str = "matters";
+/// The partition of what is remembered of resources; their sort key is the resource's id.
+pub const PROTECTED: &str = "protected";
+/// The partition of each function's last run in each place; their sort key is `<function>#<place>`.
+pub const RUNS: &str = "runs";
 /// Sort key: the slot, with `#<attempt>` on what a failed attempt left behind.
 pub const SLOT: &str = "slot";
 /// Optimistic locking.
@@ -15,9 +19,36 @@ pub const VERSION: &str = "version";
 pub const FORMAT: &str = "format";
 /// Which write the item comes from: no two writes have the same.
 pub const WRITE: &str = "write";
-/// The sparse index of live records, and its partition key: their state.
+/// The partition key of the sparse index: the place of a live record.
+pub const PLACE: &str = "place";
+/// Its sort key: `open#<state>` while `poll` follows the record, `kept#<state>` otherwise. Only live records
+/// have it.
 pub const LIVE: &str = "live";
-/// The name of the index by [`LIVE`].
+/// What [`LIVE`] begins with while `poll` follows the record.
+pub const OPEN: &str = "open#";
+/// What [`LIVE`] begins with otherwise.
+pub const KEPT: &str = "kept#";
+/// The members of a record that the index shows: all that a run needs, and no history.
+pub const SHOWN: [&str; 17] = [
+    "attempt",
+    "foreign_since",
+    "format",
+    "leased_until",
+    "leftover",
+    "mark",
+    "missed",
+    "missing_since",
+    "name",
+    "policy",
+    "reason",
+    "region",
+    "remains",
+    "resource_name",
+    "state",
+    "times",
+    "version",
+];
+/// The name of the index by [`PLACE`] and [`LIVE`].
 pub const INDEX: &str = "live";
 /// When an item may vanish, in epoch seconds: the table's time-to-live attribute.
 pub const EXPIRES_AT: &str = "expires_at";
@@ -26,10 +57,10 @@ pub const EXPIRES_AT: &str = "expires_at";
 /// calls of their own.
 #[must_use]
 pub fn create_table_request(table: &str) -> Value {
-    let key = |hash: &str| {
+    let key = |hash: &str, range: &str| {
         json!([
             {"AttributeName": hash, "KeyType": "HASH"},
-            {"AttributeName": SLOT, "KeyType": "RANGE"},
+            {"AttributeName": range, "KeyType": "RANGE"},
         ])
     };
     json!({
@@ -38,13 +69,14 @@ pub fn create_table_request(table: &str) -> Value {
         "AttributeDefinitions": [
             {"AttributeName": RESOURCE, "AttributeType": "S"},
             {"AttributeName": SLOT, "AttributeType": "S"},
+            {"AttributeName": PLACE, "AttributeType": "S"},
             {"AttributeName": LIVE, "AttributeType": "S"},
         ],
-        "KeySchema": key(RESOURCE),
+        "KeySchema": key(RESOURCE, SLOT),
         "GlobalSecondaryIndexes": [{
             "IndexName": INDEX,
-            "KeySchema": key(LIVE),
-            "Projection": {"ProjectionType": "ALL"},
+            "KeySchema": key(PLACE, LIVE),
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": SHOWN},
         }],
     })
 }

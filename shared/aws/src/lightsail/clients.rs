@@ -9,6 +9,7 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{Region, SdkConfig};
 use aws_sdk_lightsail::Client;
 use aws_sdk_lightsail::config::{Builder, SharedCredentialsProvider};
+use aws_smithy_types::retry::RetryConfig;
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_domain::settings::RoleArn;
 
@@ -70,7 +71,10 @@ impl Clients {
             return Ok(client.clone());
         }
         let (region, account) = split(place);
-        let mut builder = Builder::from(&self.sdk).region(Region::new(region.to_owned()));
+        // A call is one attempt: what it meets, the pace of its place must hear of.
+        let mut builder = Builder::from(&self.sdk)
+            .region(Region::new(region.to_owned()))
+            .retry_config(RetryConfig::disabled());
         if let Some(account) = account {
             let credentials = self.accounts.0.get(account).ok_or_else(|| ProviderError {
                 kind: ErrorKind::Denied,

@@ -26,6 +26,21 @@ where
     ProviderError { kind, operation, code: failure.word(), message: failure.message }
 }
 
+/// What a page's failure amounts to: a token that is refused is too old, or was never good.
+pub(super) fn page_error<E>(
+    operation: &'static str,
+    later: bool,
+    error: &SdkError<E, HttpResponse>,
+) -> ProviderError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let error = provider_error(operation, error);
+    let refused = error.kind == ErrorKind::Refused && error.message.to_lowercase().contains("token");
+    let kind = if later && refused { ErrorKind::BadPageToken } else { error.kind };
+    ProviderError { kind, ..error }
+}
+
 /// The answer of a call for one resource; `None` when there is none of that name.
 pub(super) fn unless_missing<T, E>(
     operation: &'static str,
@@ -58,8 +73,10 @@ pub fn classify(code: Option<&str>, message: &str, status: u16) -> ErrorKind {
     };
     // Without a code it is a proxy that speaks, or nobody.
     let Some(code) = code else { return by_status };
+    // An organisation closes a Region to its accounts by a policy of its own.
+    let closed = message.contains("service control policy");
     if let Some(kind) = by_code(code) {
-        return kind;
+        return if closed && kind == ErrorKind::Denied { ErrorKind::RegionNotEnabled } else { kind };
     }
     let bare = ["InvalidInputException", "OperationFailureException", ""].contains(&code);
     match by_message(message) {
@@ -187,6 +204,12 @@ mod tests {
             (Some(""), "Rate exceeded", 400, Throttled),
             (Some(""), gone, 400, NotFound),
             (Some("AccessDeniedException"), "User: x is not authorized", 400, Denied),
+            (
+                Some("AccessDeniedException"),
+                "with an explicit deny in a service control policy",
+                400,
+                RegionNotEnabled,
+            ),
             (Some("UnauthenticatedException"), "", 400, Denied),
             (Some("ExpiredTokenException"), "", 400, Denied),
             (Some("ExpiredToken"), "", 403, Denied),

@@ -1,7 +1,5 @@
 //! Lightsail's shapes as the core's values, and back. What is incomplete is an error, not skipped.
 
-use std::collections::BTreeMap;
-
 use aws_sdk_lightsail::types;
 use jiff::Timestamp;
 use snapkeep_app::ports::ProviderError;
@@ -27,17 +25,6 @@ pub(super) fn same_name(
         return Ok(());
     }
     Err(distrust(operation, "WrongAnswer", format!("asked for `{asked}`, got `{found}`")))
-}
-
-/// Elements without the duplicates that a list shows when it moves under the paging; the one seen
-/// last is the freshest. Sorted by id, since Lightsail documents no order.
-pub(super) fn unique<T>(
-    elements: impl Iterator<Item = Result<T, ProviderError>>,
-    id: impl Fn(&T) -> String,
-) -> Result<Vec<T>, ProviderError> {
-    let by_id: Result<BTreeMap<String, T>, ProviderError> =
-        elements.map(|element| element.map(|element| (id(&element), element))).collect();
-    Ok(by_id?.into_values().collect())
 }
 
 pub(super) fn instance(
@@ -73,12 +60,20 @@ pub(super) fn snapshot(
         region: region.to_owned(),
         source: ResourceId(text(shape.from_instance_arn())),
         source_name: text(shape.from_instance_name()),
+        source_place: shape.from_instance_arn().and_then(|arn| place_of(arn, region)),
         created_at,
         state,
         tags: tags(operation, shape.tags())?,
         // Only for people to read; a size that makes no sense must not fail the list.
         size_gb: shape.size_in_gb().and_then(|gb| u32::try_from(gb).ok()).unwrap_or_default(),
     })
+}
+
+/// Where a resource lives, as its ARN says: in this place, or in another Region.
+fn place_of(arn: &str, place: &str) -> Option<String> {
+    let region = arn.split(':').nth(3).filter(|region| !region.is_empty())?;
+    let here = place.split('@').next() == Some(region);
+    Some(if here { place } else { region }.to_owned())
 }
 
 fn identity(
@@ -174,12 +169,5 @@ mod tests {
         assert!(instance("Get", "r", &nameless).is_err());
         assert!(answered::<u8>("Get", None).is_err());
         assert!(same_name("Get", "a", "b").is_err() && same_name("Get", "a", "a").is_ok());
-    }
-
-    #[test]
-    fn a_duplicate_counts_once_as_last_seen() {
-        let seen = [("b", 1), ("a", 2), ("b", 3)].into_iter().map(Ok);
-        let unique = unique(seen, |(id, _)| (*id).to_owned()).unwrap();
-        assert_eq!(unique, [("a", 2), ("b", 3)]);
     }
 }

@@ -74,18 +74,19 @@ fn snapshot(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn all_pages_are_read_in_the_region_that_was_asked_for() {
+async fn a_page_is_read_in_the_region_that_was_asked_for() {
     let (sdk, wire) = wire(|body| match body.get("pageToken").and_then(Value::as_str) {
         None => ok(&json!({"instanceSnapshots": [snapshot("a")], "nextPageToken": "1"})),
-        Some("1") => ok(&json!({"instanceSnapshots": [], "nextPageToken": "2"})),
-        _ => ok(&json!({"instanceSnapshots": [snapshot("b"), snapshot("a")],
-            "nextPageToken": ""})),
+        _ => ok(&json!({"instanceSnapshots": [snapshot("b"), snapshot("a")]})),
     });
     let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-    let found = inventory.snapshots("eu-west-1").await.unwrap();
-    assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let first = inventory.snapshots("eu-west-1", None).await.unwrap();
+    assert_eq!((first.elements.len(), first.next.as_deref()), (1, Some("1")));
+    let last = inventory.snapshots("eu-west-1", first.next).await.unwrap();
+    assert_eq!(last.elements.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(last.next, None);
     let seen = wire.seen.lock().unwrap();
-    assert_eq!(seen.len(), 3);
+    assert_eq!(seen.len(), 2);
     for (host, target, _) in &*seen {
         assert_eq!(host, "lightsail.eu-west-1.amazonaws.com");
         assert_eq!(target, "Lightsail_20161128.GetInstanceSnapshots");
@@ -93,19 +94,25 @@ async fn all_pages_are_read_in_the_region_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_list_with_a_broken_element_is_no_list() {
+async fn a_broken_element_is_named_and_costs_the_others_nothing() {
     let (sdk, _) = wire(|_| ok(&json!({"instances": [{"name": "web", "arn": "a"}, {}]})));
-    let error = LightsailInventory::new(&sdk, &Accounts::default())
-        .instances("eu-west-1")
-        .await
-        .unwrap_err();
+    let inventory = LightsailInventory::new(&sdk, &Accounts::default());
+    let page = inventory.instances("eu-west-1", None).await.unwrap();
+    assert_eq!((page.elements.len(), page.broken.len()), (1, 1));
+    let error = &page.broken[0];
     assert_eq!((error.kind, error.operation), (ErrorKind::Indeterminate, "GetInstances"));
-    let (sdk, _) = wire(|_| ok(&json!({"instances": [], "nextPageToken": "again"})));
-    let error = LightsailInventory::new(&sdk, &Accounts::default())
-        .instances("eu-west-1")
-        .await
-        .unwrap_err();
-    assert_eq!(error.code, "RepeatedToken");
+}
+
+#[tokio::test]
+async fn a_token_that_is_too_old_is_told_from_other_refusals() {
+    let refusal = json!({"__type": "InvalidInputException", "code": "InvalidInputException",
+        "message": "The page token has expired"});
+    let (sdk, _) = wire(move |_| Some((400, refusal.to_string())));
+    let inventory = LightsailInventory::new(&sdk, &Accounts::default());
+    let later = inventory.instances("eu-west-1", Some("1".to_owned())).await.unwrap_err();
+    assert_eq!(later.kind, ErrorKind::BadPageToken);
+    let first = inventory.instances("eu-west-1", None).await.unwrap_err();
+    assert_eq!(first.kind, ErrorKind::Refused);
 }
 
 #[tokio::test]

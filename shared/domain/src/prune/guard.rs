@@ -1,5 +1,6 @@
 //! The guards: what stands against a deletion, whatever the rules say.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::finding::{Code, Finding};
 use crate::keep::Keep;
 use crate::policy::confirmation_code;
-use crate::prune::resource::{Candidate, Verdict};
-use crate::prune::{Plan, Step};
+use crate::prune::resource::Candidate;
+use crate::prune::Step;
 use crate::record::{PolicyText, Record};
 use crate::settings::Settings;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, since};
@@ -39,14 +40,10 @@ pub enum Guard {
     Stale,
     /// Something lies in the future.
     Future,
-    /// The listing is not complete.
-    Incomplete,
     /// Whether the source lives is not known.
     SourceUnknown,
     /// The brake holds.
     Brake,
-    /// More marks than a run may make.
-    TooMany,
 }
 
 impl Guard {
@@ -64,10 +61,8 @@ impl Guard {
             | Guard::Floor
             | Guard::Stale
             | Guard::Future
-            | Guard::Incomplete
             | Guard::SourceUnknown
-            | Guard::Brake
-            | Guard::TooMany => false,
+            | Guard::Brake => false,
         }
     }
 }
@@ -85,10 +80,8 @@ impl fmt::Display for Guard {
             Guard::Floor => "minimum kept",
             Guard::Stale => "newest available is stale",
             Guard::Future => "a time in the future",
-            Guard::Incomplete => "incomplete listing",
             Guard::SourceUnknown => "its resource is not known to live",
             Guard::Brake => "brake",
-            Guard::TooMany => "too many marks",
         })
     }
 }
@@ -102,15 +95,15 @@ pub(super) fn is_stale(newest: Timestamp, period: SignedDuration, now: Timestamp
 /// The first thing of a resource that lies in the future.
 pub(super) fn in_future(
     candidates: &[Candidate<'_>],
-    records: &[&Record],
+    records: &[Record],
     now: Timestamp,
 ) -> Option<String> {
     let border = after(now, FUTURE_TOLERANCE);
     let of_snapshot = candidates.iter().find_map(|c| {
-        if c.slot.timestamp() > border {
-            Some(format!("the slot of {}", c.snapshot.name))
-        } else if c.snapshot.created_at > border {
-            Some(format!("the creation of {}", c.snapshot.name))
+        if c.seen.slot.timestamp() > border {
+            Some(format!("the slot of {}", c.name))
+        } else if c.seen.created_at > border {
+            Some(format!("the creation of {}", c.name))
         } else {
             None
         }
@@ -139,19 +132,22 @@ pub(super) struct Brake<'a> {
 impl Brake<'_> {
     /// How many of the marks come from a changed policy: what its own retention would still keep today.
     fn surprises(&self) -> usize {
-        let keeps = |(at, policy): &&(usize, &PolicyText)| {
-            let own = policy.keep.as_deref().and_then(|text| text.parse().ok());
-            let zone: Option<Zone> = policy.timezone.parse().ok();
-            match (own, zone) {
-                (Some(keep), Some(zone)) => {
-                    let kept: Vec<_> = Keep::judge(&keep, self.times, &zone);
-                    kept.get(*at).is_none_or(|reasons| !reasons.is_empty())
-                }
-                // Without a readable retention of its own it would keep everything.
-                _ => true,
-            }
+        let own = |policy: &PolicyText| {
+            let keep: Keep = policy.keep.as_deref()?.parse().ok()?;
+            let zone: Zone = policy.timezone.parse().ok()?;
+            Some(keep.judge(self.times, &zone))
         };
-        self.marks.iter().filter(keeps).count()
+        // Each distinct text is judged once.
+        let mut judged = BTreeMap::new();
+        let mut keeps = |(at, policy): &&(usize, &PolicyText)| {
+            let text = (policy.keep.clone(), policy.timezone.clone());
+            let kept = judged.entry(text).or_insert_with(|| own(policy));
+            // Without a readable retention of its own it would keep everything.
+            kept.as_ref()
+                .and_then(|kept| kept.get(*at))
+                .is_none_or(|reasons| !reasons.is_empty())
+        };
+        self.marks.iter().filter(|mark| keeps(mark)).count()
     }
 
     /// The finding of a brake that holds.
@@ -192,26 +188,22 @@ impl Brake<'_> {
     }
 }
 
-/// `SNAPKEEP_MAX_DELETES`: a run that would mark more than this marks none.
-pub(super) fn cap_marks(plan: &mut Plan, settings: &Settings) {
-    let marks = plan.steps.iter().filter(|step| matches!(step, Step::Mark(_))).count();
-    let Some(max) = settings.max_deletes else { return };
+/// `SNAPKEEP_MAX_DELETES`: a run that would mark more than this in a place marks none there.
+#[must_use]
+pub fn cap_marks(place: &str, steps: &mut Vec<Step>, settings: &Settings) -> Option<Finding> {
+    let marks = steps.iter().filter(|step| matches!(step, Step::Mark(_))).count();
+    let max = settings.max_deletes?;
     if marks <= usize::try_from(max).unwrap_or(usize::MAX) {
-        return;
+        return None;
     }
-    plan.steps.retain(|step| !matches!(step, Step::Mark(_)));
-    for judged in &mut plan.verdicts {
-        if judged.verdict == Verdict::Mark {
-            judged.verdict = Verdict::Guarded(Guard::TooMany);
-        }
-    }
-    plan.findings.push(
-        Finding::new(
-            Code::TooManyMarks,
-            format!("this run would mark {marks} snapshots, more than SNAPKEEP_MAX_DELETES={max}: none is"),
-        )
+    steps.retain(|step| !matches!(step, Step::Mark(_)));
+    let message = format!(
+        "this run would mark {marks} snapshots in {place}, more than SNAPKEEP_MAX_DELETES={max}: none is"
+    );
+    let finding = Finding::new(Code::TooManyMarks, message)
+        .named(place)
         .key("SNAPKEEP_MAX_DELETES")
         .value(marks.to_string())
-        .fix("look at the plan of a dry run, then raise SNAPKEEP_MAX_DELETES or loosen the retention"),
-    );
+        .fix("look at the plan of a dry run, then raise SNAPKEEP_MAX_DELETES or loosen the retention");
+    Some(finding)
 }

@@ -1,26 +1,22 @@
 //! Judges the snapshots of one resource: rules first, then every guard.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
 use crate::keep::KeptBy;
 use crate::prune::guard::{Brake, Guard};
-use crate::prune::terms::{Terms, name_of, terms};
-use crate::prune::{Facts, Plan, Step};
+use crate::prune::terms::{Subject, Terms, terms};
+use crate::prune::{Facts, Plan, Seen, Step};
 use crate::record::{Mark, Record, State};
-use crate::settings::Settings;
-use crate::snapshot::{ATTEMPTS_MAX, Hold, ResourceId, Snapshot, SnapshotState};
+use crate::settings::{Context, Settings};
+use crate::snapshot::{ATTEMPTS_MAX, Hold, ResourceId, SnapshotState};
 use crate::time::{Slot, after};
 
 /// What is decided about a snapshot, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Not ours: never counted, never touched.
-    Foreign,
-    /// Looks like ours, but is not: never touched, reported.
-    LookAlike,
     /// Not available yet: `poll` follows it.
     NotAvailable,
     /// Ours without a record: taken into the ledger, markable from the next run.
@@ -37,158 +33,198 @@ pub enum Verdict {
     Delete,
 }
 
-/// A snapshot of ours.
+/// A snapshot of ours, with its record where that agrees.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) slot: Slot,
-    pub(super) attempt: u32,
+    pub(super) name: &'a str,
+    pub(super) seen: &'a Seen,
+    pub(super) record: Option<&'a Record>,
+    /// There is a record of its name, and it says something else.
+    pub(super) disagrees: bool,
 }
 
+impl Candidate<'_> {
+    pub(super) fn is_available(&self) -> bool {
+        self.seen.state == SnapshotState::Available
+    }
+}
+
+/// The snapshots of ours of a resource, the newest first.
+fn candidates<'a>(
+    seen: &'a BTreeMap<String, Seen>,
+    records: &'a [Record],
+    place: &str,
+) -> Vec<Candidate<'a>> {
+    let by_name: BTreeMap<&str, &Record> = records.iter().map(|r| (r.name.as_str(), r)).collect();
+    let candidate = |(name, seen): (&'a String, &'a Seen)| {
+        let named = by_name.get(name.as_str()).copied();
+        let agrees = |r: &&Record| {
+            (r.slot, r.attempt, r.region.as_str()) == (seen.slot, seen.attempt, place)
+        };
+        let record = named.filter(agrees);
+        Candidate { name, seen, record, disagrees: named.is_some() && record.is_none() }
+    };
+    let mut all: Vec<Candidate<'_>> = seen.iter().map(candidate).collect();
+    all.sort_by_key(|c| std::cmp::Reverse((c.seen.slot, c.seen.attempt, c.name)));
+    all
+}
+
+/// Judges all snapshots of a resource that lives, or has some.
 pub(super) fn judge(
     plan: &mut Plan,
     id: &ResourceId,
-    mut candidates: Vec<Candidate<'_>>,
-    records: &[&Record],
+    records: &[Record],
     facts: &Facts,
-    settings: &Settings,
-    now: Timestamp,
+    cx: &Context<'_>,
 ) {
-    candidates.sort_by_key(|c| std::cmp::Reverse((c.slot, c.attempt, &c.snapshot.name)));
-    let terms = terms(plan, id, &candidates, records, facts, settings, now);
-    let record_of =
-        |c: &Candidate<'_>| {
-            records.iter().copied().find(|r| r.name == c.snapshot.name).filter(|r| {
-                r.slot == c.slot && r.attempt == c.attempt && r.region == c.snapshot.region
-            })
-        };
+    let (settings, now) = (cx.settings, cx.now);
+    let none = BTreeMap::new();
+    let (name, seen) = facts.listing.of(id).unwrap_or(("", &none));
+    let candidates = candidates(seen, records, &facts.place);
+    let subject = Subject { id, name, candidates: &candidates, records };
+    let terms = terms(plan, &subject, facts, cx);
     let held = |c: &Candidate<'_>| {
-        let own = c.snapshot.hold();
-        let mut holds = own.iter().chain(&terms.instance_hold);
+        let mut holds = c.seen.hold.as_deref().into_iter().chain(&terms.instance_hold);
         holds.any(|hold| hold.holds(now, &terms.zone))
     };
 
-    let available: Vec<&Candidate<'_>> =
-        candidates.iter().filter(|c| c.snapshot.state == SnapshotState::Available).collect();
-    let times: Vec<Timestamp> = available.iter().map(|c| c.slot.timestamp()).collect();
+    let available: Vec<&Candidate<'_>> = candidates.iter().filter(|c| c.is_available()).collect();
+    let times: Vec<Timestamp> = available.iter().map(|c| c.seen.slot.timestamp()).collect();
     let mut kept = if terms.orphan {
         vec![Vec::new(); times.len()]
     } else {
         terms.keep.judge(&times, &terms.zone)
     };
-    let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || record_of(c).is_none());
+    let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
     let going = |at: usize| {
-        available.get(at).and_then(|c| record_of(c)).is_some_and(|r| r.being_deleted(now))
+        available.get(at).and_then(|c| c.record).is_some_and(|r| r.being_deleted(now))
     };
     settings.min_keep.protect(&mut kept, &times, &terms.zone, stays, going);
 
     // The rules' word on each candidate, before guards and grace: `None` is condemned.
-    let mut rulings: Vec<(&Candidate<'_>, Option<Verdict>)> = Vec::new();
     let mut kept = kept.into_iter();
-    for c in &candidates {
-        let ruling = match &c.snapshot.state {
-            SnapshotState::Available => match kept.next().unwrap_or_default() {
-                reasons if reasons == [KeptBy::Minimum] => Some(Verdict::Guarded(Guard::Floor)),
-                reasons if reasons.is_empty() => None,
-                reasons => Some(Verdict::Kept(reasons)),
-            },
-            SnapshotState::Error if times.is_empty() => Some(Verdict::Guarded(Guard::Floor)),
-            SnapshotState::Error => match record_of(c) {
-                Some(r) if may_retry(r, &terms) => Some(Verdict::Guarded(Guard::RetryPending)),
-                _ => None,
-            },
-            SnapshotState::Pending | SnapshotState::Other(_) => Some(Verdict::NotAvailable),
-        };
-        let ruling = match (ruling, terms.guard) {
-            (Some(Verdict::NotAvailable), _) => Some(Verdict::NotAvailable),
-            (ruling, _) if held(c) => ruling
-                .filter(|v| matches!(v, Verdict::Kept(_)))
-                .or(Some(Verdict::Guarded(Guard::Held))),
-            (None, Some(guard)) => Some(Verdict::Guarded(guard)),
-            (Some(Verdict::Guarded(Guard::Floor)), Some(guard)) if guard.rescues() => {
-                Some(Verdict::Guarded(guard))
-            }
-            (ruling, _) => ruling,
-        };
-        rulings.push((c, ruling));
-    }
-
-    let newly = |c: &Candidate<'_>| {
-        record_of(c).is_some_and(|r| matches!(r.state, State::Available | State::Failed))
-    };
-    let to_mark: BTreeSet<&str> = rulings
+    let rulings: Vec<Option<Verdict>> = candidates
         .iter()
-        .filter(|(c, ruling)| ruling.is_none() && newly(c))
-        .map(|(c, _)| c.snapshot.name.as_str())
+        .map(|c| {
+            let reasons = if c.is_available() { kept.next().unwrap_or_default() } else { Vec::new() };
+            ruling(c, reasons, held(c), times.is_empty(), &terms)
+        })
         .collect();
-    let brake = (!terms.orphan).then(|| {
-        let marks: Vec<_> = available
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| to_mark.contains(c.snapshot.name.as_str()))
-            .collect();
-        let names: Vec<&str> = marks.iter().map(|(_, c)| c.snapshot.name.as_str()).collect();
-        let marks = marks.iter().filter_map(|(at, c)| Some((*at, &record_of(c)?.policy))).collect();
-        Brake { times: &times, marks }.holds(
-            &names,
-            &terms.keep,
-            &terms.zone,
-            &terms.confirmed,
-            settings,
-        )
-    });
-    let brake = brake.flatten().map(|finding| finding.of(id, name_of(&candidates)));
+
+    let condemned = |at: usize| rulings.get(at).is_some_and(Option::is_none);
+    let brake = (!terms.orphan).then(|| brake(&candidates, &times, condemned, &terms, settings));
+    let brake = brake.flatten().map(|finding| finding.of(id, name));
     let braked = brake.is_some();
     plan.findings.extend(brake);
 
-    let survivors: Vec<String> = rulings
-        .iter()
-        .filter(|(c, ruling)| {
-            c.snapshot.state == SnapshotState::Available
-                && matches!(ruling, Some(Verdict::Kept(_) | Verdict::Guarded(_)))
-        })
-        .map(|(c, _)| c.snapshot.name.clone())
-        .collect();
-    for (c, ruling) in rulings {
-        let record = record_of(c);
-        let (verdict, step) = match (ruling, record) {
-            (_, None) if records.iter().any(|r| r.name == c.snapshot.name) => {
-                plan.findings.push(
-                    Finding::new(
-                        Code::RecordDisagrees,
-                        format!(
-                            "the record of {} says something else; it is kept",
-                            c.snapshot.name
-                        ),
-                    )
-                    .of(id, &c.snapshot.source_name),
-                );
+    let mark = mark(&candidates, &rulings, cx);
+    for (c, ruling) in candidates.iter().zip(rulings) {
+        let (verdict, step) = match (ruling, c.record) {
+            (_, None) if c.disagrees => {
+                let message = format!("the record of {} says something else; it is kept", c.name);
+                plan.findings.push(Finding::new(Code::RecordDisagrees, message).of(id, name));
                 (Verdict::Guarded(Guard::RecordDisagrees), None)
             }
             (_, None) => {
-                let adopted = Record::adopted(c.snapshot, c.slot, c.attempt, now);
-                (Verdict::Adopt, Some(Step::Adopt(adopted)))
+                let adopted = c.seen.adopted(c.name, (id, name, &facts.place), now);
+                (Verdict::Adopt, Some(Step::Adopt(Box::new(adopted))))
             }
-            (None, Some(record)) => condemned(c, record, braked, &survivors, &terms, settings, now),
+            (None, Some(record)) => condemn(c, record, braked, &mark, &terms, cx),
             (Some(ruling), Some(record)) => {
                 let step = spared(c, record, &ruling, now);
                 (ruling, step)
             }
         };
-        if let Some(Hold::Unreadable { key, value }) = c.snapshot.hold() {
+        if let Some(Hold::Unreadable { key, value }) = c.seen.hold.as_deref() {
             plan.findings.push(
                 Finding::new(
                     Code::BadHold,
-                    format!("{}: {key}=`{value}` cannot be read, so it holds", c.snapshot.name),
+                    format!("{}: {key}=`{value}` cannot be read, so it holds", c.name),
                 )
-                .of(id, &c.snapshot.name)
+                .of(id, c.name)
                 .key(key)
                 .value(value)
                 .fix(format!("set it to {}", crate::snapshot::HOLD_FORM)),
             );
         }
-        plan.judge(c.snapshot, Some(c.slot), verdict);
+        if verdict == Verdict::Guarded(Guard::Floor) {
+            let message =
+                format!("{} is kept: without it less than the minimum would remain", c.name);
+            plan.findings.push(Finding::new(Code::FloorKeeps, message).of(id, name));
+        }
+        plan.judge(c.name, c.seen.slot, verdict);
         plan.steps.extend(step);
+    }
+}
+
+/// The rules' word on a candidate, then the guards'.
+fn ruling(
+    c: &Candidate<'_>,
+    reasons: Vec<KeptBy>,
+    held: bool,
+    none_available: bool,
+    terms: &Terms,
+) -> Option<Verdict> {
+    let ruling = match &c.seen.state {
+        SnapshotState::Available if reasons == [KeptBy::Minimum] => {
+            Some(Verdict::Guarded(Guard::Floor))
+        }
+        SnapshotState::Available if reasons.is_empty() => None,
+        SnapshotState::Available => Some(Verdict::Kept(reasons)),
+        SnapshotState::Error if none_available => Some(Verdict::Guarded(Guard::Floor)),
+        SnapshotState::Error => match c.record {
+            Some(r) if may_retry(r, terms) => Some(Verdict::Guarded(Guard::RetryPending)),
+            _ => None,
+        },
+        SnapshotState::Pending | SnapshotState::Other(_) => return Some(Verdict::NotAvailable),
+    };
+    match (ruling, terms.guard) {
+        (ruling, _) if held => ruling
+            .filter(|v| matches!(v, Verdict::Kept(_)))
+            .or(Some(Verdict::Guarded(Guard::Held))),
+        (None, Some(guard)) => Some(Verdict::Guarded(guard)),
+        (Some(Verdict::Guarded(Guard::Floor)), Some(guard)) if guard.rescues() => {
+            Some(Verdict::Guarded(guard))
+        }
+        (ruling, _) => ruling,
+    }
+}
+
+/// The brake over what would be newly marked.
+fn brake(
+    candidates: &[Candidate<'_>],
+    times: &[Timestamp],
+    condemned: impl Fn(usize) -> bool,
+    terms: &Terms,
+    settings: &Settings,
+) -> Option<Finding> {
+    let mut names = Vec::new();
+    let mut marks = Vec::new();
+    let available = candidates.iter().enumerate().filter(|(_, c)| c.is_available());
+    for (at, (index, c)) in available.enumerate() {
+        let newly = |r: &&Record| matches!(r.state, State::Available | State::Failed);
+        if let Some(record) = c.record.filter(newly).filter(|_| condemned(index)) {
+            names.push(c.name);
+            marks.push((at, &record.policy));
+        }
+    }
+    let Terms { keep, zone, confirmed, .. } = terms;
+    Brake { times, marks }.holds(&names, keep, zone, confirmed, settings)
+}
+
+/// What a mark says that is made now: how many outlive it, the newest and the oldest of them.
+fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<'_>) -> Mark {
+    let outlives = |(c, ruling): &(&Candidate<'_>, &Option<Verdict>)| {
+        c.is_available() && matches!(ruling, Some(Verdict::Kept(_) | Verdict::Guarded(_)))
+    };
+    let survivors = candidates.iter().zip(rulings).filter(outlives).map(|(c, _)| c.seen.slot);
+    let survivors: Vec<Slot> = survivors.collect();
+    Mark {
+        at: cx.now,
+        execute_at: after(cx.now, cx.settings.grace),
+        survivors: u32::try_from(survivors.len()).unwrap_or(u32::MAX),
+        newest: survivors.first().copied(),
+        oldest: survivors.last().copied(),
     }
 }
 
@@ -201,42 +237,39 @@ fn may_retry(record: &Record, terms: &Terms) -> bool {
 }
 
 /// What the rules condemn and no guard keeps: mark, wait, or delete.
-fn condemned(
+fn condemn(
     c: &Candidate<'_>,
     record: &Record,
     braked: bool,
-    survivors: &[String],
+    mark: &Mark,
     terms: &Terms,
-    settings: &Settings,
-    now: Timestamp,
+    cx: &Context<'_>,
 ) -> (Verdict, Option<Step>) {
+    let now = cx.now;
     match record.state {
         State::Available | State::Failed if braked => (Verdict::Guarded(Guard::Brake), None),
         State::Available | State::Failed => {
-            let reason = match c.snapshot.state {
+            let reason = match c.seen.state {
                 SnapshotState::Error => "the provider reports an error for it".to_owned(),
                 _ if terms.orphan => "its resource is gone, and only the minimum stays".to_owned(),
                 _ => format!("no rule of `{}` in {} keeps it", terms.keep, terms.zone.name()),
             };
             let mut marked = record.moved(State::Expiring, now, reason);
-            marked.mark = Some(Mark {
-                at: now,
-                execute_at: after(now, settings.grace),
-                survivors: survivors.to_vec(),
-            });
-            (Verdict::Mark, Some(Step::Mark(marked)))
+            marked.mark = Some(mark.clone());
+            (Verdict::Mark, Some(Step::Mark(Box::new(marked))))
         }
         // Another run is at it.
         State::Deleting if record.being_deleted(now) => (Verdict::Waiting, None),
         State::Expiring | State::Deleting => match &record.mark {
-            Some(mark) if now >= mark.execute_at.max(after(mark.at, settings.grace)) => {
-                (Verdict::Delete, Some(Step::Delete(record.clone())))
+            Some(mark) if now >= mark.execute_at.max(after(mark.at, cx.settings.grace)) => {
+                let (record, judged) = (Box::new(record.clone()), c.seen.state.clone());
+                (Verdict::Delete, Some(Step::Delete { record, judged }))
             }
             Some(_) => (Verdict::Waiting, None),
             // Without a mark nobody was told: back to the beginning.
             None => {
-                let next = record.observed(c.snapshot, now, "rescued: no mark");
-                (Verdict::Guarded(Guard::RecordDisagrees), Some(Step::Rescue(next)))
+                let next = record.observed(&c.seen.state, now, "rescued: no mark");
+                (Verdict::Guarded(Guard::RecordDisagrees), Some(Step::Rescue(Box::new(next))))
             }
         },
         // `poll` has not seen it settle yet.
@@ -259,5 +292,5 @@ fn spared(c: &Candidate<'_>, record: &Record, ruling: &Verdict, now: Timestamp) 
         Verdict::Guarded(guard) if guard.rescues() => format!("rescued: {guard}"),
         _ => return None,
     };
-    Some(Step::Rescue(record.observed(c.snapshot, now, &why)))
+    Some(Step::Rescue(Box::new(record.observed(&c.seen.state, now, &why))))
 }

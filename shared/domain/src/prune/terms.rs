@@ -1,18 +1,18 @@
 //! Finds out by what a resource's snapshots are judged: its own policy while it lives, that of its newest
 //! snapshot when it is gone; and what suspends or keeps everything.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::finding::{Code, Finding};
 use crate::keep::{Keep, Rules};
 use crate::policy::Retention;
+use crate::protected::{Age, Protected, release_code};
 use crate::prune::guard::{Guard, in_future, is_stale};
 use crate::prune::resource::Candidate;
-use crate::prune::{Age, Facts, Plan, Source};
-use crate::record::Record;
-use crate::schedule::Schedule;
-use crate::settings::Settings;
-use crate::snapshot::{Hold, Instance, ResourceId, SnapshotState};
+use crate::prune::{Facts, Plan, Source};
+use crate::record::{PolicyText, Record};
+use crate::settings::Context;
+use crate::snapshot::{Hold, Instance, ResourceId};
 use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, Zone, humane, since};
 
@@ -30,47 +30,57 @@ pub(super) struct Terms {
     pub(super) latest: Option<Slot>,
 }
 
-/// What the resource is called.
-pub(super) fn name_of<'a>(candidates: &[Candidate<'a>]) -> &'a str {
-    candidates.first().map_or("", |c| c.snapshot.source_name.as_str())
+/// The resource that is judged.
+pub(super) struct Subject<'a> {
+    pub(super) id: &'a ResourceId,
+    /// Its name, as its snapshots tell it; empty without any.
+    pub(super) name: &'a str,
+    /// Its snapshots, the newest first.
+    pub(super) candidates: &'a [Candidate<'a>],
+    pub(super) records: &'a [Record],
+}
+
+impl Subject<'_> {
+    fn newest(&self) -> Option<&Candidate<'_>> {
+        self.candidates.iter().find(|c| c.is_available())
+    }
 }
 
 /// Finds out by what to judge, and reports what stands in the way.
 pub(super) fn terms(
     plan: &mut Plan,
-    id: &ResourceId,
-    candidates: &[Candidate<'_>],
-    records: &[&Record],
+    subject: &Subject<'_>,
     facts: &Facts,
-    settings: &Settings,
-    now: Timestamp,
+    cx: &Context<'_>,
 ) -> Terms {
-    let alive = facts.instances.iter().find(|instance| instance.id == *id);
-    let mut terms = match (alive, facts.sources.get(id)) {
+    let (id, name) = (subject.id, subject.name);
+    let known = facts.protected.get(id);
+    let mut terms = match (facts.instances.get(id), facts.sources.get(id)) {
         (Some(instance), _) | (None, Some(Source::Alive(instance))) => {
-            living(plan, instance, candidates, records, settings, now)
+            living(plan, instance, subject, known, cx)
         }
         (None, Some(Source::Gone { name_lives })) => {
-            orphan(plan, id, candidates, records, *name_lives, settings, now)
+            gone(plan, subject, &facts.place, known, *name_lives, cx)
         }
-        (None, Some(Source::Unknown)) => {
-            let name = name_of(candidates);
+        (None, Some(Source::Unknown) | None) => {
             let message = format!("whether {name} still exists could not be found out");
-            plan.findings.push(Finding::new(Code::SourceUnknown, message).of(id, name));
+            plan.findings.push(
+                Finding::new(Code::SourceUnknown, message)
+                    .of(id, name)
+                    .fix("see the failures of this run; nothing of it is pruned until it answers"),
+            );
             keep_everything(Guard::SourceUnknown)
         }
-        (None, None) => keep_everything(Guard::Incomplete),
     };
+    let newest = subject.newest().map(|c| c.seen.slot);
+    let remembered = known.and_then(|known| known.newest);
+    plan.newest = (newest != remembered).then_some(newest);
     // What only suspends comes last, so that a reason to rescue is never hidden by it.
     if terms.guard.is_none_or(|guard| !guard.rescues()) {
-        if candidates.iter().any(|c| !facts.complete.contains(&c.snapshot.region)) {
-            terms.guard = Some(Guard::Incomplete);
-        }
         if facts.unreadable.contains(id) {
             terms.guard = Some(Guard::RecordDisagrees);
         }
-        if let Some(what) = in_future(candidates, records, now) {
-            let name = name_of(candidates);
+        if let Some(what) = in_future(subject.candidates, subject.records, cx.now) {
             plan.findings.push(
                 Finding::new(
                     Code::FutureTime,
@@ -101,13 +111,16 @@ fn keep_everything(guard: Guard) -> Terms {
 fn living(
     plan: &mut Plan,
     instance: &Instance,
-    candidates: &[Candidate<'_>],
-    records: &[&Record],
-    settings: &Settings,
-    now: Timestamp,
+    subject: &Subject<'_>,
+    known: Option<&Protected>,
+    cx: &Context<'_>,
 ) -> Terms {
-    let Protection { opt_in, policy, hold, confirmed } =
-        Protection::read(&instance.tags, &settings.tag, &settings.policies);
+    let (settings, now) = (cx.settings, cx.now);
+    let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
+    let has_records = Some(!subject.records.is_empty() || !subject.candidates.is_empty());
+    plan.remember = Protected::seen(known, instance, &protection, has_records, now);
+    let protected_since = plan.remember.as_ref().or(known).and_then(|item| item.since);
+    let Protection { opt_in, policy, hold, confirmed } = protection;
     let about =
         |code, message: String| Finding::new(code, message).of(&instance.id, &instance.name);
     for problem in &policy.problems {
@@ -123,26 +136,15 @@ fn living(
         orphan: false,
         latest: Some(policy.schedule.latest(&policy.zone, now)),
     };
-    let newest = candidates.iter().find(|c| c.snapshot.state == SnapshotState::Available);
-    let newest = newest.map(|c| c.slot);
+    let newest = subject.newest().map(|c| c.seen.slot);
     let period = policy.schedule.period(&policy.zone, now);
     if opt_in == OptIn::On {
-        let first = records.iter().flat_map(|r| r.times.values()).min();
-        let since_when = newest.map(Slot::timestamp).or(first.copied()).unwrap_or(now);
         let promised = period.saturating_add(settings.pending_timeout);
-        let age = Age {
-            resource: instance.id.clone(),
-            name: instance.name.clone(),
-            newest,
-            age: since(since_when, now),
-            promised,
-        };
-        if age.over() > SignedDuration::ZERO {
-            plan.findings.push(overdue(&age, &policy.schedule));
-        }
-        plan.ages.push(age);
+        let age = Age::new(&instance.id, &instance.name, newest, protected_since, promised, now);
+        plan.findings.extend(overdue(&age));
+        plan.age = Some(age);
     }
-    let count = candidates.len();
+    let count = subject.candidates.len();
     match opt_in {
         OptIn::On if policy.problems.is_empty() => {}
         OptIn::On => terms.guard = Some(Guard::Unreadable),
@@ -210,66 +212,113 @@ fn living(
     terms
 }
 
-fn overdue(age: &Age, schedule: &Schedule) -> Finding {
+/// The finding of a resource whose newest available snapshot is older than promised.
+pub(super) fn overdue(age: &Age) -> Option<Finding> {
+    if age.over() <= SignedDuration::ZERO {
+        return None;
+    }
     let name = &age.name;
     let what = match age.newest {
         Some(_) => format!("the newest available snapshot of {name} is {} old", humane(age.age)),
         None => format!("{name} has no available snapshot after {}", humane(age.age)),
     };
     let promised = humane(age.promised);
-    Finding::new(Code::Overdue, format!("{what}; `{schedule}` promises one of at most {promised}"))
-        .of(&age.resource, name)
-        .value(age.newest.map_or_else(|| "none".to_owned(), |slot| slot.to_string()))
-        .fix("look at the findings of create and poll")
+    let finding =
+        Finding::new(Code::Overdue, format!("{what}; its schedule promises one of at most {promised}"))
+            .of(&age.resource, name)
+            .value(age.newest.map_or_else(|| "none".to_owned(), |slot| slot.to_string()))
+            .fix("look at the findings of create and poll");
+    Some(finding)
 }
 
-fn orphan(
+/// By what the snapshots of a resource that is gone are judged.
+fn gone(
     plan: &mut Plan,
-    id: &ResourceId,
-    candidates: &[Candidate<'_>],
-    records: &[&Record],
+    subject: &Subject<'_>,
+    place: &str,
+    known: Option<&Protected>,
     name_lives: bool,
-    settings: &Settings,
-    now: Timestamp,
+    cx: &Context<'_>,
 ) -> Terms {
-    let newest = candidates.iter().find(|c| c.snapshot.state == SnapshotState::Available);
-    let record = newest.and_then(|c| records.iter().find(|r| r.name == c.snapshot.name));
+    let (id, name) = (subject.id, subject.name);
+    let newest = subject.newest();
+    let record = newest.and_then(|c| c.record);
     let own: Option<Keep> =
         record.and_then(|r| r.policy.keep.as_deref()).and_then(|text| text.parse().ok());
     let zone: Option<Zone> = record.and_then(|r| r.policy.timezone.parse().ok());
-    let keeps_all = own.as_ref().is_none_or(|keep| *keep == Keep::All);
-    let gb: u32 = candidates.iter().fold(0, |sum, c| sum.saturating_add(c.snapshot.size_gb));
-    let name = name_of(candidates);
-    let age = newest.map(|c| since(c.slot.timestamp(), now));
-    let (stays, what) = match (settings.orphan_keep, age) {
-        _ if keeps_all => (true, "all stay, for its retention keeps everything".to_owned()),
-        _ if name_lives => (true, "all stay, for another instance has its name now".to_owned()),
-        (None, _) => (true, "all stay".to_owned()),
-        (Some(_), None) => (true, "none is available, so all stay".to_owned()),
-        (Some(keep), Some(age)) if age < keep => {
-            (true, format!("all stay for {} more", humane(keep - age)))
-        }
-        (Some(_), Some(_)) => (false, "only the minimum stays".to_owned()),
+    let zone = zone.unwrap_or_else(Zone::utc);
+    let rebuilt = || {
+        let policy = subject.candidates.first().map(|c| PolicyText::clone(&c.seen.policy));
+        policy.map(|policy| Protected::rebuilt(id, name, place, policy))
     };
-    plan.findings.push(
-        Finding::new(
-            Code::Orphan,
-            format!(
-                "{name} is gone; it left {} snapshots of {gb} GB together: {what}",
-                candidates.len()
-            ),
-        )
-        .of(id, name)
-        .value(gb.to_string())
-        .fix("set SNAPKEEP_ORPHAN_KEEP, or delete by hand what is not needed"),
-    );
+    plan.remember = match known {
+        Some(known) => known.gone(true, cx.now),
+        None => rebuilt(),
+    };
+    let hold = plan.remember.as_ref().or(known).and_then(Protected::hold);
+    let released = cx.settings.confirmed.contains(&release_code(id));
+    let hold = hold.filter(|hold| !released && hold.holds(cx.now, &zone));
+    if hold.is_some() {
+        plan.findings.push(held(subject));
+    }
+    let age = newest.map(|c| since(c.seen.slot.timestamp(), cx.now));
+    let keeps_all = own.as_ref().is_none_or(|keep| *keep == Keep::All);
+    let stays = orphan(plan, subject, keeps_all, name_lives, age, cx);
     Terms {
         keep: own.unwrap_or(Keep::All),
-        zone: zone.unwrap_or_else(Zone::utc),
-        instance_hold: None,
+        zone,
+        instance_hold: hold,
         confirmed: Vec::new(),
         guard: stays.then_some(Guard::OrphanKept),
         orphan: true,
         latest: None,
     }
+}
+
+/// The hold that stood on a resource ends with a person's word, not with the resource.
+fn held(subject: &Subject<'_>) -> Finding {
+    let (id, name, code) = (subject.id, subject.name, release_code(subject.id));
+    let message = format!(
+        "{name} is gone and was held when it was last seen: its {} snapshots stay held",
+        subject.candidates.len()
+    );
+    let fix = format!("to release them, add {code} to SNAPKEEP_CONFIRM");
+    Finding::new(Code::OrphanHeld, message).of(id, name).value(code).fix(fix)
+}
+
+/// Says what becomes of the snapshots of a resource that is gone, and whether all of them stay.
+fn orphan(
+    plan: &mut Plan,
+    subject: &Subject<'_>,
+    keeps_all: bool,
+    name_lives: bool,
+    age: Option<SignedDuration>,
+    cx: &Context<'_>,
+) -> bool {
+    let (count, name) = (subject.candidates.len(), subject.name);
+    let gb: u32 = subject.candidates.iter().fold(0, |sum, c| sum.saturating_add(c.seen.size_gb));
+    let by_hand = "delete by hand what is not needed";
+    let (stays, what, fix) = match (cx.settings.orphan_keep, age) {
+        _ if keeps_all => {
+            (true, "all stay, for its retention keeps everything".to_owned(), by_hand)
+        }
+        (None, _) => {
+            (true, "all stay".to_owned(), "set SNAPKEEP_ORPHAN_KEEP, or delete by hand what is not needed")
+        }
+        (Some(_), None) => (true, "none is available, so all stay".to_owned(), by_hand),
+        (Some(keep), Some(age)) if age < keep => {
+            let what = format!("all stay for {} more", humane(keep - age));
+            (true, what, "hold what must stay; the others go by themselves after that time")
+        }
+        (Some(_), Some(_)) => {
+            let fix = "hold what must stay; what is marked goes after its grace";
+            (false, "only the minimum stays".to_owned(), fix)
+        }
+    };
+    let again = if name_lives { "; another instance has its name now" } else { "" };
+    let message =
+        format!("{name} is gone; it left {count} snapshots of {gb} GB together: {what}{again}");
+    let finding = Finding::new(Code::Orphan, message).of(subject.id, name);
+    plan.findings.push(finding.value(gb.to_string()).fix(fix));
+    stays
 }

@@ -1,10 +1,13 @@
 //! What every ledger does alike.
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{Ledger, Matters, Write};
+use snapkeep_app::ports::{Ledger, Matters, Note, Remember, Write};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{self, Matter};
+use snapkeep_domain::poll::FOLLOWED;
+use snapkeep_domain::protected::{Protected, Standing};
 use snapkeep_domain::record::{FORMAT, PolicyText, Record, State};
+use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -13,9 +16,10 @@ const MANY: i64 = 50;
 /// As many of them as make more than three pages of 1 MB with [`LONG`] each.
 const MANY_LONG: i64 = 60;
 const LONG: usize = 60_000;
+const PLACE: &str = "eu-west-1";
 
 /// All checks, on a ledger that is empty at the beginning.
-pub async fn ledger(ledger: &(impl Ledger + Matters)) {
+pub async fn ledger(ledger: &(impl Ledger + Matters + Remember)) {
     is_empty_at_first(ledger).await;
     lets_one_claim_win(ledger).await;
     lets_one_advance_win(ledger).await;
@@ -24,6 +28,74 @@ pub async fn ledger(ledger: &(impl Ledger + Matters)) {
     keeps_resources_apart(ledger).await;
     reads_many(ledger).await;
     remembers_matters(ledger).await;
+    remembers_resources(ledger).await;
+    remembers_runs(ledger).await;
+}
+
+async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
+    let known = async || ledger.memory().await.unwrap().protected;
+    assert_eq!(known().await, []);
+    let policy = record("x", 1).policy;
+    let id = |name: &str| ResourceId(format!("arn:{name}"));
+    let item = |name: &str| Protected {
+        standing: Standing::On,
+        hold: None,
+        since: Some(start()),
+        ..Protected::rebuilt(&id(name), name, PLACE, policy.clone())
+    };
+    for name in ["many-1", "web"] {
+        assert!(ledger.remember(&item(name)).await.unwrap());
+        assert!(!ledger.remember(&item(name)).await.unwrap(), "it is there already");
+    }
+    let (newest, answered) = (slot(7), slot(8).timestamp());
+    ledger.note(&id("web"), Note::Answered(answered)).await.unwrap();
+    for hour in [5, 7, 6] {
+        ledger.note(&id("web"), Note::Available(slot(hour))).await.unwrap();
+    }
+    // A member of what is not remembered is not remembered either.
+    ledger.note(&id("nobody"), Note::Available(slot(5))).await.unwrap();
+    let written = Protected { version: 1, ..item("web") };
+    let noted =
+        Protected { newest: Some(newest), answered: Some(answered), ..written.clone() };
+    assert_eq!(known().await, [Protected { version: 1, ..item("many-1") }, noted.clone()]);
+    // What tags say is written without the other members, which are written without it.
+    let off = Protected { standing: Standing::Off, hold: Some(String::new()), ..written.clone() };
+    assert!(ledger.remember(&off).await.unwrap());
+    assert!(!ledger.remember(&written).await.unwrap(), "one change wins");
+    let expected = Protected { version: 2, standing: Standing::Off, hold: off.hold, ..noted };
+    assert_eq!(known().await[1], expected);
+    ledger.note(&id("web"), Note::Newest(Some(slot(2)))).await.unwrap();
+    assert_eq!(known().await[1].newest, Some(slot(2)));
+    ledger.note(&id("web"), Note::Newest(None)).await.unwrap();
+    let back = Protected { hold: None, standing: Standing::On, ..known().await[1].clone() };
+    assert!(ledger.remember(&back).await.unwrap());
+    assert_eq!(known().await[1], Protected { version: 3, ..back });
+    // They are no records.
+    assert!(ledger.live(PLACE).await.unwrap().unreadable.is_empty());
+}
+
+async fn remembers_runs(ledger: &impl Remember) {
+    let known = async || ledger.memory().await.unwrap().runs;
+    assert_eq!(known().await, []);
+    let run = |function: &str| LastRun {
+        function: function.to_owned(),
+        place: PLACE.to_owned(),
+        at: start(),
+        seconds: 0,
+        counts: [("requested".to_owned(), 3)].into(),
+        failures: 0,
+        left: 2,
+        held_until: Some(slot(1).timestamp()),
+        format: FORMAT,
+        version: 0,
+    };
+    let create = ledger.put_run(&run("create")).await.unwrap().unwrap();
+    assert_eq!(create, LastRun { version: 1, ..run("create") });
+    assert_eq!(ledger.put_run(&run("create")).await.unwrap(), None, "one run enters");
+    let prune = ledger.put_run(&run("prune")).await.unwrap().unwrap();
+    let left = LastRun { held_until: None, ..create };
+    let left = ledger.put_run(&left).await.unwrap().unwrap();
+    assert_eq!((left.version, known().await), (2, vec![left.clone(), prune]));
 }
 
 async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
@@ -44,15 +116,15 @@ async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
     let over = ledger.put(&over).await.unwrap().unwrap();
     assert_eq!(ledger.known().await.unwrap().0, [over, known[1].clone()]);
     // They are no records.
-    let live = ledger.live(&State::ALL).await.unwrap();
+    let live = ledger.live(PLACE).await.unwrap();
     assert!(live.unreadable.is_empty());
 }
 
 async fn is_empty_at_first(ledger: &impl Ledger) {
     assert_eq!(recent(ledger, "nothing", 0).await, []);
-    let live = ledger.live(&State::ALL).await.unwrap();
+    let live = ledger.live(PLACE).await.unwrap();
     assert!(live.records.is_empty() && live.unreadable.is_empty());
-    assert!(ledger.live(&[]).await.unwrap().records.is_empty());
+    assert!(ledger.live("another-place").await.unwrap().records.is_empty());
 }
 
 async fn lets_one_claim_win(ledger: &impl Ledger) {
@@ -100,13 +172,14 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
         now = done(ledger.advance(&moved(&now, state)).await.unwrap());
         let expected = if state == State::Deleted { vec![] } else { vec![now.clone()] };
         assert_eq!(shown(ledger, "lived").await, expected, "{state:?}");
+        let open = ledger.open(PLACE).await.unwrap().records;
+        let followed = open.iter().any(|record| record.resource == now.resource);
+        assert_eq!(followed, FOLLOWED.contains(&state), "{state:?}");
         assert_eq!(recent(ledger, "lived", 0).await, [now.clone()], "{state:?}");
     }
-    let only = ledger.live(&[State::Pending, State::Available]).await.unwrap().records;
-    let of_it: Vec<_> = only.iter().filter(|record| record.resource == now.resource).collect();
-    assert_eq!(of_it, [&now]);
-    let others = ledger.live(&[State::Intended, State::Expiring]).await.unwrap().records;
-    assert!(others.iter().all(|record| record.resource != now.resource));
+    let open = ledger.open(PLACE).await.unwrap().records;
+    assert!(open.iter().all(|record| record.resource != now.resource), "nothing to follow");
+    assert!(ledger.live("another-place").await.unwrap().records.is_empty());
 
     // A failure is shown while something remains of it, and not once it is settled.
     let now = done(ledger.advance(&moved(&now, State::Expiring)).await.unwrap());
@@ -200,7 +273,7 @@ fn record(resource: &str, hour: i64) -> Record {
         times: [(State::Intended, slot(hour).timestamp())].into(),
         reason: "due".to_owned(),
         name: format!("{resource}-{hour}"),
-        region: "eu-west-1".to_owned(),
+        region: PLACE.to_owned(),
         resource_name: resource.to_owned(),
         policy: PolicyText {
             name: "default".to_owned(),
@@ -211,6 +284,7 @@ fn record(resource: &str, hour: i64) -> Record {
         leased_until: Some(slot(hour + 1).timestamp()),
         missed: 0,
         missing_since: None,
+        foreign_since: None,
         mark: None,
         remains: false,
     }
@@ -242,7 +316,7 @@ async fn recent(ledger: &impl Ledger, resource: &str, from: i64) -> Vec<Record> 
 
 /// What the index shows of a resource.
 async fn shown(ledger: &impl Ledger, resource: &str) -> Vec<Record> {
-    let mut live = ledger.live(&State::ALL).await.unwrap().records;
+    let mut live = ledger.live(PLACE).await.unwrap().records;
     live.retain(|record| record.resource.0 == format!("arn:{resource}"));
     live
 }

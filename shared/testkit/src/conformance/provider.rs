@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, ProviderError};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError,
+};
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
 
 /// More than three pages, where a page shows twenty.
@@ -47,14 +49,14 @@ async fn names_its_regions(world: &impl World) {
 async fn finds_nothing_where_nothing_is(world: &impl World) {
     let [region, _] = world.regions();
     let inventory = world.inventory();
-    assert_eq!(inventory.instances(region).await.unwrap(), []);
-    assert_eq!(inventory.snapshots(region).await.unwrap(), []);
+    assert_eq!(instances(world, region).await, []);
+    assert_eq!(snapshots(world, region).await, []);
     assert_eq!(inventory.instance(region, "nobody").await.unwrap(), None);
     assert_eq!(inventory.snapshot(region, "nothing").await.unwrap(), None);
     let order = order(region, "nobody", "nothing");
     fails(world.creator().create(&order).await, ErrorKind::NotFound);
     fails(world.deleter().delete(region, "nothing").await, ErrorKind::NotFound);
-    assert_eq!(inventory.snapshots(region).await.unwrap(), []);
+    assert_eq!(snapshots(world, region).await, []);
 }
 
 async fn makes_a_snapshot(world: &impl World) {
@@ -64,7 +66,7 @@ async fn makes_a_snapshot(world: &impl World) {
     let instance = instance(world, region, "made").await;
     assert_eq!(instance.tags, wanted);
     assert_eq!((instance.name.as_str(), instance.region.as_str()), ("made", region));
-    assert!(world.inventory().instances(region).await.unwrap().contains(&instance));
+    assert!(instances(world, region).await.contains(&instance));
 
     let order = order(region, "made", "made-1");
     world.creator().create(&order).await.unwrap();
@@ -98,7 +100,7 @@ async fn deletes_one_snapshot(world: &impl World) {
     let stays = snapshot(world, region, "deleted-2").await;
     world.deleter().delete(region, "deleted-1").await.unwrap();
     assert_eq!(world.inventory().snapshot(region, "deleted-1").await.unwrap(), None);
-    let left = world.inventory().snapshots(region).await.unwrap();
+    let left = snapshots(world, region).await;
     assert!(left.iter().all(|snapshot| snapshot.name != "deleted-1") && left.contains(&stays));
     fails(world.deleter().delete(region, "deleted-1").await, ErrorKind::NotFound);
     instance(world, region, "deleted").await;
@@ -146,8 +148,8 @@ async fn lists_many(world: &impl World) {
         world.creator().create(&order(region, &name, &snapshot)).await.unwrap();
     }
     world.settle().await;
-    let instances = world.inventory().instances(region).await.unwrap();
-    let snapshots = world.inventory().snapshots(region).await.unwrap();
+    let instances = instances(world, region).await;
+    let snapshots = snapshots(world, region).await;
     let source = |name: &str| -> Option<&ResourceId> {
         instances.iter().find(|instance| instance.name == name).map(|instance| &instance.id)
     };
@@ -197,6 +199,30 @@ fn fails<T: Debug>(answer: Result<T, ProviderError>, kind: ErrorKind) {
     assert!(!error.code.is_empty() && !error.message.is_empty(), "{error:?}");
 }
 
+/// All pages of a list.
+async fn all<T, F>(fetch: impl Fn(Option<String>) -> F) -> Vec<T>
+where
+    F: Future<Output = Result<Page<T>, ProviderError>>,
+{
+    let (mut found, mut token) = (Vec::new(), None);
+    loop {
+        let page = fetch(token).await.unwrap();
+        found.extend(page.elements);
+        token = page.next;
+        if token.is_none() {
+            return found;
+        }
+    }
+}
+
+async fn instances(world: &impl World, region: &str) -> Vec<Instance> {
+    all(|token| world.inventory().instances(region, token)).await
+}
+
+async fn snapshots(world: &impl World, region: &str) -> Vec<Snapshot> {
+    all(|token| world.inventory().snapshots(region, token)).await
+}
+
 async fn instance(world: &impl World, region: &str, name: &str) -> Instance {
     let found = world.inventory().instance(region, name).await.unwrap();
     found.unwrap_or_else(|| panic!("no instance {name} in {region}"))
@@ -208,7 +234,7 @@ async fn snapshot(world: &impl World, region: &str, name: &str) -> Snapshot {
 }
 
 async fn listed(world: &impl World, region: &str, name: &str) -> Snapshot {
-    let all = world.inventory().snapshots(region).await.unwrap();
+    let all = snapshots(world, region).await;
     let found = all.into_iter().find(|snapshot| snapshot.name == name);
     found.unwrap_or_else(|| panic!("no snapshot {name} in the list of {region}"))
 }

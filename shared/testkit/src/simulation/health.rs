@@ -170,8 +170,7 @@ impl Simulation {
         let key = (settings.deployment.clone(), instance.id.clone());
         let inner = self.world.lock();
         let touched = self.people.touched_all
-            || self.people.touched.iter().any(|touched| touched.id == instance.id)
-            || inner.watch.unreported.contains(&key);
+            || self.people.touched.iter().any(|touched| touched.id == instance.id);
         let missed = inner.watch.missed.get(&key).copied().unwrap_or_default();
         drop(inner);
         let slots: Vec<Slot> = records

@@ -8,7 +8,7 @@ use snapkeep_domain::record::Record;
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{Instance, Ownership, ResourceId, Snapshot, SnapshotState};
 
-use super::ports::Fault;
+use super::ports::{Fault, View, Views};
 
 /// A running invocation and what it was told.
 #[derive(Debug)]
@@ -24,18 +24,16 @@ pub(super) struct Doing {
     pub(super) stop_at: Timestamp,
     /// The record format of its version.
     pub(super) format: u32,
-    pub(super) instances: BTreeMap<String, Vec<Instance>>,
-    pub(super) snapshots: BTreeMap<String, Vec<Snapshot>>,
+    pub(super) instances: Views<Instance>,
+    pub(super) snapshots: Views<Snapshot>,
     /// Instances asked for by name.
     pub(super) asked: BTreeMap<(String, String), Option<Instance>>,
     /// Snapshots asked for by name.
     pub(super) looks: BTreeMap<(String, String), Option<Snapshot>>,
     /// What it marked: the records as they were before.
     pub(super) marked: BTreeMap<ResourceId, Vec<Record>>,
-    /// Calls that went wrong, and must show in its report.
-    pub(super) faults: u32,
-    /// Resources whose slot it claimed, so that it alone can report what was missed before.
-    pub(super) claimed: BTreeSet<ResourceId>,
+    /// Calls that went wrong and were not made good by the same call: they must show in its report.
+    pub(super) unresolved: BTreeSet<(&'static str, String)>,
 }
 
 impl Doing {
@@ -59,23 +57,30 @@ impl Doing {
             asked: BTreeMap::new(),
             looks: BTreeMap::new(),
             marked: BTreeMap::new(),
-            faults: 0,
-            claimed: BTreeSet::new(),
+            unresolved: BTreeSet::new(),
         }
     }
 
-    /// Counts what it must report.
-    pub(super) fn met(&mut self, fault: Option<Fault>) {
-        if matches!(fault, Some(Fault::Before(kind)) if kind != ErrorKind::RegionNotEnabled)
-            || fault == Some(Fault::After)
-        {
-            self.faults += 1;
+    /// Notes how a call went.
+    pub(super) fn met(&mut self, operation: &'static str, what: &str, fault: Option<Fault>) {
+        let call = (operation, what.to_owned());
+        match fault {
+            Some(Fault::Before(ErrorKind::RegionNotEnabled)) => {}
+            Some(Fault::Before(_) | Fault::After) => drop(self.unresolved.insert(call)),
+            _ => drop(self.unresolved.remove(&call)),
         }
+    }
+
+    /// Whether both lists of a place came to their end.
+    pub(super) fn listed(&self, place: &str) -> bool {
+        let complete = |complete: Option<bool>| complete == Some(true);
+        complete(self.instances.get(place).map(|view: &View<Instance>| view.complete))
+            && complete(self.snapshots.get(place).map(|view| view.complete))
     }
 
     /// The available snapshots of ours that its lists and looks showed of a resource, the newest first.
     pub(super) fn available(&self, resource: &ResourceId) -> Vec<(Timestamp, &Snapshot)> {
-        let listed = self.snapshots.values().flatten();
+        let listed = self.snapshots.values().flat_map(|view| &view.shown);
         let looked = self.looks.values().flatten();
         let mut seen = BTreeSet::new();
         let mut found: Vec<_> = listed
@@ -89,7 +94,7 @@ impl Doing {
 
     /// The instance as it was shown: `None` when nothing showed it.
     pub(super) fn instance(&self, resource: &ResourceId) -> Option<&Instance> {
-        let listed = self.instances.values().flatten();
+        let listed = self.instances.values().flat_map(|view| &view.shown);
         let asked = self.asked.values().flatten();
         listed.chain(asked).find(|instance| instance.id == *resource)
     }

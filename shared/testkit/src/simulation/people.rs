@@ -313,6 +313,7 @@ fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snaps
         region: instance.region.clone(),
         source: instance.id.clone(),
         source_name: instance.name.clone(),
+        source_place: Some(instance.region.clone()),
         created_at: now,
         state: SnapshotState::Available,
         tags: [("mine".to_owned(), "yes".to_owned())].into(),

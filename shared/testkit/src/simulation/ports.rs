@@ -2,12 +2,18 @@
 //! is shown to the properties.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use snapkeep_app::ports::{
-    Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Order, ProviderError,
-    Records, Unreadable, Write,
+    Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Order,
+    Page, ProviderError, Records, Relay, Remember, Tick, Unreadable, Write,
 };
+use snapkeep_app::report::Report;
+use snapkeep_domain::poll::FOLLOWED;
+use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
@@ -30,6 +36,28 @@ pub enum Fault {
     Empty,
     /// A list shows something twice.
     Doubled,
+    /// The token of a page is too old.
+    Expired,
+}
+
+/// What the pages of each place's list showed.
+pub(super) type Views<T> = std::collections::BTreeMap<String, View<T>>;
+
+/// What the pages of one list showed.
+#[derive(Debug)]
+pub(super) struct View<T> {
+    /// The list that is paged, if it is not the provider's own.
+    frozen: Option<Vec<T>>,
+    /// The elements so far.
+    pub(super) shown: Vec<T>,
+    /// Whether the last page came.
+    pub(super) complete: bool,
+}
+
+impl<T> Default for View<T> {
+    fn default() -> Self {
+        View { frozen: None, shown: Vec::new(), complete: false }
+    }
 }
 
 /// All ports of one invocation; which of them a function gets is up to the function.
@@ -59,6 +87,11 @@ impl Ports {
         self.world.told(self.me, |doing| drop(note(doing)));
     }
 
+    /// The report of this invocation is out: whatever happens to it now, people can read it.
+    pub(super) fn out(&self, report: &Report) {
+        self.world.out(self.me, report);
+    }
+
     fn ledger(&self) -> &MemoryLedger {
         &self.world.ledgers[self.of]
     }
@@ -67,29 +100,49 @@ impl Ports {
         self.world.sabotage() == Some(by)
     }
 
-    /// A list, with what may be wrong with lists.
-    async fn list<T: Clone>(
+    /// A page of a list, with what may be wrong with lists. The token is where the next page begins: when
+    /// something changes meanwhile, the pages shift.
+    async fn page<T: Clone>(
         &self,
         operation: &'static str,
         region: &str,
-        now: impl Future<Output = Result<Vec<T>, ProviderError>> + Send,
-        past: impl FnOnce() -> Option<Vec<T>> + Send,
-    ) -> Result<Vec<T>, ProviderError> {
-        match self.turn(operation, region).await {
-            Some(Fault::Before(kind)) => Err(refusal(operation, kind)),
-            Some(Fault::Empty) => now.await.map(|_| Vec::new()),
-            Some(Fault::Stale) => {
-                let now = now.await?;
-                Ok(past().unwrap_or(now))
-            }
-            Some(Fault::Doubled) => {
-                let mut list = now.await?;
-                let twice = list.iter().take(list.len().div_ceil(2)).cloned().collect::<Vec<_>>();
-                list.extend(twice);
-                Ok(list)
-            }
-            Some(Fault::After) | None => now.await,
+        token: Option<String>,
+        views: impl Fn(&mut Doing) -> &mut Views<T>,
+        whole: impl Fn() -> Result<Vec<T>, ProviderError>,
+        past: impl FnOnce() -> Option<Vec<T>>,
+    ) -> Result<Page<T>, ProviderError> {
+        let fault = self.turn(operation, region).await;
+        if let Some(Fault::Before(kind)) = fault {
+            return Err(refusal(operation, kind));
         }
+        if token.is_some() && fault == Some(Fault::Expired) {
+            return Err(refusal(operation, ErrorKind::BadPageToken));
+        }
+        let whole = whole()?;
+        let list = match (fault, &token) {
+            (Some(Fault::Empty), None) => Some(Vec::new()),
+            (Some(Fault::Stale), None) => past(),
+            (Some(Fault::Doubled), None) => {
+                let twice = whole.iter().take(whole.len().div_ceil(2)).cloned();
+                Some(whole.iter().cloned().chain(twice).collect())
+            }
+            _ => None,
+        };
+        let size = self.world.page_size();
+        let from: usize = token.and_then(|token| token.parse().ok()).unwrap_or_default();
+        let mut page = Page { elements: Vec::new(), broken: Vec::new(), next: None };
+        self.told(|doing| {
+            let view = views(doing).entry(region.to_owned()).or_default();
+            if from == 0 {
+                (view.shown, view.frozen, view.complete) = (Vec::new(), list, false);
+            }
+            let all = view.frozen.as_ref().unwrap_or(&whole);
+            page.elements = all.iter().skip(from).take(size).cloned().collect();
+            page.next = (all.len() > from + size).then(|| (from + size).to_string());
+            view.shown.extend(page.elements.iter().cloned());
+            view.complete = page.next.is_none();
+        });
+        Ok(page)
     }
 
     async fn write(&self, operation: &'static str, record: &Record) -> Result<Write, LedgerError> {
@@ -126,6 +179,44 @@ impl Ports {
         })
     }
 
+    /// What the index shows of a place.
+    async fn indexed(
+        &self,
+        operation: &'static str,
+        place: &str,
+        states: &[State],
+    ) -> Result<Records, LedgerError> {
+        let fault = self.turn(operation, place).await;
+        if let Some(Fault::Before(kind)) = fault {
+            let code = format!("{kind:?}");
+            return Err(LedgerError { operation, code, message: MESSAGE.to_owned() });
+        }
+        let now = match operation {
+            "open" => self.ledger().open(place).await?,
+            _ => self.ledger().live(place).await?,
+        };
+        let found = match fault {
+            Some(Fault::Stale) => self.world.past_live(self.of, place, states, now),
+            _ => now,
+        };
+        Ok(self.readable(found))
+    }
+
+    /// Reads or writes what the ledger remembers besides records.
+    async fn remembering<T>(
+        &self,
+        operation: &'static str,
+        what: &str,
+        call: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let failed = |code: String| LedgerError { operation, code, message: MESSAGE.to_owned() };
+        match self.turn(operation, what).await {
+            Some(Fault::Before(kind)) => Err(failed(format!("{kind:?}"))),
+            Some(Fault::After) => call.await.and(Err(failed("Lost".to_owned()))),
+            _ => call.await,
+        }
+    }
+
     /// What this invocation's format cannot read is named, as the real ledger does.
     fn readable(&self, mut found: Records) -> Records {
         let (good, bad): (Vec<_>, Vec<_>) =
@@ -148,18 +239,21 @@ impl Inventory for Ports {
         }
     }
 
-    async fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
+    async fn instances(
+        &self,
+        region: &str,
+        token: Option<String>,
+    ) -> Result<Page<Instance>, ProviderError> {
+        let whole = || self.world.instances(region);
         let past = || self.world.past_instances(region);
-        let now = self.world.provider.instances(region);
-        let list = self.list("instances", region, now, past).await;
-        if let Ok(list) = &list {
-            self.told(|doing| doing.instances.insert(region.to_owned(), list.clone()));
-        }
-        match list {
+        let page = self
+            .page("instances", region, token, |doing| &mut doing.instances, whole, past)
+            .await;
+        match page {
             Err(_) if self.sabotaged(Sabotage::TrustsBrokenLists) => {
-                self.world.provider.instances(region).await
+                Ok(Page { elements: whole()?, broken: Vec::new(), next: None })
             }
-            list => list,
+            page => page,
         }
     }
 
@@ -175,22 +269,26 @@ impl Inventory for Ports {
         answer
     }
 
-    async fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
+    async fn snapshots(
+        &self,
+        region: &str,
+        token: Option<String>,
+    ) -> Result<Page<Snapshot>, ProviderError> {
+        let whole = || self.world.snapshots(region);
         let past = || self.world.past_snapshots(region);
-        let now = self.world.provider.snapshots(region);
-        let mut list = self.list("snapshots", region, now, past).await;
-        if let Ok(list) = &list {
-            self.told(|doing| doing.snapshots.insert(region.to_owned(), list.clone()));
-        }
-        if list.is_err() && self.sabotaged(Sabotage::TrustsBrokenLists) {
-            list = self.world.provider.snapshots(region).await;
+        let mut page = self
+            .page("snapshots", region, token, |doing| &mut doing.snapshots, whole, past)
+            .await;
+        if page.is_err() && self.sabotaged(Sabotage::TrustsBrokenLists) {
             // The first page came.
-            list.iter_mut().for_each(|list| list.truncate(list.len() - list.len() / 4));
+            let mut elements = whole()?;
+            elements.truncate(elements.len() - elements.len() / 4);
+            page = Ok(Page { elements, broken: Vec::new(), next: None });
         }
-        if let (Some(sabotage), Ok(list)) = (self.world.sabotage(), &mut list) {
-            sabotage.distort(list);
+        if let (Some(sabotage), Ok(page)) = (self.world.sabotage(), &mut page) {
+            sabotage.distort(&mut page.elements);
         }
-        list
+        page
     }
 
     async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
@@ -279,18 +377,12 @@ impl Ledger for Ports {
         self.write("advance", record).await
     }
 
-    async fn live(&self, states: &[State]) -> Result<Records, LedgerError> {
-        let fault = self.turn("live", "").await;
-        if let Some(Fault::Before(kind)) = fault {
-            let (operation, code) = ("live", format!("{kind:?}"));
-            return Err(LedgerError { operation, code, message: MESSAGE.to_owned() });
-        }
-        let now = self.ledger().live(states).await?;
-        let found = match fault {
-            Some(Fault::Stale) => self.world.past_live(self.of, states, now),
-            _ => now,
-        };
-        Ok(self.readable(found))
+    async fn open(&self, place: &str) -> Result<Records, LedgerError> {
+        self.indexed("open", place, &FOLLOWED).await
+    }
+
+    async fn live(&self, place: &str) -> Result<Records, LedgerError> {
+        self.indexed("live", place, &State::ALL).await
     }
 
     async fn recent(&self, resource: &ResourceId, from: Slot) -> Result<Records, LedgerError> {
@@ -302,8 +394,58 @@ impl Ledger for Ports {
     }
 }
 
+impl Remember for Ports {
+    async fn memory(&self) -> Result<Memory, LedgerError> {
+        self.remembering("memory", "", self.ledger().memory()).await
+    }
+
+    async fn remember(&self, item: &Protected) -> Result<bool, LedgerError> {
+        self.remembering("remember", &item.name, self.ledger().remember(item)).await
+    }
+
+    async fn note(&self, resource: &ResourceId, note: Note) -> Result<(), LedgerError> {
+        self.remembering("note", &resource.0, self.ledger().note(resource, note)).await
+    }
+
+    async fn put_run(&self, run: &LastRun) -> Result<Option<LastRun>, LedgerError> {
+        self.remembering("put_run", &run.place, self.ledger().put_run(run)).await
+    }
+}
+
+impl Relay for Ports {
+    async fn go_on(&self, _: &'static str, tick: &Tick) -> Result<bool, ProviderError> {
+        let fault = self.turn("go_on", &tick.place).await;
+        if let Some(Fault::Before(kind)) = fault {
+            return Err(refusal("go_on", kind));
+        }
+        self.world.ticked(self.me, self.of, tick);
+        match fault {
+            Some(_) => Err(refusal("go_on", ErrorKind::Indeterminate)),
+            None => Ok(true),
+        }
+    }
+}
+
 impl Deadline for Ports {
-    fn passed(&self) -> bool {
-        self.world.deadline_passed(self.me)
+    fn elapsed(&self) -> Duration {
+        self.world.elapsed(self.me)
+    }
+
+    fn stop(&self) -> Duration {
+        self.world.budget(self.me)
+    }
+
+    fn end(&self) -> Duration {
+        self.stop() + Duration::from_secs(20)
+    }
+
+    fn last(&self) -> Duration {
+        self.stop() + Duration::from_secs(40)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        let until = self.world.now().saturating_add(time).unwrap_or(jiff::Timestamp::MAX);
+        self.world.turns.nap(self.me, until).await;
     }
 }

@@ -117,8 +117,6 @@ pub(super) struct Watch {
     pub(super) ledger_lost: Option<Timestamp>,
     /// Slots reported as missed, by deployment and resource.
     pub(super) missed: BTreeMap<(String, ResourceId), usize>,
-    /// Resources whose missed slots nobody could report: who knew of them died.
-    pub(super) unreported: BTreeSet<(String, ResourceId)>,
 }
 
 impl Watch {
@@ -217,9 +215,7 @@ impl Watch {
             format!("{name} was deleted without a free look")
         });
 
-        let complete = doing.instances.contains_key(&gone.region)
-            && doing.snapshots.contains_key(&gone.region);
-        self.check(complete, Property::CompleteLists, || {
+        self.check(doing.listed(&gone.region), Property::CompleteLists, || {
             format!("{name} was deleted after an incomplete list of {}", gone.region)
         });
 
@@ -248,7 +244,7 @@ impl Watch {
         let old_enough = record.mark.as_ref().is_some_and(|mark| {
             // By its own clock to the letter, and by the right one as far as clocks were wrong.
             let slack = self.clocks_off * 2;
-            let truly = record.times.get(&State::Expiring).copied().unwrap_or(Timestamp::MAX);
+            let truly = record.times.get(State::Expiring).unwrap_or(Timestamp::MAX);
             doing.now >= mark.at + grace
                 && doing.now >= mark.execute_at
                 && now + slack >= truly + grace
@@ -343,9 +339,6 @@ impl Watch {
                 format!("{} has a tombstone, and nobody said that it is gone", new.name)
             });
         }
-        if new.state == State::Intended {
-            doing.claimed.insert(new.resource.clone());
-        }
         if let Some(old) = old.filter(|old| old.state != new.state)
             && new.state == State::Expiring
         {
@@ -391,23 +384,26 @@ impl Watch {
     /// An invocation ended with its report.
     pub(super) fn ended(&mut self, doing: &Doing, result: &Result<Report, TickError>) {
         let Ok(report) = result else { return };
-        self.check(doing.faults == 0 || report.fell_short(), Property::Reported, || {
-            format!("{} faults of {:?} are not in its report", doing.faults, doing.role)
+        let (faults, told) = (doing.unresolved.len(), report.failures.len() as u64 + report.left);
+        self.check(faults as u64 <= told, Property::Reported, || {
+            format!(
+                "{:?} of {:?} are not in its report: {:?}",
+                doing.unresolved, doing.role, report.failures
+            )
         });
+    }
+
+    /// The report of an invocation is out.
+    pub(super) fn out(&mut self, doing: &Doing, report: &Report) {
         for finding in report.findings.iter().filter(|f| f.code == Code::MissedSlots) {
             let count = finding.value.as_ref().and_then(|value| value.parse().ok()).unwrap_or(1);
             let resource = ResourceId(finding.resource.clone().unwrap_or_default());
             let key = (doing.settings.deployment.clone(), resource);
             // Those of poll that speak of their own slot have a record.
-            if finding.message.contains(" before ") {
+            if [" before ", " up to "].iter().any(|word| finding.message.contains(word)) {
                 *self.missed.entry(key).or_default() += count;
             }
         }
     }
 
-    /// An invocation died, and its report with it.
-    pub(super) fn died(&mut self, doing: &Doing) {
-        let of = |resource: &ResourceId| (doing.settings.deployment.clone(), resource.clone());
-        self.unreported.extend(doing.claimed.iter().map(of));
-    }
 }

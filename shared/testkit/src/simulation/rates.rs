@@ -13,6 +13,10 @@ pub const STALE_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// The largest step of the clock.
 pub const STEP_MAX: SignedDuration = SignedDuration::from_hours(6);
 
+/// The operations that change something.
+pub(super) const WRITES: [&str; 8] =
+    ["delete", "create", "claim", "advance", "remember", "note", "put_run", "go_on"];
+
 /// Chances in ten thousand.
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
@@ -26,6 +30,10 @@ pub struct Rates {
     pub empty: u32,
     /// A list shows something twice.
     pub doubled: u32,
+    /// The token of a page is too old.
+    pub expired: u32,
+    /// How many elements a page has.
+    pub page_size: usize,
     /// The one operation that fails half of the time.
     pub focus: Option<&'static str>,
     /// An invocation dies at a call.
@@ -60,6 +68,7 @@ impl Rates {
             stale: some(2000),
             empty: some(500),
             doubled: some(1000),
+            expired: some(1000),
             crash: some(400),
             slow: some(300),
             short: some(1000),
@@ -72,6 +81,7 @@ impl Rates {
         };
         let focuses = ["delete", "delete", "create", "claim", "advance", "snapshots", "snapshot"];
         rates.focus = (rng.u8(0..4) == 0).then(|| focuses[rng.usize(0..focuses.len())]);
+        rates.page_size = [1, 3, 7, 20][rng.usize(0..4)];
         let actions = Action::ALL.iter().copied().filter(|_| rng.u8(0..3) == 0);
         rates.actions = actions.collect();
         rates.hours_between_actions = rng.u32(1..=12);
@@ -85,7 +95,7 @@ impl Rates {
 
     /// What befalls a call.
     pub(super) fn fault(&self, rng: &mut Rng, operation: &str) -> Option<Fault> {
-        let writes = matches!(operation, "delete" | "create" | "claim" | "advance");
+        let writes = WRITES.contains(&operation);
         let focused = self.focus == Some(operation) && rng.bool();
         if focused || Self::strikes(rng, self.refused) {
             let kinds = [
@@ -102,11 +112,14 @@ impl Rates {
             return Some(Fault::After);
         }
         let lists = matches!(operation, "instances" | "snapshots");
-        if (lists || matches!(operation, "snapshot" | "live")) && Self::strikes(rng, self.stale) {
+        if (lists || matches!(operation, "snapshot" | "live" | "open")) && Self::strikes(rng, self.stale) {
             return Some(Fault::Stale);
         }
         if lists && Self::strikes(rng, self.empty) {
             return Some(Fault::Empty);
+        }
+        if lists && Self::strikes(rng, self.expired) {
+            return Some(Fault::Expired);
         }
         (lists && Self::strikes(rng, self.doubled)).then_some(Fault::Doubled)
     }

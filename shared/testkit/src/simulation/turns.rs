@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use jiff::Timestamp;
+
 /// A running invocation.
 pub type InvocationId = u64;
 
@@ -19,6 +21,8 @@ pub struct Turns {
 struct Inner {
     next: u64,
     waiting: BTreeMap<u64, (InvocationId, Waker)>,
+    /// Who sleeps, by when they wake up.
+    naps: BTreeMap<(Timestamp, u64), (InvocationId, Waker)>,
 }
 
 impl Turns {
@@ -29,6 +33,29 @@ impl Turns {
     /// Waits until [`Turns::grant`].
     pub(super) fn wait(&self, invocation: InvocationId) -> Turn<'_> {
         Turn { turns: self, invocation, call: None }
+    }
+
+    /// Sleeps until then.
+    pub(super) fn nap(&self, invocation: InvocationId, until: Timestamp) -> Nap<'_> {
+        Nap { turns: self, invocation, until, key: None }
+    }
+
+    /// When the first wakes up: of this invocation, or of all.
+    #[must_use]
+    pub fn next_nap(&self, of: Option<InvocationId>) -> Option<Timestamp> {
+        let inner = self.lock();
+        let own = |id: InvocationId| of.is_none_or(|of| of == id);
+        inner.naps.iter().find(|(_, (id, _))| own(*id)).map(|((at, _), _)| *at)
+    }
+
+    /// Wakes one who sleeps no longer than until now; its invocation is to be polled.
+    pub fn wake(&self, now: Timestamp) -> Option<InvocationId> {
+        let mut inner = self.lock();
+        let entry = inner.naps.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let (invocation, waker) = entry.remove();
+        drop(inner);
+        waker.wake();
+        Some(invocation)
     }
 
     /// The calls that wait, the oldest first, each with its invocation.
@@ -47,7 +74,56 @@ impl Turns {
 
     /// Forgets the calls of an invocation that was dropped.
     pub fn forget(&self, invocation: InvocationId) {
-        self.lock().waiting.retain(|_, (of, _)| *of != invocation);
+        let mut inner = self.lock();
+        inner.waiting.retain(|_, (of, _)| *of != invocation);
+        inner.naps.retain(|_, (of, _)| *of != invocation);
+    }
+}
+
+/// Sleeps until a time of the simulated clock.
+pub(super) struct Nap<'a> {
+    turns: &'a Turns,
+    invocation: InvocationId,
+    until: Timestamp,
+    key: Option<(Timestamp, u64)>,
+}
+
+impl Future for Nap<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.turns.lock();
+        match self.key {
+            Some(key) => match inner.naps.get_mut(&key) {
+                None => return Poll::Ready(()),
+                Some((_, waker)) => waker.clone_from(context.waker()),
+            },
+            None => {
+                inner.next += 1;
+                let key = (self.until, inner.next);
+                inner.naps.insert(key, (self.invocation, context.waker().clone()));
+                drop(inner);
+                self.key = Some(key);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Nap<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.turns.lock().naps.remove(&key);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // A call that is given up asks for nothing any more.
+        if let Some(call) = self.call {
+            self.turns.lock().waiting.remove(&call);
+        }
     }
 }
 
@@ -65,7 +141,12 @@ impl Future for Turn<'_> {
         let mut inner = self.turns.lock();
         match self.call {
             Some(call) if !inner.waiting.contains_key(&call) => return Poll::Ready(()),
-            Some(_) => return Poll::Pending,
+            Some(call) => {
+                if let Some((_, waker)) = inner.waiting.get_mut(&call) {
+                    waker.clone_from(context.waker());
+                }
+                return Poll::Pending;
+            }
             None => {}
         }
         inner.next += 1;

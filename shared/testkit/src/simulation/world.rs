@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, Order, Records};
+use snapkeep_app::ports::{ErrorKind, Order, ProviderError, Records, Tick};
+use snapkeep_app::report::Report;
 use snapkeep_domain::record::{FORMAT, Mark, Record, State};
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
@@ -14,7 +16,7 @@ use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 use super::invocation::Doing;
 use super::ports::Fault;
 use super::properties::{Property, Watch};
-use super::rates::{Rates, STALE_MAX};
+use super::rates::{Rates, STALE_MAX, WRITES};
 use super::sabotage::Sabotage;
 use super::turns::{InvocationId, Turns};
 use crate::ledger::MemoryLedger;
@@ -75,6 +77,8 @@ pub(super) struct Inner {
     pub(super) rollout: u32,
     pub(super) running: BTreeMap<InvocationId, Doing>,
     pub(super) watch: Watch,
+    /// What functions left in places, and the bus has not delivered.
+    pub(super) ticks: Vec<(Role, usize, Tick)>,
     /// What the next call meets, in a scripted history.
     pub(super) scripted: Option<Fault>,
     sabotage: Option<Sabotage>,
@@ -104,6 +108,7 @@ impl World {
             rollout: 0,
             running: BTreeMap::new(),
             watch: Watch::default(),
+            ticks: Vec::new(),
             scripted: None,
             sabotage,
             transcript: DefaultHasher::new(),
@@ -164,7 +169,7 @@ impl World {
             (None, None) => rates.fault(rng, operation),
         };
         // The answer of a read that is lost is an error like another.
-        let writes = matches!(operation, "delete" | "create" | "claim" | "advance");
+        let writes = WRITES.contains(&operation);
         let fault = match fault {
             Some(Fault::After) if !writes => Some(Fault::Before(ErrorKind::Indeterminate)),
             fault => fault,
@@ -173,7 +178,7 @@ impl World {
         let hidden =
             inner.sabotage == Some(Sabotage::TakesAnErrorForGone) && operation == "snapshot";
         if let Some(doing) = inner.running.get_mut(&me).filter(|_| !hidden) {
-            doing.met(fault);
+            doing.met(operation, what, fault);
         }
         drop(inner);
         match fault {
@@ -212,7 +217,13 @@ impl World {
     }
 
     /// The index as it was a short while ago.
-    pub(super) fn past_live(&self, of: usize, states: &[State], now: Records) -> Records {
+    pub(super) fn past_live(
+        &self,
+        of: usize,
+        place: &str,
+        states: &[State],
+        now: Records,
+    ) -> Records {
         let border = self.now() - STALE_MAX;
         let inner = self.lock();
         let mut all: BTreeMap<_, Record> =
@@ -221,7 +232,7 @@ impl World {
             if *at < border {
                 break;
             }
-            if *ledger != of {
+            if *ledger != of || after.region != place {
                 continue;
             }
             let key = (after.resource.clone(), after.sort_key());
@@ -355,9 +366,55 @@ impl World {
         self.lock().running.get(&me).is_none_or(|doing| record.format <= doing.format)
     }
 
-    pub(super) fn deadline_passed(&self, me: InvocationId) -> bool {
+    /// How long this invocation has run.
+    pub(super) fn elapsed(&self, me: InvocationId) -> Duration {
         let now = self.now();
-        self.lock().running.get(&me).is_none_or(|doing| now >= doing.stop_at)
+        let inner = self.lock();
+        let ran = inner.running.get(&me).map(|doing| now.duration_since(doing.started));
+        ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or(Duration::MAX)
+    }
+
+    /// After so long this invocation begins no further item.
+    pub(super) fn budget(&self, me: InvocationId) -> Duration {
+        let inner = self.lock();
+        let budget = inner.running.get(&me).map(|doing| doing.stop_at.duration_since(doing.started));
+        budget.and_then(|budget| Duration::try_from(budget).ok()).unwrap_or_default()
+    }
+
+    /// How many elements a page has.
+    pub(super) fn page_size(&self) -> usize {
+        self.lock().rates.page_size.max(1)
+    }
+
+    /// All instances of a Region that is enabled.
+    pub(super) fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
+        self.provider.whole(region).map(|(instances, _)| instances)
+    }
+
+    /// All snapshots of a Region that is enabled.
+    pub(super) fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
+        self.provider.whole(region).map(|(_, snapshots)| snapshots)
+    }
+
+    /// A report is out.
+    pub(super) fn out(&self, me: InvocationId, report: &Report) {
+        let mut inner = self.lock();
+        let report = match inner.sabotage {
+            Some(by) => by.report(report.clone()),
+            None => report.clone(),
+        };
+        let Inner { running, watch, .. } = &mut *inner;
+        if let Some(doing) = running.get(&me) {
+            watch.out(doing, &report);
+        }
+    }
+
+    /// An invocation leaves something in a place: the bus has its event.
+    pub(super) fn ticked(&self, me: InvocationId, of: usize, tick: &Tick) {
+        let mut inner = self.lock();
+        if let Some(role) = inner.running.get(&me).map(|doing| doing.role) {
+            inner.ticks.push((role, of, tick.clone()));
+        }
     }
 
     /// What a saboteur makes beside the order.
@@ -375,6 +432,7 @@ impl World {
                 region: order.region.clone(),
                 source: instance.id.clone(),
                 source_name: instance.name.clone(),
+                source_place: None,
                 created_at: self.now(),
                 state: SnapshotState::Available,
                 tags: order.tags.clone(),

@@ -1,0 +1,427 @@
+//! A run is lanes, one for each place: each with its own share of the report, its own lease and its own
+//! troubles, so that a place that hangs, throttles or refuses costs the others nothing.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_lock::Semaphore;
+use futures_util::future::{join, join_all, select};
+use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::protected::Protected;
+use snapkeep_domain::record::FORMAT;
+use snapkeep_domain::run::LastRun;
+use snapkeep_domain::settings::{Context, Regions, Role, Settings};
+
+use crate::ports::{
+    Deadline, ErrorKind, Inventory, Invocation, Memory, ProviderError, RUNS_MAX, Relay, Remember,
+    Tick,
+};
+use crate::report::{Counter, Failure, Part, Report, TickError};
+
+/// So many places are listed at once: what their lists show is held in memory.
+const LISTED_AT_ONCE: usize = 4;
+/// How often the Regions are asked for in one run.
+const REGIONS_TRIES: u32 = 3;
+
+/// One place in one run.
+pub(crate) struct Lane {
+    pub(crate) place: String,
+    report: Mutex<Report>,
+    /// Items that were begun or queued, and are not done.
+    open: AtomicU64,
+    /// Whether the provider dealt with any of them.
+    achieved: AtomicBool,
+    /// How listing the place went.
+    listed: Mutex<Option<Result<(), ProviderError>>>,
+    /// The lease.
+    entered: Mutex<Option<LastRun>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here panics half-way; a poisoned report is still a report.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lane {
+    pub(crate) fn report(&self) -> MutexGuard<'_, Report> {
+        lock(&self.report)
+    }
+
+    pub(crate) fn add(&self, part: Part) {
+        self.report().add(part);
+    }
+
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.report().failures.push(failure.in_region(&self.place));
+    }
+
+    /// So many more items are to be done.
+    pub(crate) fn open(&self, items: usize) {
+        self.open.fetch_add(items as u64, Ordering::Relaxed);
+    }
+
+    /// One of them is.
+    pub(crate) fn done(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn achieved(&self) {
+        self.achieved.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn listed(&self, result: Result<(), ProviderError>) {
+        *lock(&self.listed) = Some(result);
+    }
+
+    /// How many items were left, and whether that a next run would go on at once is of use.
+    fn rest(&self) -> (u64, bool) {
+        let left = self.open.load(Ordering::Relaxed);
+        (left, left > 0 && self.achieved.load(Ordering::Relaxed))
+    }
+}
+
+/// A run of a function: what all its lanes share.
+pub(crate) struct Run<'a, I, L, D> {
+    role: Role,
+    pub(crate) inventory: &'a I,
+    pub(crate) ledger: &'a L,
+    pub(crate) deadline: &'a D,
+    pub(crate) cx: Context<'a>,
+    pub(crate) memory: Memory,
+    pub(crate) listing: Semaphore,
+    tick: Option<&'a Tick>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    /// What belongs to no place.
+    report: Mutex<Report>,
+}
+
+impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
+    /// Begins with what the ledger remembers.
+    pub(crate) async fn begin(
+        role: Role,
+        inventory: &'a I,
+        ledger: &'a L,
+        settings: &'a Settings,
+        invocation: &'a Invocation<D>,
+    ) -> Result<Self, TickError> {
+        let Invocation { now, leased_until, tick, deadline } = invocation;
+        let memory = ledger.memory().await?;
+        let mut report = Report::new(role.as_str(), *now);
+        report.unreadable(&memory.unreadable);
+        if role != Role::Poll {
+            report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
+        }
+        Ok(Run {
+            role,
+            inventory,
+            ledger,
+            deadline,
+            cx: Context { settings, now: *now, leased_until: *leased_until },
+            memory,
+            listing: Semaphore::new(LISTED_AT_ONCE),
+            tick: tick.as_ref(),
+            lanes: Mutex::default(),
+            report: Mutex::new(report),
+        })
+    }
+
+    /// What the ledger remembers of the resources of a place.
+    pub(crate) fn protected(&self, place: &str) -> impl Iterator<Item = &Protected> {
+        self.memory.protected.iter().filter(move |item| item.place == place)
+    }
+
+    /// The last run of this function in a place.
+    pub(crate) fn last_run(&self, place: &str) -> Option<&LastRun> {
+        let own = |run: &&LastRun| run.function == self.role.as_str() && run.place == place;
+        self.memory.runs.iter().find(own)
+    }
+
+    fn lane(&self, place: &str) -> Arc<Lane> {
+        let lane = Arc::new(Lane {
+            place: place.to_owned(),
+            report: Mutex::new(Report::new(self.role.as_str(), self.cx.now)),
+            open: AtomicU64::new(0),
+            achieved: AtomicBool::new(false),
+            listed: Mutex::default(),
+            entered: Mutex::default(),
+        });
+        lock(&self.lanes).push(Arc::clone(&lane));
+        lane
+    }
+
+    /// The places that the ledger knows of.
+    pub(crate) fn known(&self) -> BTreeSet<String> {
+        self.memory.protected.iter().map(|item| item.place.clone()).collect()
+    }
+
+    /// Whether the configuration lets the place be looked after.
+    fn is_configured(&self, place: &str) -> bool {
+        let region = place.split_once('@').map_or(place, |(region, _)| region).to_owned();
+        let named = match &self.cx.settings.regions {
+            Regions::All => true,
+            Regions::Only(names) => names.contains(&region),
+        };
+        named && self.inventory.places(vec![region]).iter().any(|one| one == place)
+    }
+
+    /// Works in every place that is looked after, all at once: those that the ledger knows need no list of
+    /// Regions to begin. Ends when the time is over, whatever is still under way.
+    pub(crate) async fn everywhere(
+        &self,
+        work: impl AsyncFn(&Lane),
+    ) -> Result<(), TickError> {
+        let (known, left_out): (Vec<String>, Vec<String>) =
+            self.known().into_iter().partition(|place| self.is_configured(place));
+        if self.role == Role::Prune && self.tick.is_none() {
+            left_out.iter().for_each(|place| self.is_left_out(place));
+        }
+        let known: BTreeSet<String> = known.into_iter().collect();
+        let wanted = |place: &String| self.tick.is_none_or(|tick| tick.place == *place);
+        let in_all = async |places: Vec<String>| {
+            let lanes: Vec<Arc<Lane>> = places.iter().map(|place| self.lane(place)).collect();
+            join_all(lanes.iter().map(|lane| work(lane))).await;
+        };
+        let here: Vec<String> = known.iter().filter(|place| wanted(place)).cloned().collect();
+        let is_known = self.tick.is_some() && !here.is_empty();
+        let mut failed = None;
+        let all = join(in_all(here), async {
+            if is_known {
+                return;
+            }
+            match self.named(&known).await {
+                Ok(places) => {
+                    let others = places.into_iter().filter(|place| !known.contains(place));
+                    let others: Vec<String> = others.filter(wanted).collect();
+                    if let (Some(tick), true) = (self.tick, others.is_empty()) {
+                        self.knows_not(tick);
+                    }
+                    in_all(others).await;
+                }
+                Err(error) => failed = Some(error),
+            }
+        });
+        self.within(self.deadline.end(), all).await;
+        match failed {
+            Some(error) if known.is_empty() => Err(error.into()),
+            Some(error) => {
+                lock(&self.report).failures.push(Failure::from(&error));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Works in every place that the ledger knows, all at once, whatever the configuration says.
+    ///
+    /// # Errors
+    /// When the ledger answers for none of them.
+    pub(crate) async fn where_known(
+        &self,
+        work: impl AsyncFn(&Lane) -> Result<(), TickError>,
+    ) -> Result<(), TickError> {
+        let wanted = |place: &String| self.tick.is_none_or(|tick| tick.place == *place);
+        let places: Vec<String> = self.known().into_iter().filter(wanted).collect();
+        if let (Some(tick), true) = (self.tick, places.is_empty()) {
+            self.knows_not(tick);
+        }
+        let lanes: Vec<Arc<Lane>> = places.iter().map(|place| self.lane(place)).collect();
+        let results = Mutex::new(Vec::new());
+        let all = join_all(lanes.iter().map(|lane| async {
+            let result = work(lane).await;
+            if let Err(error) = &result {
+                lane.fail(error.into());
+            }
+            lock(&results).push(result);
+        }));
+        self.within(self.deadline.end(), all).await;
+        let mut results = std::mem::take(&mut *lock(&results));
+        match results.iter().position(Result::is_ok) {
+            None if !results.is_empty() => results.swap_remove(0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports a Tick event for a place that is not looked after.
+    fn knows_not(&self, tick: &Tick) {
+        let place = &tick.place;
+        let message = format!("a Tick event names the place `{place}`, which is not looked after");
+        let fix = "nothing, unless it comes again: then see who sends it";
+        let finding = Finding::new(Code::BadTick, message).named(place).fix(fix);
+        lock(&self.report).findings.push(finding);
+    }
+
+    /// The places that the configuration or the provider names.
+    async fn named(&self, known: &BTreeSet<String>) -> Result<Vec<String>, ProviderError> {
+        if let Regions::Only(names) = &self.cx.settings.regions {
+            return Ok(self.inventory.places(names.clone()));
+        }
+        let mut tries = 0;
+        let mut names = loop {
+            tries += 1;
+            match self.inventory.regions().await {
+                Ok(names) => break names,
+                Err(error) if tries >= REGIONS_TRIES || !error.kind.transient() => return Err(error),
+                Err(_) => self.deadline.sleep(Duration::from_millis(500)).await,
+            }
+        };
+        names.sort();
+        names.dedup();
+        let places = self.inventory.places(names);
+        for place in known.iter().filter(|place| !places.contains(place)) {
+            let message = format!(
+                "the provider no longer names {place}, where there are snapshots of ours; it is looked after \
+                 all the same"
+            );
+            let fix = "see whether the Region is enabled for the account, or is about to be closed";
+            let finding = Finding::new(Code::RegionUnnamed, message).named(place).fix(fix);
+            lock(&self.report).findings.push(finding);
+        }
+        Ok(places)
+    }
+
+    fn is_left_out(&self, place: &str) {
+        let count = self.protected(place).count();
+        let resources = if count == 1 { "resource" } else { "resources" };
+        let message = format!(
+            "the configuration leaves out {place}, where the ledger knows {count} {resources}: nothing is \
+             taken or pruned there"
+        );
+        let fix = format!("add {place} to SNAPKEEP_REGIONS, or tag the resources off and delete their snapshots");
+        let finding = Finding::new(Code::PlaceLeftOut, message).named(place);
+        lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));
+    }
+
+    /// Waits for `work`, but not longer than until then.
+    pub(crate) async fn within(&self, until: Duration, work: impl Future<Output = impl Sized>) {
+        let left = until.saturating_sub(self.deadline.elapsed());
+        select(pin!(work), pin!(self.deadline.sleep(left))).await;
+    }
+
+    /// Takes the lane's lease; `false` when another run of this function holds it.
+    pub(crate) async fn enter(&self, lane: &Lane) -> bool {
+        if lock(&lane.entered).is_some() {
+            return true;
+        }
+        let last = self.last_run(&lane.place);
+        let entered = match last {
+            Some(last) if last.is_held(self.cx.now) => Ok(None),
+            _ => {
+                let run = LastRun {
+                    function: self.role.as_str().to_owned(),
+                    place: lane.place.clone(),
+                    at: self.cx.now,
+                    seconds: 0,
+                    counts: last.map(|last| last.counts.clone()).unwrap_or_default(),
+                    failures: last.map_or(0, |last| last.failures),
+                    left: last.map_or(0, |last| last.left),
+                    held_until: Some(self.cx.leased_until),
+                    format: FORMAT,
+                    version: last.map_or(0, |last| last.version),
+                };
+                self.ledger.put_run(&run).await
+            }
+        };
+        match entered {
+            Ok(Some(run)) => {
+                *lock(&lane.entered) = Some(run);
+                true
+            }
+            Ok(None) => {
+                let message = format!("another run of {} is at work in {}", self.role.as_str(), lane.place);
+                lane.report().findings.push(Finding::new(Code::LaneHeld, message).named(&lane.place));
+                false
+            }
+            // Claims keep it safe without the lease.
+            Err(error) => {
+                lane.fail(Failure::from(&error));
+                true
+            }
+        }
+    }
+
+    /// Gives the leases back, sends on what is left, and puts the report together.
+    pub(crate) async fn finish(self, relay: &impl Relay) -> Result<Report, TickError> {
+        let mut lanes = lock(&self.lanes).clone();
+        lanes.sort_by(|a, b| a.place.cmp(&b.place));
+        let outcome = self.outcomes(&lanes);
+        let leave = join_all(lanes.iter().map(|lane| self.leave(lane, relay)));
+        self.within(self.deadline.last(), leave).await;
+        outcome?;
+        let mut report = lock(&self.report).clone();
+        for lane in &lanes {
+            let (left, _) = lane.rest();
+            let share = std::mem::replace(&mut *lane.report(), Report::new(report.function, report.now));
+            report.absorb(share, &lane.place, left);
+        }
+        Ok(report.finished())
+    }
+
+    /// Says how listing went. A Region that is not enabled is only information, unless it was asked for by
+    /// name, the ledger knows resources there, or nothing else answers either.
+    ///
+    /// # Errors
+    /// When no place at all answers, and trying again can help.
+    fn outcomes(&self, lanes: &[Arc<Lane>]) -> Result<(), TickError> {
+        let results: Vec<(&Arc<Lane>, Result<(), ProviderError>)> =
+            lanes.iter().filter_map(|lane| Some((lane, lock(&lane.listed).clone()?))).collect();
+        let any = results.iter().any(|(_, result)| result.is_ok());
+        let mut transient = None;
+        for (lane, result) in results {
+            let Err(error) = result else {
+                lane.report().count(Counter::Regions, 1);
+                continue;
+            };
+            let place = &lane.place;
+            if error.kind == ErrorKind::RegionNotEnabled && any {
+                let needed = matches!(self.cx.settings.regions, Regions::Only(_))
+                    || self.protected(place).next().is_some();
+                let code = if needed { Code::RegionUnreachable } else { Code::RegionNotEnabled };
+                let message = format!("Region {place} is not enabled for the account ({})", error.code);
+                let mut finding = Finding::new(code, message).named(place.clone());
+                if needed {
+                    finding = finding.fix("enable the Region, or take it out of SNAPKEEP_REGIONS");
+                    finding.severity = Severity::Error;
+                    lane.fail(Failure::from(&error));
+                }
+                lane.report().findings.push(finding);
+                continue;
+            }
+            lane.fail(Failure::from(&error));
+            if error.kind.transient() {
+                transient = Some(error);
+            }
+        }
+        match transient {
+            Some(error) if !any => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn leave(&self, lane: &Lane, relay: &impl Relay) {
+        let (left, goes_on) = lane.rest();
+        let entered = lock(&lane.entered).take();
+        if let Some(run) = entered {
+            let run = {
+                let report = lane.report();
+                let counts = report.counts.iter().map(|(c, n)| (c.as_str().to_owned(), *n)).collect();
+                let failures = report.failures.len() as u64;
+                let seconds = self.deadline.elapsed().as_secs();
+                LastRun { seconds, counts, failures, left, held_until: None, ..run }
+            };
+            if let Err(error) = self.ledger.put_run(&run).await {
+                lane.fail(Failure::from(&error));
+            }
+        }
+        let run = self.tick.map_or(1, |tick| tick.run + 1);
+        if goes_on && run <= RUNS_MAX && !self.cx.settings.dry_run {
+            let tick = Tick { place: lane.place.clone(), run };
+            if let Err(error) = relay.go_on(self.role.as_str(), &tick).await {
+                // The next cron tick goes on.
+                lane.fail(Failure::from(&error));
+            }
+        }
+    }
+}

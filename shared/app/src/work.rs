@@ -1,0 +1,188 @@
+//! A lane's queue: items one by one, as many at once as the pace allows, within the time. What was throttled
+//! or busy goes back into it.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+
+use crate::pace::{Go, Heard, Pace};
+use crate::ports::{Deadline, ErrorKind, ProviderError};
+
+/// What became of an item.
+pub(crate) enum Turn<T> {
+    /// It is done; what its call says about the pace, if one was made.
+    Done(Option<Heard>),
+    /// It goes back into the queue for so long.
+    Again(T, Heard, Duration),
+}
+
+/// Items that come by and by, each with its rank: the lowest goes first.
+pub(crate) struct Queue<K, T> {
+    ready: BTreeMap<(K, u64), T>,
+    /// Those that go again, and when.
+    again: BTreeMap<(Duration, u64), T>,
+    number: u64,
+}
+
+impl<K: Ord, T> Queue<K, T> {
+    pub(crate) fn new(items: impl IntoIterator<Item = (K, T)>) -> Self {
+        let mut queue = Queue { ready: BTreeMap::new(), again: BTreeMap::new(), number: 0 };
+        queue.extend(items);
+        queue
+    }
+
+    fn extend(&mut self, items: impl IntoIterator<Item = (K, T)>) {
+        for (rank, item) in items {
+            self.number += 1;
+            self.ready.insert((rank, self.number), item);
+        }
+    }
+
+    fn put_back(&mut self, at: Duration, item: T) {
+        self.number += 1;
+        self.again.insert((at, self.number), item);
+    }
+
+    /// Who goes next at this time: who waits for another turn comes first.
+    fn pop(&mut self, at: Duration) -> Option<T> {
+        if let Some(entry) = self.again.first_entry().filter(|entry| entry.key().0 <= at) {
+            return Some(entry.remove());
+        }
+        self.ready.pop_first().map(|(_, item)| item)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.again.is_empty()
+    }
+
+    fn into_items(self) -> impl Iterator<Item = T> {
+        self.again.into_values().chain(self.ready.into_values())
+    }
+}
+
+/// Works on the items of the queue, and on those that `source` still brings, until they are done, the time is
+/// over, or nothing gets through any more; returns those that are left. Before `opens` it only takes
+/// in what `source` brings, so that the ranks are known.
+pub(crate) async fn drain<K, T, F>(
+    deadline: &impl Deadline,
+    mut pace: Pace,
+    mut queue: Queue<K, T>,
+    mut source: impl Stream<Item = Vec<(K, T)>> + Unpin,
+    opens: Duration,
+    work: impl Fn(T) -> F,
+) -> Vec<T>
+where
+    K: Ord,
+    F: Future<Output = Turn<T>>,
+{
+    let timed = |item| {
+        let turn = work(item);
+        async {
+            let sent = deadline.elapsed();
+            (sent, turn.await)
+        }
+    };
+    let mut under_way = FuturesUnordered::new();
+    let mut more = true;
+    loop {
+        let now = deadline.elapsed();
+        let over = now >= deadline.stop() || pace.stalled(now);
+        let mut wake = None;
+        while !over {
+            if more && now < opens {
+                wake = Some(opens.saturating_sub(now));
+                break;
+            }
+            if queue.ready.is_empty()
+                && let Some(((at, _), _)) = queue.again.first_key_value()
+                && *at > now
+            {
+                wake = Some(at.saturating_sub(now));
+                break;
+            }
+            if queue.is_empty() {
+                break;
+            }
+            match pace.go(now) {
+                Go::Now => under_way.extend(queue.pop(now).map(timed)),
+                Go::In(wait) => {
+                    wake = Some(wait);
+                    break;
+                }
+                Go::AfterAnswer => break,
+            }
+        }
+        if under_way.is_empty() && (over || (!more && queue.is_empty())) {
+            return queue.into_items().collect();
+        }
+        // At the latest when no item may be begun any more.
+        let to_stop = deadline.stop().saturating_sub(now);
+        let nap = if over { None } else { Some(wake.unwrap_or(to_stop).min(to_stop)) };
+        let mut sleep = pin!(async {
+            match nap {
+                Some(time) => deadline.sleep(time).await,
+                None => std::future::pending().await,
+            }
+        });
+        let answered = poll_fn(|context| {
+            if let Poll::Ready(Some(answered)) = under_way.poll_next_unpin(context) {
+                return Poll::Ready(Some(answered));
+            }
+            if more && !over {
+                match source.poll_next_unpin(context) {
+                    Poll::Ready(Some(items)) => {
+                        queue.extend(items);
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(None) => {
+                        more = false;
+                        return Poll::Ready(None);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            sleep.as_mut().poll(context).map(|()| None)
+        });
+        let Some((sent, turn)) = answered.await else { continue };
+        let now = deadline.elapsed();
+        match turn {
+            Turn::Done(Some(heard)) => pace.heard(sent, now, heard),
+            Turn::Done(None) => pace.unsent(),
+            Turn::Again(item, heard, after) => {
+                pace.heard(sent, now, heard);
+                queue.put_back(now.saturating_add(after), item);
+            }
+        }
+    }
+}
+
+/// Works on all items at once, a bounded number under way, and returns their results in no order.
+pub(crate) async fn bounded<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    /// Enough to hide latency, few enough not to be throttled.
+    const AT_ONCE: usize = 16;
+    futures_util::stream::iter(futures).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// What an error says about the pace.
+pub(crate) fn heard(error: &ProviderError) -> Heard {
+    match error.kind {
+        ErrorKind::Throttled => Heard::Throttled,
+        ErrorKind::Busy => Heard::Busy,
+        ErrorKind::Indeterminate => Heard::Nothing,
+        _ => Heard::Through,
+    }
+}
+
+/// How long an item waits before it is asked for again: the pace sees to what was throttled.
+pub(crate) fn pause(kind: ErrorKind, tries: u32) -> Duration {
+    let doubled = |first: u64| Duration::from_millis(first << tries.min(5)).min(Duration::from_secs(15));
+    match kind {
+        ErrorKind::Throttled => Duration::ZERO,
+        ErrorKind::Busy => doubled(1000),
+        _ => doubled(250),
+    }
+}

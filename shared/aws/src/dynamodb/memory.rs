@@ -1,0 +1,175 @@
+//! What the ledger remembers of resources and runs, as items of its table in partitions of their own.
+
+use std::error::Error;
+
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use futures_util::future::try_join;
+use snapkeep_app::ports::{LedgerError, Memory, Note, Remember};
+use snapkeep_domain::protected::Protected;
+use snapkeep_domain::record::FORMAT;
+use snapkeep_domain::run::LastRun;
+use snapkeep_domain::snapshot::ResourceId;
+
+use super::matters::number;
+use super::{DynamoLedger, PUT_ITEM, codec, failed, items, schema, unwritable};
+
+const UPDATE_ITEM: &str = "UpdateItem";
+
+/// The members of a protected resource that what tags say is written to; a member that is absent is removed.
+const TAGS_SAY: [&str; 9] = [
+    "name",
+    "place",
+    "standing",
+    "since",
+    "hold",
+    "policy",
+    "idle_since",
+    schema::FORMAT,
+    schema::EXPIRES_AT,
+];
+
+/// Whether a conditional write lost its race; another failure is an error.
+fn won<T, E>(
+    operation: &'static str,
+    answer: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<bool, LedgerError>
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+        Err(error) => Err(failed(operation, &error)),
+    }
+}
+
+impl DynamoLedger {
+    fn update(&self, resource: &ResourceId) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key(schema::RESOURCE, AttributeValue::S(schema::PROTECTED.to_owned()))
+            .key(schema::SLOT, AttributeValue::S(resource.0.clone()))
+    }
+
+    /// Writes what tags say, member by member, if the item is still of this version.
+    async fn change(&self, item: &Protected) -> Result<bool, LedgerError> {
+        let mut members = codec::encode_protected(item).map_err(unwritable)?;
+        let (mut set, mut remove) = (vec!["#version = :next".to_owned()], Vec::new());
+        let mut update = self
+            .update(&item.resource)
+            .expression_attribute_names("#version", schema::VERSION)
+            .expression_attribute_values(":version", number(item.version))
+            .expression_attribute_values(":next", number(item.version.saturating_add(1)))
+            .expression_attribute_names("#format", schema::FORMAT)
+            .expression_attribute_values(":known", number(u64::from(FORMAT)))
+            .condition_expression("#version = :version AND #format <= :known");
+        for member in TAGS_SAY {
+            update = update.expression_attribute_names(format!("#{member}"), member);
+            match members.remove(member) {
+                Some(value) => {
+                    set.push(format!("#{member} = :{member}"));
+                    update = update.expression_attribute_values(format!(":{member}"), value);
+                }
+                None => remove.push(format!("#{member}")),
+            }
+        }
+        let mut expression = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            expression = format!("{expression} REMOVE {}", remove.join(", "));
+        }
+        won(UPDATE_ITEM, update.update_expression(expression).send().await)
+    }
+}
+
+impl Remember for DynamoLedger {
+    async fn memory(&self) -> Result<Memory, LedgerError> {
+        let (mut protected, mut runs) = (Vec::new(), Vec::new());
+        let (mut bad, mut bad_runs) = (Vec::new(), Vec::new());
+        let of_resources = items(self.query(schema::RESOURCE, schema::PROTECTED), |item| {
+            match codec::decode_protected(item) {
+                Ok(item) => protected.push(item),
+                Err(why) => bad.push(why),
+            }
+            true
+        });
+        // The leases among them must be the latest.
+        let query = self.query(schema::RESOURCE, schema::RUNS).consistent_read(true);
+        let of_runs = items(query, |item| {
+            match codec::decode_run(item) {
+                Ok(run) => runs.push(run),
+                Err(why) => bad_runs.push(why),
+            }
+            true
+        });
+        try_join(of_resources, of_runs).await?;
+        bad.append(&mut bad_runs);
+        Ok(Memory { protected, runs, unreadable: bad })
+    }
+
+    async fn remember(&self, item: &Protected) -> Result<bool, LedgerError> {
+        if item.version > 0 {
+            return self.change(item).await;
+        }
+        let first = Protected { version: 1, ..item.clone() };
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(codec::encode_protected(&first).map_err(unwritable)?))
+            .condition_expression("attribute_not_exists(#resource)")
+            .expression_attribute_names("#resource", schema::RESOURCE);
+        won(PUT_ITEM, put.send().await)
+    }
+
+    async fn note(&self, resource: &ResourceId, note: Note) -> Result<(), LedgerError> {
+        let exists = "attribute_exists(#resource)";
+        let update = self.update(resource).expression_attribute_names("#resource", schema::RESOURCE);
+        let slot = |update: UpdateItemFluentBuilder, slot: String| {
+            update
+                .expression_attribute_names("#newest", "newest")
+                .expression_attribute_values(":slot", AttributeValue::S(slot))
+                .update_expression("SET #newest = :slot")
+        };
+        let update = match note {
+            Note::Answered(at) => update
+                .expression_attribute_names("#answered", "answered")
+                .expression_attribute_values(":at", AttributeValue::S(at.to_string()))
+                .update_expression("SET #answered = :at")
+                .condition_expression(exists),
+            // Slots compare as texts.
+            Note::Available(newest) => slot(update, newest.to_string()).condition_expression(
+                format!("{exists} AND (attribute_not_exists(#newest) OR #newest < :slot)"),
+            ),
+            Note::Newest(Some(newest)) => {
+                slot(update, newest.to_string()).condition_expression(exists)
+            }
+            Note::Newest(None) => update
+                .expression_attribute_names("#newest", "newest")
+                .update_expression("REMOVE #newest")
+                .condition_expression(exists),
+        };
+        let answer: Result<_, SdkError<UpdateItemError, HttpResponse>> = update.send().await;
+        won(UPDATE_ITEM, answer).map(drop)
+    }
+
+    async fn put_run(&self, run: &LastRun) -> Result<Option<LastRun>, LedgerError> {
+        let raised = LastRun { version: run.version.saturating_add(1), ..run.clone() };
+        let item = codec::encode_run(&raised).map_err(unwritable)?;
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let put = if run.version == 0 {
+            put.condition_expression("attribute_not_exists(#resource)")
+                .expression_attribute_names("#resource", schema::RESOURCE)
+        } else {
+            put.condition_expression("#version = :version")
+                .expression_attribute_names("#version", schema::VERSION)
+                .expression_attribute_values(":version", number(run.version))
+        };
+        Ok(won(PUT_ITEM, put.send().await)?.then_some(raised))
+    }
+}

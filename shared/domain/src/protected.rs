@@ -1,0 +1,315 @@
+//! What the ledger remembers of each resource that is opted in or has live records. It decides nothing by
+//! itself: it gives `create` its order, keeps the hold of an instance that is gone, and says since when a
+//! resource is protected and where to look after it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::record::{FORMAT, PolicyText, TOMBSTONE_LIFE};
+use crate::schedule::Schedule;
+use crate::snapshot::{Hold, Instance, ResourceId};
+use crate::tags::{OptIn, Protection};
+use crate::time::{Slot, Zone, after, since};
+
+/// The text of a hold that nobody has seen: the item was lost, and its instance is gone.
+const HOLD_UNKNOWN: &str = "unknown: this item was rebuilt after the instance was gone";
+
+/// Whether the resource took part when it was last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Opted in.
+    On,
+    /// It said `off`.
+    Off,
+    /// It carried no opt-in tag.
+    Untagged,
+    /// A complete list did not show it any more.
+    Gone,
+}
+
+impl From<OptIn> for Standing {
+    fn from(opt_in: OptIn) -> Self {
+        match opt_in {
+            OptIn::On => Standing::On,
+            OptIn::Off => Standing::Off,
+            OptIn::Untagged => Standing::Untagged,
+        }
+    }
+}
+
+/// One resource, as the ledger remembers it. What tags say is written by `create` and `prune` under the
+/// item's version; the other members are written one by one, each by its own kind of writer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protected {
+    /// The resource.
+    pub resource: ResourceId,
+    /// Its name.
+    pub name: String,
+    /// Where it lives.
+    pub place: String,
+    /// Whether it took part.
+    pub standing: Standing,
+    /// Since when it has been protected: it restarts only when `off` turns to on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The value of its hold, if it carried one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// The policy in force, its overrides applied.
+    pub policy: PolicyText,
+    /// Since when it neither takes part nor has a live record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Timestamp>,
+    /// The newest slot with an available snapshot; written by `poll` and `prune`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Slot>,
+    /// When the provider last answered a request for a snapshot of it; written by `create`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Timestamp>,
+    /// The format of the item.
+    pub format: u32,
+    /// Optimistic locking of what tags say; 0 is not written yet.
+    pub version: u64,
+}
+
+impl Protected {
+    /// What to remember of an instance as it is seen now; `None` when that is what is remembered already.
+    /// `has_records` is unknown to `create`, which judges by opt-in alone.
+    #[must_use]
+    pub fn seen(
+        known: Option<&Protected>,
+        instance: &Instance,
+        protection: &Protection,
+        has_records: Option<bool>,
+        now: Timestamp,
+    ) -> Option<Protected> {
+        let standing = Standing::from(protection.opt_in);
+        if known.is_none() && standing != Standing::On && has_records != Some(true) {
+            return None;
+        }
+        let known_since = known.and_then(|known| known.since);
+        let restarts = known.is_some_and(|known| known.standing == Standing::Off);
+        let since = match (standing, known_since) {
+            (Standing::On, Some(since)) if !restarts => Some(since),
+            (Standing::On, _) => Some(now),
+            (_, since) => since,
+        };
+        let idle = standing != Standing::On && has_records == Some(false);
+        let idle_since = known.and_then(|known| known.idle_since);
+        let item = Protected {
+            resource: instance.id.clone(),
+            name: instance.name.clone(),
+            place: instance.region.clone(),
+            standing,
+            since,
+            hold: protection.hold.as_ref().map(Hold::text),
+            policy: protection.policy.text(),
+            idle_since: match (standing, has_records) {
+                (Standing::On, _) | (_, Some(true)) => None,
+                (_, Some(false)) => idle_since.or(idle.then_some(now)),
+                (_, None) => idle_since,
+            },
+            newest: known.and_then(|known| known.newest),
+            answered: known.and_then(|known| known.answered),
+            format: FORMAT,
+            version: known.map_or(0, |known| known.version),
+        };
+        (known != Some(&item)).then_some(item)
+    }
+
+    /// The same resource after a complete list did not show it; `None` when that is known already.
+    #[must_use]
+    pub fn gone(&self, has_records: bool, now: Timestamp) -> Option<Protected> {
+        let idle_since = if has_records { None } else { self.idle_since.or(Some(now)) };
+        let item = Protected { standing: Standing::Gone, idle_since, ..self.clone() };
+        (*self != item).then_some(item)
+    }
+
+    /// The item of an instance that is gone, after the ledger has lost it: it counts as held.
+    #[must_use]
+    pub fn rebuilt(resource: &ResourceId, name: &str, place: &str, policy: PolicyText) -> Self {
+        Protected {
+            resource: resource.clone(),
+            name: name.to_owned(),
+            place: place.to_owned(),
+            standing: Standing::Gone,
+            since: None,
+            hold: Some(HOLD_UNKNOWN.to_owned()),
+            policy,
+            idle_since: None,
+            newest: None,
+            answered: None,
+            format: FORMAT,
+            version: 0,
+        }
+    }
+
+    /// The order in which `create` serves: who has waited longest since the provider last answered comes
+    /// first, never asked before all others, then who has the oldest good slot.
+    #[must_use]
+    pub fn rank(known: Option<&Protected>) -> (Option<Timestamp>, Option<Slot>) {
+        known.map_or((None, None), |known| (known.answered, known.newest))
+    }
+
+    /// The hold that stood on the instance when it was last seen.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        self.hold.as_deref().map(Hold::read)
+    }
+
+    /// How old the newest available snapshot is, as far as the ledger knows: for a place that cannot be listed.
+    #[must_use]
+    pub fn age(&self, pending_timeout: SignedDuration, now: Timestamp) -> Option<Age> {
+        if self.standing != Standing::On {
+            return None;
+        }
+        let schedule: Schedule = self.policy.schedule.as_deref()?.parse().ok()?;
+        let zone: Zone = self.policy.timezone.parse().ok()?;
+        let promised = schedule.period(&zone, now).saturating_add(pending_timeout);
+        Some(Age::new(&self.resource, &self.name, self.newest, self.since, promised, now))
+    }
+
+    /// When the item may vanish.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.idle_since.map(|idle| after(idle, TOMBSTONE_LIFE))
+    }
+}
+
+/// The code that releases the hold of an instance that is gone, as `SNAPKEEP_CONFIRM`.
+#[must_use]
+pub fn release_code(resource: &ResourceId) -> String {
+    let digest = Sha256::digest(format!("release\n{}", resource.0));
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How old a protected resource's newest available snapshot is, by its slot, and how old its schedule
+/// lets it become: a period, and the time that a snapshot may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The resource.
+    pub resource: ResourceId,
+    /// Its name.
+    pub name: String,
+    /// The slot of the newest available snapshot.
+    pub newest: Option<Slot>,
+    /// How old, counted from the later of that slot and the beginning of the protection.
+    pub age: SignedDuration,
+    /// How old it may be.
+    pub promised: SignedDuration,
+}
+
+impl Age {
+    /// The age of a resource.
+    #[must_use]
+    pub fn new(
+        resource: &ResourceId,
+        name: &str,
+        newest: Option<Slot>,
+        protected_since: Option<Timestamp>,
+        promised: SignedDuration,
+        now: Timestamp,
+    ) -> Self {
+        let from = newest.map(Slot::timestamp).into_iter().chain(protected_since).max();
+        Age {
+            resource: resource.clone(),
+            name: name.to_owned(),
+            newest,
+            age: since(from.unwrap_or(now), now),
+            promised,
+        }
+    }
+
+    /// By how much it is too old.
+    #[must_use]
+    pub fn over(&self) -> SignedDuration {
+        self.age.saturating_sub(self.promised).max(SignedDuration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policies;
+    use crate::snapshot::Tags;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn seen(
+        known: Option<&Protected>,
+        tags: &[(&str, &str)],
+        has_records: Option<bool>,
+        now: &str,
+    ) -> Option<Protected> {
+        let tags: Tags =
+            tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let policies = Policies::read(crate::policy::Policy::default(), "");
+        let protection = Protection::read(&tags, "snapkeep", &policies);
+        let (id, name) = (ResourceId("arn:web".to_owned()), "web".to_owned());
+        let instance = Instance { id, name, region: "eu-west-1".to_owned(), tags };
+        Protected::seen(known, &instance, &protection, has_records, at(now))
+    }
+
+    const ON: &[(&str, &str)] = &[("snapkeep", "")];
+    const OFF: &[(&str, &str)] = &[("snapkeep", "off")];
+
+    #[test]
+    fn protection_begins_at_first_sight_and_restarts_only_after_off() {
+        let first = seen(None, ON, None, "2026-01-01T00:00:00Z").unwrap();
+        assert_eq!(first.since, Some(at("2026-01-01T00:00:00Z")));
+        assert_eq!(seen(Some(&first), ON, None, "2026-01-02T00:00:00Z"), None, "nothing changed");
+        let untagged = seen(Some(&first), &[], None, "2026-01-03T00:00:00Z").unwrap();
+        let again = seen(Some(&untagged), ON, None, "2026-01-04T00:00:00Z").unwrap();
+        assert_eq!(again.since, first.since, "losing the tag for a while restarts nothing");
+        let off = seen(Some(&again), OFF, None, "2026-01-05T00:00:00Z").unwrap();
+        let on = seen(Some(&off), ON, None, "2026-01-06T00:00:00Z").unwrap();
+        assert_eq!(on.since, Some(at("2026-01-06T00:00:00Z")));
+    }
+
+    #[test]
+    fn who_never_took_part_and_has_no_snapshots_is_not_remembered() {
+        assert_eq!(seen(None, &[], None, "2026-01-01T00:00:00Z"), None);
+        assert_eq!(seen(None, OFF, Some(false), "2026-01-01T00:00:00Z"), None);
+        assert!(seen(None, OFF, Some(true), "2026-01-01T00:00:00Z").is_some());
+    }
+
+    #[test]
+    fn an_idle_item_ends_after_its_time_and_not_before_its_last_record() {
+        let on = seen(None, ON, None, "2026-01-01T00:00:00Z").unwrap();
+        assert_eq!(on.expires_at(), None);
+        let gone = on.gone(true, at("2026-02-01T00:00:00Z")).unwrap();
+        assert_eq!((gone.standing, gone.expires_at()), (Standing::Gone, None));
+        let idle = gone.gone(false, at("2026-03-01T00:00:00Z")).unwrap();
+        assert_eq!(idle.idle_since, Some(at("2026-03-01T00:00:00Z")));
+        assert!(idle.expires_at() > Some(at("2027-03-01T00:00:00Z")));
+        assert_eq!(idle.gone(false, at("2026-04-01T00:00:00Z")), None);
+        let back = seen(Some(&idle), ON, None, "2026-05-01T00:00:00Z").unwrap();
+        assert_eq!((back.idle_since, back.since), (None, on.since));
+    }
+
+    #[test]
+    fn an_age_counts_from_the_later_of_slot_and_protection() {
+        let now = at("2026-01-10T00:00:00Z");
+        let item = seen(None, ON, None, "2026-01-08T00:00:00Z").unwrap();
+        let timeout = SignedDuration::from_hours(6);
+        let age = item.age(timeout, now).unwrap();
+        assert_eq!((age.age, age.promised), (SignedDuration::from_hours(48), SignedDuration::from_hours(30)));
+        assert_eq!(age.over(), SignedDuration::from_hours(18));
+        let newest = Some("2026-01-09T03:00:00Z".parse().unwrap());
+        let fresh = Protected { newest, ..item.clone() }.age(timeout, now).unwrap();
+        assert_eq!(fresh.over(), SignedDuration::ZERO);
+        assert_eq!(Protected { standing: Standing::Gone, ..item }.age(timeout, now), None);
+    }
+
+    #[test]
+    fn a_rebuilt_item_of_a_gone_instance_is_held() {
+        let policy = seen(None, ON, None, "2026-01-01T00:00:00Z").unwrap().policy;
+        let item = Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", "eu-west-1", policy);
+        assert!(item.hold().unwrap().holds(at("2030-01-01T00:00:00Z"), &Zone::utc()));
+        assert_ne!(release_code(&item.resource), release_code(&ResourceId("arn:db".to_owned())));
+    }
+}

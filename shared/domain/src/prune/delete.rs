@@ -1,0 +1,96 @@
+//! A deletion's last steps: the intent, the last look at the very snapshot, and what the answer means.
+
+use crate::answer::{ErrorKind, Look, ProviderError};
+use crate::finding::{Code, Finding};
+use crate::record::{Recognition, Record, State};
+use crate::settings::Context;
+use crate::snapshot::{Snapshot, SnapshotState};
+use crate::time::Zone;
+
+/// The intent to delete, written before the last look.
+#[must_use]
+pub fn intent(record: &Record, cx: &Context<'_>) -> Record {
+    let mut intent = record.moved(State::Deleting, cx.now, record.reason.clone());
+    intent.mark.clone_from(&record.mark);
+    intent.leased_until = Some(cx.leased_until);
+    intent
+}
+
+/// What the last look, or the provider's answer, makes of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastLook {
+    /// Go on: delete it, or count it as deleted.
+    Delete,
+    /// It is gone already: `poll` writes the tombstone.
+    Gone,
+    /// The intent stands; a later run looks again.
+    Wait,
+    /// Ask again in this run.
+    Again,
+    /// Something stands against it: write this record, if any, and report.
+    Object {
+        /// The record as the provider shows its snapshot.
+        next: Option<Box<Record>>,
+        /// Why.
+        finding: Box<Finding>,
+    },
+}
+
+/// Judges one last look at the very snapshot: ours, not held by its own tag, and in the state that the plan
+/// judged. Any difference is an objection, and the next plan judges anew.
+#[must_use]
+pub fn last_look(
+    intent: &Record,
+    judged: &SnapshotState,
+    look: &Look,
+    cx: &Context<'_>,
+) -> LastLook {
+    let found = match look {
+        Look::Found(found) => found,
+        Look::Missing => return LastLook::Gone,
+        Look::Unknown => return LastLook::Wait,
+    };
+    let zone = intent.policy.timezone.parse().unwrap_or_else(|_| Zone::utc());
+    let held = found.hold().is_some_and(|hold| hold.holds(cx.now, &zone));
+    let why = match intent.recognises(found, &cx.settings.deployment) {
+        Recognition::Unknown => "the provider does not tell of what it was taken",
+        Recognition::Foreign => "it is no longer ours",
+        Recognition::Ours if held => "it is held",
+        Recognition::Ours if found.state != *judged => "its state has changed since it was judged",
+        Recognition::Ours => return LastLook::Delete,
+    };
+    object(intent, found, why, cx)
+}
+
+/// Settles a deletion by the provider's answer. A plain refusal did nothing: the snapshot is simply there
+/// again. Otherwise the intent stands, and the next run looks again.
+#[must_use]
+pub fn settle(
+    intent: &Record,
+    found: &Snapshot,
+    answer: &Result<(), ProviderError>,
+    cx: &Context<'_>,
+) -> LastLook {
+    match answer {
+        Ok(()) => LastLook::Delete,
+        Err(error) => match error.kind {
+            ErrorKind::NotFound => LastLook::Gone,
+            ErrorKind::Throttled | ErrorKind::Busy => LastLook::Again,
+            ErrorKind::Denied | ErrorKind::Refused => {
+                object(intent, found, &error.to_string(), cx)
+            }
+            _ => LastLook::Wait,
+        },
+    }
+}
+
+fn object(intent: &Record, found: &Snapshot, why: &str, cx: &Context<'_>) -> LastLook {
+    let settled = matches!(found.state, SnapshotState::Available | SnapshotState::Error);
+    let next = settled.then(|| {
+        Box::new(intent.observed(&found.state, cx.now, &format!("not deleted: {why}")))
+    });
+    let message = format!("{} is not deleted: {why}", intent.name);
+    let finding =
+        Finding::new(Code::DeleteRefused, message).of(&intent.resource, &intent.resource_name);
+    LastLook::Object { next, finding: Box::new(finding) }
+}

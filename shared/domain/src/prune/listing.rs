@@ -1,0 +1,249 @@
+//! What the lists of a place showed, as small as it can be judged by: a place may have a hundred thousand
+//! snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::finding::{Code, Finding};
+use crate::record::{FORMAT, PolicyText, Record, State, Times};
+use crate::snapshot::{Hold, Ownership, ResourceId, Snapshot, SnapshotState};
+use crate::time::Slot;
+
+/// A snapshot of ours.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The slot it was taken for.
+    pub slot: Slot,
+    /// The attempt that its name shows.
+    pub attempt: u32,
+    /// Its state.
+    pub state: SnapshotState,
+    /// The hold on it, if it carries one.
+    pub hold: Option<Box<Hold>>,
+    /// When the provider says it was made.
+    pub created_at: Timestamp,
+    /// Size of the source's disks in GB.
+    pub size_gb: u32,
+    /// The policy that its tags tell.
+    pub policy: Arc<PolicyText>,
+}
+
+/// A snapshot that is not ours.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// Its state.
+    pub state: SnapshotState,
+    /// The provider does not tell of what it was taken, so that it may be ours.
+    pub unknown: bool,
+    /// It carries this deployment's tag, but not all the rest: why it is not ours.
+    pub look_alike: Option<&'static str>,
+}
+
+impl Seen {
+    /// The record of a snapshot of ours that has none: a lost ledger rebuilds itself from the provider.
+    #[must_use]
+    pub fn adopted(
+        &self,
+        name: &str,
+        (resource, resource_name, place): (&ResourceId, &str, &str),
+        now: Timestamp,
+    ) -> Record {
+        let record = Record {
+            resource: resource.clone(),
+            slot: self.slot,
+            leftover: false,
+            attempt: self.attempt,
+            format: FORMAT,
+            version: 0,
+            state: State::Intended,
+            times: Times::from([(State::Requested, self.created_at)]),
+            reason: String::new(),
+            name: name.to_owned(),
+            region: place.to_owned(),
+            resource_name: resource_name.to_owned(),
+            policy: PolicyText::clone(&self.policy),
+            leased_until: None,
+            missed: 0,
+            missing_since: None,
+            foreign_since: None,
+            mark: None,
+            remains: false,
+        };
+        record.observed(&self.state, now, "adopted from the provider")
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Group {
+    name: String,
+    snapshots: BTreeMap<String, Seen>,
+}
+
+/// The snapshots of a place. Each counts once: when something changes while pages are turned, a list may show
+/// an element twice, and the later page is the fresher one.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    ours: BTreeMap<ResourceId, Group>,
+    others: BTreeMap<String, Other>,
+    policies: BTreeSet<Arc<PolicyText>>,
+}
+
+impl Listing {
+    /// Takes in a snapshot that a list or a look showed.
+    pub fn add(&mut self, snapshot: &Snapshot, deployment: &str) {
+        let Snapshot { name, state, .. } = snapshot;
+        if let Some(group) = self.ours.get_mut(&snapshot.source) {
+            group.snapshots.remove(name);
+        }
+        self.others.remove(name);
+        let (slot, attempt) = match snapshot.ownership(deployment) {
+            Ownership::Ours { slot, attempt } => (slot, attempt),
+            other => {
+                let look_alike = match other {
+                    Ownership::LookAlike(why) => Some(why),
+                    _ => None,
+                };
+                let unknown = other == Ownership::Unknown;
+                let other = Other { state: state.clone(), unknown, look_alike };
+                self.others.insert(name.clone(), other);
+                return;
+            }
+        };
+        let seen = Seen {
+            slot,
+            attempt,
+            state: state.clone(),
+            hold: snapshot.hold().map(Box::new),
+            created_at: snapshot.created_at,
+            size_gb: snapshot.size_gb,
+            policy: self.shared(snapshot.policy_text()),
+        };
+        let group = self.ours.entry(snapshot.source.clone()).or_default();
+        if group.name != snapshot.source_name {
+            group.name.clone_from(&snapshot.source_name);
+        }
+        group.snapshots.insert(name.clone(), seen);
+    }
+
+    /// Most snapshots share their policy with many others.
+    fn shared(&mut self, policy: PolicyText) -> Arc<PolicyText> {
+        if let Some(known) = self.policies.get(&policy) {
+            return Arc::clone(known);
+        }
+        let policy = Arc::new(policy);
+        self.policies.insert(Arc::clone(&policy));
+        policy
+    }
+
+    /// What our snapshots were taken of: id and name.
+    pub fn sources(&self) -> impl Iterator<Item = (&ResourceId, &str)> {
+        let filled = self.ours.iter().filter(|(_, group)| !group.snapshots.is_empty());
+        filled.map(|(id, group)| (id, group.name.as_str()))
+    }
+
+    /// Our snapshots of a resource, by name; and the resource's name.
+    #[must_use]
+    pub fn of(&self, id: &ResourceId) -> Option<(&str, &BTreeMap<String, Seen>)> {
+        let group = self.ours.get(id).filter(|group| !group.snapshots.is_empty())?;
+        Some((&group.name, &group.snapshots))
+    }
+
+    /// Whether the lists showed anything of this name, ours or not.
+    #[must_use]
+    pub fn shows(&self, id: &ResourceId, name: &str) -> bool {
+        let ours = self.ours.get(id).is_some_and(|group| group.snapshots.contains_key(name));
+        ours || self.others.contains_key(name)
+    }
+
+    /// A snapshot that is not ours.
+    #[must_use]
+    pub fn other(&self, name: &str) -> Option<&Other> {
+        self.others.get(name)
+    }
+
+    /// How many snapshots are not ours.
+    #[must_use]
+    pub fn foreign(&self) -> usize {
+        self.others.len()
+    }
+
+    /// How many snapshots there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.others.len() + self.ours.values().map(|group| group.snapshots.len()).sum::<usize>()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The findings of what only looks like ours.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let finding = |(name, other): (&String, &Other)| {
+            let why = other.look_alike?;
+            let message = format!("{name} carries this deployment's tag, but is not ours: {why}");
+            let fix = "it is never touched; remove its snapkeep: tags if they were copied";
+            Some(Finding::new(Code::LookAlike, message).named(name.clone()).fix(fix))
+        };
+        self.others.iter().filter_map(finding).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{MANAGED_BY, SLOT, SOURCE, snapshot_name};
+
+    fn snapshot(hour: u32) -> Snapshot {
+        let slot: Slot = format!("2026-01-01T{hour:02}:00:00Z").parse().unwrap();
+        let source = ResourceId("arn:web".to_owned());
+        let tags = [(MANAGED_BY, "dep".to_owned()), (SLOT, slot.to_string()), (SOURCE, source.0.clone())];
+        Snapshot {
+            id: format!("id-{hour}"),
+            name: snapshot_name("dep", &source, "web", slot, 1),
+            region: "eu-west-1".to_owned(),
+            source_name: "web".to_owned(),
+            source_place: None,
+            created_at: slot.timestamp(),
+            state: SnapshotState::Pending,
+            tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+            source,
+            size_gb: 20,
+        }
+    }
+
+    #[test]
+    fn an_element_that_pages_show_twice_counts_once_and_the_later_one_is_the_fresher() {
+        let mut listing = Listing::default();
+        for hour in [1, 2, 1] {
+            listing.add(&snapshot(hour), "dep");
+        }
+        let later = Snapshot { state: SnapshotState::Available, ..snapshot(1) };
+        listing.add(&later, "dep");
+        let (name, ours) = listing.of(&later.source).unwrap();
+        assert_eq!((name, ours.len(), listing.len()), ("web", 2, 2));
+        assert_eq!(ours[&later.name].state, SnapshotState::Available);
+        // Its tags came, or went, while the pages were turned.
+        let bare = Snapshot { tags: BTreeMap::new(), ..later.clone() };
+        listing.add(&bare, "dep");
+        assert_eq!((listing.len(), listing.foreign()), (2, 1));
+        listing.add(&later, "dep");
+        assert_eq!((listing.len(), listing.foreign()), (2, 0));
+    }
+
+    #[test]
+    fn what_has_no_source_yet_is_unknown_and_no_look_alike() {
+        let mut listing = Listing::default();
+        let mut late = snapshot(1);
+        late.source.0.clear();
+        listing.add(&late, "dep");
+        assert!(listing.other(&late.name).unwrap().unknown);
+        assert!(listing.findings().is_empty());
+        assert!(listing.shows(&ResourceId("arn:web".to_owned()), &late.name));
+    }
+}

@@ -1,0 +1,45 @@
+//! The last run of a function in a place, as the ledger remembers it. It is also the lane's lease: while a
+//! run holds a lane, no other run of the function enters it. Claims stay what makes that safe.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What a run did in a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// `create`, `poll` or `prune`.
+    pub function: String,
+    /// Where.
+    pub place: String,
+    /// When it began.
+    pub at: Timestamp,
+    /// How many seconds it took; 0 while it runs.
+    #[serde(default)]
+    pub seconds: u64,
+    /// Its counters.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
+    /// How many failures it reported.
+    #[serde(default)]
+    pub failures: u64,
+    /// How many items it left for the next run.
+    #[serde(default)]
+    pub left: u64,
+    /// Until when the lane belongs to a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
+    /// The format of the item.
+    pub format: u32,
+    /// Optimistic locking; 0 is not written yet.
+    pub version: u64,
+}
+
+impl LastRun {
+    /// Whether another run holds the lane.
+    #[must_use]
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+}

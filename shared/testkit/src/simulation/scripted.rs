@@ -1,0 +1,101 @@
+//! Histories that a test writes itself: a world in which nothing goes wrong but what the test does.
+
+use fastrand::Rng;
+use jiff::SignedDuration;
+use snapkeep_app::ports::ErrorKind;
+use snapkeep_app::report::{Report, TickError};
+use snapkeep_domain::settings::Role;
+
+use super::deployment::Deployment;
+use super::ports::Fault;
+use super::properties::Violation;
+use super::rates::Rates;
+use super::turns::InvocationId;
+use super::world::{Outage, World};
+use super::{REGIONS, START, Simulation, on};
+use crate::memory::MemoryProvider;
+
+impl Simulation {
+    /// A world in which nothing goes wrong by itself: for scripted histories.
+    #[must_use]
+    pub fn scripted(vars: &[(&str, &str)], instances: &[&str]) -> Self {
+        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap());
+        for name in instances {
+            provider.launch(REGIONS[0], name, on());
+        }
+        let rates = Rates { page_size: 20, ..Rates::default() };
+        let world = World::new(provider, 1, Rng::with_seed(0), rates, None, true);
+        world.lock().healthy = true;
+        let own = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let vars = own.chain([("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned())]).collect();
+        let id = "snapkeep".to_owned();
+        let mut simulation = Self::of(world, vec![Deployment { id, vars, cadence: [30, 20, 60] }]);
+        simulation.answers = Some(Vec::new());
+        simulation
+    }
+
+    /// Runs a function to its end, alone.
+    pub fn run_alone(&mut self, role: Role) {
+        if let Some(me) = self.start(role, 0) {
+            self.finish(me);
+        }
+    }
+
+    /// Lets an invocation make its next call, which meets `fault`; whether there was one.
+    pub fn next(&mut self, me: InvocationId, fault: Option<Fault>) -> bool {
+        let call = loop {
+            let waiting = self.world.turns.waiting();
+            if let Some((call, _)) = waiting.into_iter().find(|(_, of)| *of == me) {
+                break call;
+            }
+            // It waits for its own time to pass.
+            match self.world.turns.next_nap(Some(me)) {
+                Some(nap) if self.ticks.contains_key(&me) => self.pass_to(nap),
+                _ => return false,
+            }
+        };
+        self.world.lock().scripted = fault;
+        self.step(call, me);
+        self.world.lock().scripted = None;
+        true
+    }
+
+    /// Lets an invocation make all its calls, in their order; how many.
+    pub fn finish(&mut self, me: InvocationId) -> usize {
+        let mut calls = 0;
+        while self.next(me, None) {
+            calls += 1;
+        }
+        calls
+    }
+
+    /// Lets time pass, with all that is due in it.
+    pub fn advance(&mut self, by: SignedDuration) {
+        let end = self.world.now() + by;
+        self.until(end);
+        self.pass_to(end);
+    }
+
+    /// The promise that was broken, if any was.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        self.world.lock().watch.violation.clone()
+    }
+
+    /// What the functions answered since this was last asked; only a scripted history keeps it.
+    pub fn answers(&mut self) -> Vec<Result<Report, TickError>> {
+        self.answers.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// From now on, for so long, every call of this operation is refused.
+    pub fn refuse(&self, operation: &'static str, kind: ErrorKind, time: SignedDuration) {
+        let until = self.world.now() + time;
+        self.world.lock().outages.push(Outage { operation: Some(operation), kind, until });
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.world.transcript().1
+    }
+}
