@@ -51,14 +51,14 @@ pub(crate) fn report(world: &mut Simulation, role: Role) -> Report {
     answer(world, role).unwrap()
 }
 
-/// Runs a function whose call of this number meets a fault.
+/// Runs a function whose first call of this operation meets a fault, once.
 pub(crate) fn struck(
     world: &mut Simulation,
     role: Role,
-    at: usize,
+    operation: &'static str,
     fault: Option<Fault>,
 ) -> Report {
-    let me = begun(world, role, at);
+    let me = begun(world, role, operation);
     assert!(world.next(me, fault));
     finished(world, me)
 }
@@ -79,13 +79,14 @@ pub(crate) fn slot(world: &mut Simulation) {
     world.advance(minutes(220));
 }
 
-/// Starts a function and lets it make so many calls.
-pub(crate) fn begun(world: &mut Simulation, role: Role, calls: usize) -> InvocationId {
+/// Starts a function and lets it come to its first call of this operation.
+pub(crate) fn begun(world: &mut Simulation, role: Role, operation: &str) -> InvocationId {
     drop(world.answers());
     let me = world.start(role, 0).unwrap();
-    for _ in 0..calls {
+    while world.upcoming(me).is_some_and(|(next, _)| next != operation) {
         assert!(world.next(me, None));
     }
+    assert!(world.upcoming(me).is_some(), "{role:?} makes no call {operation}");
     me
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Lane {
     open: AtomicU64,
     /// Whether the provider dealt with any of them.
     achieved: AtomicBool,
+    /// Whether its work came to an end, and not only the time.
+    ended: AtomicBool,
     /// How listing the place went.
     listed: Mutex<Option<Result<(), ProviderError>>>,
     /// The lease.
@@ -79,6 +81,8 @@ impl Lane {
     /// How many items were left, and whether that a next run would go on at once is of use.
     fn rest(&self) -> (u64, bool) {
         let left = self.open.load(Ordering::Relaxed);
+        // What was cut off before its items were known is at least one.
+        let left = if self.ended.load(Ordering::Relaxed) { left } else { left.max(1) };
         (left, left > 0 && self.achieved.load(Ordering::Relaxed))
     }
 }
@@ -145,6 +149,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             report: Mutex::new(Report::new(self.role.as_str(), self.cx.now)),
             open: AtomicU64::new(0),
             achieved: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             listed: Mutex::default(),
             entered: Mutex::default(),
         });
@@ -182,7 +187,11 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let wanted = |place: &String| self.tick.is_none_or(|tick| tick.place == *place);
         let in_all = async |places: Vec<String>| {
             let lanes: Vec<Arc<Lane>> = places.iter().map(|place| self.lane(place)).collect();
-            join_all(lanes.iter().map(|lane| work(lane))).await;
+            join_all(lanes.iter().map(async |lane| {
+                work(lane).await;
+                lane.ended.store(true, Ordering::Relaxed);
+            }))
+            .await;
         };
         let here: Vec<String> = known.iter().filter(|place| wanted(place)).cloned().collect();
         let is_known = self.tick.is_some() && !here.is_empty();
@@ -231,6 +240,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let results = Mutex::new(Vec::new());
         let all = join_all(lanes.iter().map(|lane| async {
             let result = work(lane).await;
+            lane.ended.store(true, Ordering::Relaxed);
             if let Err(error) = &result {
                 lane.fail(error.into());
             }

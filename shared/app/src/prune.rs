@@ -10,7 +10,7 @@ use snapkeep_domain::answer::{Look, ProviderError};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{Notice, Topic};
 use snapkeep_domain::protected::Age;
-use snapkeep_domain::prune::{self, Facts, LastLook, Plan, Source, Step, Verdict};
+use snapkeep_domain::prune::{self, Facts, LastLook, Listing, Plan, Source, Step, Verdict};
 use snapkeep_domain::record::{Recognition, Record, State};
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{HOLD, Instance, ResourceId, SnapshotState};
@@ -114,8 +114,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let deployment = &run.cx.settings.deployment;
         let snapshots = |token| run.inventory.snapshots(&lane.place, token);
         let listed = pages::turn(run.deadline, "GetInstanceSnapshots", snapshots, async |turned| {
-            if let Turned::Page(snapshots) = turned {
-                snapshots.iter().for_each(|snapshot| facts.listing.add(snapshot, deployment));
+            match turned {
+                Turned::Page(page) => page.iter().for_each(|one| facts.listing.add(one, deployment)),
+                // What only the broken list showed may be gone.
+                Turned::Anew => facts.listing = Listing::default(),
             }
         })
         .await;
@@ -124,11 +126,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Err(error) => Err(error),
             Ok(()) => {
                 pages::turn(run.deadline, "GetInstances", instances, async |turned| {
-                    if let Turned::Page(instances) = turned {
-                        let one = |instance: Instance| {
-                            (instance.id.clone(), instance)
-                        };
-                        facts.instances.extend(instances.into_iter().map(one));
+                    let one = |instance: Instance| (instance.id.clone(), instance);
+                    match turned {
+                        Turned::Page(page) => facts.instances.extend(page.into_iter().map(one)),
+                        Turned::Anew => facts.instances.clear(),
                     }
                 })
                 .await
@@ -264,7 +265,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
 
     /// Puts a plan's verdicts into the report: what is held back appears by name.
     fn tell(&self, plan: Plan) {
+        let mut part = Part::default();
+        plan.unreported.iter().for_each(|record| part.missed(record));
         let mut report = self.lane.report();
+        report.add(part);
         let braked = |finding: &&Finding| finding.code == Code::Brake;
         report.count(Counter::Braked, plan.findings.iter().filter(braked).count());
         report.findings.extend(plan.findings);
@@ -470,6 +474,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let found = match run.inventory.snapshot(&lane.place, &record.name).await {
             Ok(Some(found)) => found,
             Ok(None) => {
+                // After a lost answer it is gone by our hand.
+                if todo.error.is_some() {
+                    pruned(&intent, &mut part);
+                }
                 lane.achieved();
                 return done(part, Some(Heard::Through));
             }
@@ -491,9 +499,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 self.again(todo, intent, error, part)
             }
             (LastLook::Delete, _) => {
-                part.counts.push(Counter::Pruned);
-                let message = format!("{} is deleted: {}", intent.name, intent.reason);
-                part.notices.push(Notice::of_record(Topic::Pruned, &intent, message));
+                pruned(&intent, &mut part);
                 lane.achieved();
                 done(part, Some(Heard::Through))
             }
@@ -544,6 +550,12 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             self.lane.fail(Failure::from(error).of(&record.resource, &record.name));
         }
     }
+}
+
+fn pruned(intent: &Record, part: &mut Part) {
+    part.counts.push(Counter::Pruned);
+    let message = format!("{} is deleted: {}", intent.name, intent.reason);
+    part.notices.push(Notice::of_record(Topic::Pruned, intent, message));
 }
 
 fn with(facts: &Mutex<&mut Facts>, change: impl FnOnce(&mut Facts)) {

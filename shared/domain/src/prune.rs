@@ -145,6 +145,8 @@ pub struct Plan {
     pub remember: Option<Protected>,
     /// The newest slot with an available snapshot, if the ledger remembers another.
     pub newest: Option<Option<Slot>>,
+    /// Records that carry missed slots: whoever moved them on died before that was reported.
+    pub unreported: Vec<Record>,
 }
 
 /// Whether `prune` watches over the existence of this record's snapshot; the others are `poll`'s.
@@ -187,6 +189,9 @@ impl Facts {
         let records = self.records.remove(id).unwrap_or_default();
         let mut plan = Plan::default();
         for record in &records {
+            if record.missed > 0 && could_vanish(record) {
+                plan.unreported.push(record.clone());
+            }
             plan.steps.extend(self.lost_ownership(record, cx));
             if let Some(look) = self.looks.get(&record.name) {
                 plan.vanished(record, look, cx.now);

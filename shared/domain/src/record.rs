@@ -97,6 +97,7 @@ pub const EDGES: &[(State, State)] = {
         (Deleting, Failed),
         (Deleting, Deleted),
         (Deleted, Available),
+        (Deleted, Deleted),
         (Failed, Intended),
         (Failed, Failed),
         (Failed, Pending),

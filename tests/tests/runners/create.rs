@@ -35,30 +35,81 @@ fn create_counts_what_it_saw_and_did() {
 
 #[test]
 fn what_cannot_be_listed_or_recalled_is_a_failure_and_stops_nothing_else() {
-    // It asks for its open records, the Regions, both lists of instances, and two recent records.
-    for (at, requested) in [(2, 0), (3, 2), (4, 1), (5, 1), (6, 2), (7, 1)] {
+    // Both instances are in the first Region; a list that fails in the second costs nothing.
+    for (operation, requested) in [("regions", 0), ("instances", 2), ("recent", 1), ("claim", 1)] {
         let mut world = world();
-        let report = struck(&mut world, Role::Create, at, DENIED);
-        let counts = counts(&report);
-        let of = |word| counts.get(word).copied().unwrap_or_default();
+        if operation == "regions" {
+            // Where the ledger knows nothing yet, nothing can be done without the Regions' names.
+            world.refuse(operation, ErrorKind::Denied, hours(1));
+            assert!(answer(&mut world, Role::Create).is_err());
+            continue;
+        }
+        let fault = if operation == "instances" { None } else { DENIED };
+        if operation == "instances" {
+            world.refuse_in(REGIONS[1], ErrorKind::Denied, hours(1));
+        }
+        let report = struck(&mut world, Role::Create, operation, fault);
         assert!(report.fell_short());
-        assert_eq!(report.failures.len(), 1, "{at}");
+        assert_eq!(report.failures.len(), 1, "{operation}: {:?}", report.failures);
         assert_eq!(report.failures[0].code, "Denied");
-        assert!(of("requested") <= 2);
-        if at != 6 {
-            assert!(of("requested") <= requested, "{at}: {counts:?}");
+        assert_eq!(counts(&report)["requested"], requested, "{operation}");
+    }
+}
+
+#[test]
+fn a_place_that_does_not_answer_stops_no_other() {
+    for role in [Role::Create, Role::Prune] {
+        for kind in [ErrorKind::Throttled, ErrorKind::Indeterminate, ErrorKind::Denied] {
+            let mut world = world();
+            world.refuse_in(REGIONS[1], kind, hours(1));
+            let report = report(&mut world, role);
+            assert_eq!((report.failures.len(), counts(&report)["regions"]), (1, 1), "{role:?}");
+            assert_eq!(report.failures[0].region.as_deref(), Some(REGIONS[1]));
         }
     }
 }
 
 #[test]
-fn a_region_that_does_not_answer_now_stops_no_other() {
-    for role in [Role::Create, Role::Prune] {
-        // The second Region's list of instances, and of snapshots.
-        let mut world = world();
-        let report = struck(&mut world, role, 3, Some(Fault::Before(ErrorKind::Throttled)));
-        assert_eq!((report.failures.len(), counts(&report)["regions"]), (1, 1), "{role:?}");
+fn what_was_listed_is_served_even_if_a_later_page_fails() {
+    let mut world = world();
+    for number in 0..30 {
+        let tags = [("snapkeep".to_owned(), String::new())].into();
+        world.world.provider.launch(REGIONS[0], &format!("web-{number:02}"), tags);
     }
+    // What is new on the first page is remembered before the second is asked for.
+    let me = begun(&mut world, Role::Create, "remember");
+    world.refuse("instances", ErrorKind::Denied, hours(1));
+    let report = finished(&mut world, me);
+    assert_eq!((counts(&report)["requested"], report.failures.len()), (20, 1));
+}
+
+#[test]
+fn without_the_regions_names_those_that_the_ledger_knows_are_looked_after() {
+    let mut world = world();
+    slot(&mut world);
+    world.refuse("regions", ErrorKind::Denied, hours(1));
+    let blind = report(&mut world, Role::Create);
+    assert_eq!((counts(&blind)["requested"], blind.failures.len()), (2, 1));
+    // A Region that the provider names no more is looked after, and reported.
+    let mut world = self::world();
+    slot(&mut world);
+    world.world.unname(REGIONS[0]);
+    let unnamed = report(&mut world, Role::Create);
+    assert_eq!((counts(&unnamed)["requested"], codes(&unnamed)), (2, vec![Code::RegionUnnamed]));
+}
+
+#[test]
+fn a_place_that_the_configuration_leaves_out_is_followed_and_reported() {
+    let mut world = world();
+    world.run_alone(Role::Create);
+    let vars = &mut world.deployments[0].vars;
+    vars.insert("SNAPKEEP_REGIONS".to_owned(), REGIONS[1].to_owned());
+    world.advance(hours(4));
+    assert_eq!(counts(&report(&mut world, Role::Poll))["available"], 2);
+    assert_eq!(counts(&report(&mut world, Role::Create)).get("requested"), None);
+    let left_out = report(&mut world, Role::Prune);
+    assert_eq!(codes(&left_out), [Code::PlaceLeftOut]);
+    assert_eq!(counts(&left_out).get("marked"), None);
 }
 
 #[test]
@@ -80,14 +131,17 @@ fn one_that_is_still_being_made_is_waited_for_however_old_its_slot_is() {
 fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
     for role in [Role::Create, Role::Poll, Role::Prune] {
         let mut world = world();
-        world.refuse("live", ErrorKind::Throttled, hours(1));
-        let error = answer(&mut world, role).unwrap_err();
-        assert_eq!(error.kind(), "LedgerUnavailable");
-        assert!(error.to_string().contains("Throttled"), "{error}");
+        world.run_alone(Role::Create);
+        for operation in ["memory", "open"] {
+            world.refuse(operation, ErrorKind::Throttled, minutes(1));
+            if operation == "memory" || role == Role::Poll {
+                let error = answer(&mut world, role).unwrap_err();
+                assert_eq!(error.kind(), "LedgerUnavailable");
+                assert!(error.to_string().contains("Throttled"), "{error}");
+            }
+            world.advance(minutes(1));
+        }
     }
-    let mut world = world();
-    world.refuse("recent", ErrorKind::Throttled, hours(1));
-    assert_eq!(answer(&mut world, Role::Create).unwrap_err().kind(), "LedgerUnavailable");
     for role in [Role::Create, Role::Prune] {
         for operation in ["regions", "instances"] {
             let mut world = self::world();
@@ -106,15 +160,34 @@ fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
 #[test]
 fn the_loser_of_a_race_says_so() {
     let mut world = world();
-    // Its records, the Regions, two lists of instances, two recent records, a list of snapshots, and
-    // the names of five attempts of each; both claims are still to come.
-    let me = begun(&mut world, Role::Create, 7 + 10);
+    // Without leases, claims alone keep two runs apart.
+    world.refuse("put_run", ErrorKind::Denied, hours(1));
+    let me = begun(&mut world, Role::Create, "claim");
     let winner = report(&mut world, Role::Create);
     assert_eq!(counts(&winner)["requested"], 2);
     let loser = finished(&mut world, me);
     assert_eq!(counts(&loser)["conflicts"], 2);
     assert_eq!(codes(&loser), [Code::ClaimedElsewhere, Code::ClaimedElsewhere]);
-    assert!(!loser.fell_short());
+}
+
+#[test]
+fn a_place_in_which_another_run_is_at_work_is_left_to_it() {
+    let mut world = world();
+    slot(&mut world);
+    world.run_alone(Role::Create);
+    for role in [Role::Create, Role::Poll, Role::Prune] {
+        let me = world.start(role, 0).unwrap();
+        while world.upcoming(me).is_some_and(|(next, _)| next != "instances" && next != "snapshot") {
+            world.next(me, None);
+        }
+        let second = report(&mut world, role);
+        assert_eq!(codes(&second), [Code::LaneHeld], "{role:?}");
+        assert!(!second.fell_short());
+        // One that died holds it no longer than an invocation may live.
+        world.crash(me);
+        world.advance(minutes(15));
+        assert!(!codes(&report(&mut world, role)).contains(&Code::LaneHeld), "{role:?}");
+    }
 }
 
 #[test]
@@ -155,8 +228,9 @@ fn create_keeps_an_intent_that_was_refused_and_says_what_to_do() {
         world.advance(minutes(15));
     }
     // What may have had an effect is left to the next run after this one must be over.
-    let lost = struck(&mut world, Role::Create, 10, Some(Fault::After));
-    assert_eq!(lost.failures.len(), 1, "{lost:?}");
+    let mut world = self::world();
+    let lost = struck(&mut world, Role::Create, "create", Some(Fault::After));
+    assert_eq!((lost.failures.len(), counts(&lost)["tracked"]), (0, 1), "asked again: {lost:?}");
 }
 
 #[test]
@@ -169,6 +243,10 @@ fn a_name_that_is_taken_is_ours_or_a_failed_attempt() {
         snapshot.id = format!("foreign/{}", snapshot.name);
         world.world.provider.insert(snapshot);
     }
+    let first = report(&mut world, Role::Create);
+    assert_eq!(codes(&first), [Code::CreateDeferred, Code::CreateDeferred], "{first:?}");
+    // Tags may come late: the second look decides.
+    world.advance(minutes(15));
     let report = report(&mut world, Role::Create);
     assert_eq!(counts(&report)["attempts_failed"], 2);
     assert_eq!(codes(&report), [Code::AttemptFailed, Code::AttemptFailed]);
@@ -231,13 +309,27 @@ fn create_asks_no_more_than_it_needs() {
     let mut world = world();
     world.world.provider.launch(REGIONS[1], "far", [("snapkeep".to_owned(), String::new())].into());
     slot(&mut world);
-    // Records, Regions, two lists of instances, three recent records, two lists of snapshots; then
-    // three claims, three snapshots, three records.
-    let me = begun(&mut world, Role::Create, 0);
-    assert_eq!(world.finish(me), 9 + 9);
-    // Nothing is due: no list of snapshots.
-    let me = begun(&mut world, Role::Create, 0);
-    assert_eq!(world.finish(me), 7);
+    world.run_alone(Role::Create);
+    world.advance(minutes(20));
+    world.run_alone(Role::Poll);
+    world.advance(minutes(220));
+    let calls = |world: &mut Simulation| {
+        let me = world.start(Role::Create, 0).unwrap();
+        let mut calls = BTreeMap::new();
+        while let Some((operation, _)) = world.upcoming(me) {
+            *calls.entry(operation).or_insert(0) += 1;
+            world.next(me, None);
+        }
+        calls
+    };
+    // A page for each Region, one request for each due slot, and nothing for what exists.
+    let due = [("memory", 1), ("regions", 1), ("open", 2), ("instances", 2), ("put_run", 4)];
+    let each = [("recent", 3), ("claim", 3), ("create", 3), ("note", 3), ("advance", 3)];
+    assert_eq!(calls(&mut world), due.into_iter().chain(each).collect());
+    world.advance(minutes(20));
+    world.run_alone(Role::Poll);
+    // Nothing is due: the ledger says so at once.
+    assert_eq!(calls(&mut world), due.into());
 }
 
 #[test]
@@ -250,23 +342,19 @@ fn one_that_is_being_made_keeps_no_other_resource_waiting() {
 }
 
 #[test]
-fn a_lost_ledger_and_a_failing_list_make_nothing_twice() {
+fn with_a_lost_ledger_the_ask_is_the_look() {
     let mut world = world();
     slot(&mut world);
     world.advance(minutes(-230));
-    world.world.ledgers[0].clear();
-    world.refuse("snapshots", ErrorKind::Denied, hours(8));
-    let by_name = report(&mut world, Role::Create);
-    assert_eq!((counts(&by_name)["requested"], by_name.failures.len()), (2, 1));
-    world.world.ledgers[0].clear();
-    let by_name = report(&mut world, Role::Create);
-    assert_eq!((counts(&by_name)["tracked"], by_name.failures.len()), (2, 1));
-    // And when that does not answer either, the slot waits.
-    world.world.ledgers[0].clear();
-    world.refuse("snapshot", ErrorKind::Denied, hours(8));
-    let blind = report(&mut world, Role::Create);
-    assert_eq!((counts(&blind).get("requested"), blind.failures.len()), (None, 3));
-    assert!(world.world.ledgers[0].all().is_empty());
+    let before = world.world.provider.all_snapshots().len();
+    for lost in 0..3 {
+        world.world.ledgers[0].clear();
+        let report = report(&mut world, Role::Create);
+        // The first time the slot is a new one.
+        let word = if lost == 0 { "requested" } else { "tracked" };
+        assert_eq!((counts(&report)[word], report.failures.len()), (2, 0), "{lost}");
+    }
+    assert_eq!(world.world.provider.all_snapshots().len(), before + 2);
 }
 
 #[test]
@@ -315,16 +403,36 @@ fn a_name_that_no_snapshot_shows_is_given_up_after_the_lease() {
 #[test]
 fn an_answer_that_was_lost_is_found_by_its_name() {
     let mut world = world();
-    let me = begun(&mut world, Role::Create, 7 + 10 + 2);
-    // Both snapshots are made, and nobody hears of it.
+    let me = begun(&mut world, Role::Create, "create");
+    // Both snapshots are made, nobody hears of it, and the function dies.
     for _ in 0..2 {
+        while world.upcoming(me).is_some_and(|(next, _)| next != "create") {
+            world.next(me, None);
+        }
         assert!(world.next(me, Some(Fault::After)));
     }
-    let first = finished(&mut world, me);
-    assert_eq!(first.failures.len(), 2);
+    world.crash(me);
     assert_eq!(world.world.provider.all_snapshots().len(), 2);
     world.advance(minutes(15));
     let second = report(&mut world, Role::Create);
     assert_eq!((counts(&second)["tracked"], counts(&second).get("requested")), (2, None));
     assert!(world.world.ledgers[0].all().iter().all(|r| r.state == State::Requested));
+}
+
+#[test]
+fn what_is_throttled_goes_back_into_the_queue_until_nothing_gets_through() {
+    let mut world = world();
+    // For four seconds nothing gets through: nobody needs to hear of it.
+    world.refuse("create", ErrorKind::Throttled, SignedDuration::from_secs(4));
+    let patient = report(&mut world, Role::Create);
+    assert_eq!((counts(&patient)["requested"], patient.failures.len(), patient.left), (2, 0, 0));
+    // For a minute: the place is left to the next tick, and the intents are free for it.
+    world.advance(hours(4));
+    world.run_alone(Role::Poll);
+    world.refuse("create", ErrorKind::Throttled, minutes(1));
+    let throttled = report(&mut world, Role::Create);
+    assert_eq!((throttled.failures.len(), throttled.left), (2, 2));
+    assert_eq!(codes(&throttled), [Code::CreateDeferred; 2]);
+    world.advance(minutes(1));
+    assert_eq!(counts(&report(&mut world, Role::Create))["requested"], 2);
 }

@@ -264,6 +264,7 @@ fn unfounded<'a>(doing: &Doing, report: &'a Report) -> Option<&'a Finding> {
         Code::OptedOut
         | Code::NoLongerTagged
         | Code::Orphan
+        | Code::OrphanHeld
         | Code::KeepsEverything
         | Code::LookAlike
         | Code::BadTag

@@ -67,7 +67,15 @@ impl Doing {
         match fault {
             Some(Fault::Before(ErrorKind::RegionNotEnabled)) => {}
             Some(Fault::Before(_) | Fault::After) => drop(self.unresolved.insert(call)),
-            _ => drop(self.unresolved.remove(&call)),
+            _ => {
+                // A look tells what became of a request whose answer was lost.
+                if operation == "snapshot" {
+                    for asked in ["create", "delete"] {
+                        self.unresolved.remove(&(asked, what.to_owned()));
+                    }
+                }
+                self.unresolved.remove(&call);
+            }
         }
     }
 

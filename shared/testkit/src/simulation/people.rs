@@ -230,18 +230,21 @@ impl People {
                     ErrorKind::Denied,
                     ErrorKind::Quota,
                 ];
-                let operation = match pick(5).unwrap_or(0) {
+                let operation = match pick(7).unwrap_or(0) {
                     0 => None,
-                    at => Some(["create", "delete", "live", "advance"][at - 1]),
+                    at => Some(["create", "delete", "live", "advance", "open", "recent"][at - 1]),
                 };
                 let kind = kinds[pick(kinds.len()).unwrap_or(0)];
                 let until = a_while(18);
-                world.lock().outages.push(Outage { operation, kind, until });
-                format!("{operation:?} {kind:?} until {until}")
+                // Of one Region alone, now and then.
+                let region = coin().then(|| super::REGIONS[usize::from(coin())].to_owned());
+                let said = format!("{operation:?} {region:?} {kind:?} until {until}");
+                world.lock().outages.push(Outage { operation, region, kind, until });
+                said
             }
             Action::AutomaticSnapshot => {
                 let (operation, kind, until) = (Some("create"), ErrorKind::Busy, a_while(2));
-                world.lock().outages.push(Outage { operation, kind, until });
+                world.lock().outages.push(Outage { operation, region: None, kind, until });
                 format!("until {until}")
             }
             Action::LoseLedger => {

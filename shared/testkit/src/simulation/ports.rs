@@ -78,8 +78,18 @@ fn refusal(operation: &'static str, kind: ErrorKind) -> ProviderError {
 
 impl Ports {
     async fn turn(&self, operation: &'static str, what: &str) -> Option<Fault> {
-        self.world.turns.wait(self.me).await;
-        self.world.strike(self.me, operation, what)
+        self.turn_in(operation, what, None).await
+    }
+
+    /// A call to the provider in a place.
+    async fn turn_in(
+        &self,
+        operation: &'static str,
+        what: &str,
+        place: Option<&str>,
+    ) -> Option<Fault> {
+        self.world.turns.wait(self.me, (operation, what.to_owned())).await;
+        self.world.strike(self.me, operation, what, place)
     }
 
     /// Shows the properties what this invocation was told.
@@ -111,7 +121,7 @@ impl Ports {
         whole: impl Fn() -> Result<Vec<T>, ProviderError>,
         past: impl FnOnce() -> Option<Vec<T>>,
     ) -> Result<Page<T>, ProviderError> {
-        let fault = self.turn(operation, region).await;
+        let fault = self.turn_in(operation, region, Some(region)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal(operation, kind));
         }
@@ -235,7 +245,7 @@ impl Inventory for Ports {
     async fn regions(&self) -> Result<Vec<String>, ProviderError> {
         match self.turn("regions", "").await {
             Some(Fault::Before(kind)) => Err(refusal("regions", kind)),
-            _ => self.world.provider.regions().await,
+            _ => self.world.provider.regions().await.map(|regions| self.world.named(regions)),
         }
     }
 
@@ -258,7 +268,7 @@ impl Inventory for Ports {
     }
 
     async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
-        let answer = match self.turn("instance", name).await {
+        let answer = match self.turn_in("instance", name, Some(region)).await {
             Some(Fault::Before(kind)) => Err(refusal("instance", kind)),
             _ => self.world.provider.instance(region, name).await,
         };
@@ -292,7 +302,7 @@ impl Inventory for Ports {
     }
 
     async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
-        let answer = match self.turn("snapshot", name).await {
+        let answer = match self.turn_in("snapshot", name, Some(region)).await {
             Some(Fault::Before(_)) if self.sabotaged(Sabotage::TakesAnErrorForGone) => Ok(None),
             Some(Fault::Before(kind)) => Err(refusal("snapshot", kind)),
             Some(Fault::Stale) => {
@@ -317,7 +327,7 @@ impl Inventory for Ports {
 
 impl Creator for Ports {
     async fn create(&self, order: &Order) -> Result<(), ProviderError> {
-        let fault = self.turn("create", &order.name).await;
+        let fault = self.turn_in("create", &order.name, Some(&order.region)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("create", kind));
         }
@@ -343,7 +353,7 @@ impl Creator for Ports {
 
 impl Deleter for Ports {
     async fn delete(&self, region: &str, name: &str) -> Result<(), ProviderError> {
-        let fault = self.turn("delete", name).await;
+        let fault = self.turn_in("delete", name, Some(region)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("delete", kind));
         }

@@ -10,11 +10,15 @@ use snapkeep_domain::finding::Code;
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::record::{EDGES, Record, State};
-use snapkeep_domain::snapshot::{ResourceId, SLOT, SOURCE, Snapshot, SnapshotState};
+use snapkeep_domain::protected::release_code;
+use snapkeep_domain::snapshot::{
+    Hold, Instance, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState,
+};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Zone;
 
 use super::invocation::{Doing, slot_of};
+use crate::memory::CREATED_LAG;
 use crate::reference;
 
 /// What must hold.
@@ -28,7 +32,8 @@ pub enum Property {
     OnlyAvailable,
     /// By our hand a resource's available snapshots never fall below the floor.
     Floor,
-    /// At most one snapshot of a (deployment, resource, slot) that is not in error.
+    /// At most one snapshot of a (deployment, resource, slot) that is not in error, as long as the ledger loses
+    /// nothing.
     OnePerSlot,
     /// Nothing is asked for without an intent in the ledger.
     IntentFirst,
@@ -115,6 +120,8 @@ pub(super) struct Watch {
     clocks_off: SignedDuration,
     /// When the ledger last lost something.
     pub(super) ledger_lost: Option<Timestamp>,
+    /// The holds that instances carried when a run of a deployment last saw them, and when that was.
+    seen_held: BTreeMap<(String, ResourceId), (Timestamp, Hold)>,
     /// Slots reported as missed, by deployment and resource.
     pub(super) missed: BTreeMap<(String, ResourceId), usize>,
 }
@@ -180,6 +187,8 @@ impl Watch {
                 && other.state != SnapshotState::Error
                 && !self.stripped.contains(&other.id)
                 && !entry.slot.is_empty()
+                // Never-miss beats at-most-one once the ledger has lost what an attempt came to.
+                && !self.lost_since(other.created_at - CREATED_LAG)
                 && self.made.get(&other.id).is_some_and(|m| {
                     (&m.deployment, &m.resource, &m.slot)
                         == (&entry.deployment, &entry.resource, &entry.slot)
@@ -289,13 +298,21 @@ impl Watch {
         let name = &gone.name;
         let Some(instance) = doing.instance(&gone.source) else {
             let place = (gone.region.clone(), gone.source_name.clone());
-            let asked = doing.asked.get(&place).is_some_and(Option::is_none);
+            let other = |found: &Instance| found.id != gone.source;
+            let asked = doing.asked.get(&place).is_some_and(|found| found.as_ref().is_none_or(other));
             let old_enough = match (doing.settings.orphan_keep, times.first()) {
                 (Some(keep), Some(newest)) => doing.now >= *newest + keep,
                 _ => false,
             };
             self.check(asked && old_enough, Property::KeptByPolicy, || {
                 format!("{name} was deleted, and nobody let its orphans go")
+            });
+            let released = doing.settings.confirmed.contains(&release_code(&gone.source));
+            let key = (doing.settings.deployment.clone(), gone.source.clone());
+            let held = self.seen_held.get(&key).filter(|(at, _)| !self.lost_since(*at));
+            let held = held.is_some_and(|(_, hold)| hold.holds(doing.now, &Zone::utc()));
+            self.check(!held || released, Property::HoldsHold, || {
+                format!("{name} was deleted, and its instance was held when it was last seen")
             });
             return;
         };
@@ -384,8 +401,19 @@ impl Watch {
     /// An invocation ended with its report.
     pub(super) fn ended(&mut self, doing: &Doing, result: &Result<Report, TickError>) {
         let Ok(report) = result else { return };
-        let (faults, told) = (doing.unresolved.len(), report.failures.len() as u64 + report.left);
-        self.check(faults as u64 <= told, Property::Reported, || {
+        let unknown = |name: &String| doing.unresolved.contains(&("remember", name.clone()));
+        for seen in doing.instances.values().flat_map(|view| &view.shown) {
+            let key = (doing.settings.deployment.clone(), seen.id.clone());
+            let hold = Hold::find(&seen.tags, &format!("{}:hold", doing.settings.tag));
+            match hold.filter(|_| !unknown(&seen.name) && report.left == 0) {
+                Some(hold) => drop(self.seen_held.insert(key, (doing.started, hold))),
+                None => drop(self.seen_held.remove(&key)),
+            }
+        }
+        // What went wrong with several calls about one thing is one failure.
+        let faults: BTreeSet<&String> = doing.unresolved.iter().map(|(_, what)| what).collect();
+        let told = report.failures.len() as u64 + report.left;
+        self.check(faults.len() as u64 <= told, Property::Reported, || {
             format!(
                 "{:?} of {:?} are not in its report: {:?}",
                 doing.unresolved, doing.role, report.failures

@@ -10,7 +10,7 @@ use super::deployment::Deployment;
 use super::ports::Fault;
 use super::properties::Violation;
 use super::rates::Rates;
-use super::turns::InvocationId;
+use super::turns::{Call, InvocationId};
 use super::world::{Outage, World};
 use super::{REGIONS, START, Simulation, on};
 use crate::memory::MemoryProvider;
@@ -43,21 +43,28 @@ impl Simulation {
 
     /// Lets an invocation make its next call, which meets `fault`; whether there was one.
     pub fn next(&mut self, me: InvocationId, fault: Option<Fault>) -> bool {
-        let call = loop {
-            let waiting = self.world.turns.waiting();
-            if let Some((call, _)) = waiting.into_iter().find(|(_, of)| *of == me) {
-                break call;
-            }
-            // It waits for its own time to pass.
-            match self.world.turns.next_nap(Some(me)) {
-                Some(nap) if self.ticks.contains_key(&me) => self.pass_to(nap),
-                _ => return false,
-            }
-        };
+        if self.upcoming(me).is_none() {
+            return false;
+        }
+        let waiting = self.world.turns.waiting();
+        let Some((call, _)) = waiting.into_iter().find(|(_, of)| *of == me) else { return false };
         self.world.lock().scripted = fault;
         self.step(call, me);
         self.world.lock().scripted = None;
         true
+    }
+
+    /// What an invocation is about to call; time passes until it does.
+    pub fn upcoming(&mut self, me: InvocationId) -> Option<Call> {
+        loop {
+            if let Some(call) = self.world.turns.first(me) {
+                return Some(call);
+            }
+            match self.world.turns.next_nap(Some(me)) {
+                Some(nap) if self.ticks.contains_key(&me) => self.pass_to(nap),
+                _ => return None,
+            }
+        }
     }
 
     /// Lets an invocation make all its calls, in their order; how many.
@@ -90,7 +97,18 @@ impl Simulation {
     /// From now on, for so long, every call of this operation is refused.
     pub fn refuse(&self, operation: &'static str, kind: ErrorKind, time: SignedDuration) {
         let until = self.world.now() + time;
-        self.world.lock().outages.push(Outage { operation: Some(operation), kind, until });
+        self.world.lock().outages.push(Outage {
+            operation: Some(operation),
+            region: None,
+            kind,
+            until,
+        });
+    }
+
+    /// From now on, for so long, the provider refuses every call in this Region.
+    pub fn refuse_in(&self, region: &str, kind: ErrorKind, time: SignedDuration) {
+        let (region, until) = (Some(region.to_owned()), self.world.now() + time);
+        self.world.lock().outages.push(Outage { operation: None, region, kind, until });
     }
 
     /// What happened so far.

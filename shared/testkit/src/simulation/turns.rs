@@ -11,6 +11,9 @@ use jiff::Timestamp;
 /// A running invocation.
 pub type InvocationId = u64;
 
+/// The operation of a call, and what it is about.
+pub type Call = (&'static str, String);
+
 /// The calls that wait for their turn.
 #[derive(Debug, Default)]
 pub struct Turns {
@@ -20,7 +23,7 @@ pub struct Turns {
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    waiting: BTreeMap<u64, (InvocationId, Waker)>,
+    waiting: BTreeMap<u64, (InvocationId, Waker, Call)>,
     /// Who sleeps, by when they wake up.
     naps: BTreeMap<(Timestamp, u64), (InvocationId, Waker)>,
 }
@@ -31,8 +34,8 @@ impl Turns {
     }
 
     /// Waits until [`Turns::grant`].
-    pub(super) fn wait(&self, invocation: InvocationId) -> Turn<'_> {
-        Turn { turns: self, invocation, call: None }
+    pub(super) fn wait(&self, invocation: InvocationId, what: Call) -> Turn<'_> {
+        Turn { turns: self, invocation, what, call: None }
     }
 
     /// Sleeps until then.
@@ -61,13 +64,20 @@ impl Turns {
     /// The calls that wait, the oldest first, each with its invocation.
     #[must_use]
     pub fn waiting(&self) -> Vec<(u64, InvocationId)> {
-        self.lock().waiting.iter().map(|(call, (invocation, _))| (*call, *invocation)).collect()
+        self.lock().waiting.iter().map(|(call, (invocation, ..))| (*call, *invocation)).collect()
+    }
+
+    /// What the first waiting call of an invocation is.
+    #[must_use]
+    pub fn first(&self, of: InvocationId) -> Option<Call> {
+        let inner = self.lock();
+        inner.waiting.values().find(|(id, ..)| *id == of).map(|(_, _, what)| what.clone())
     }
 
     /// Lets a call go on when its invocation is polled next.
     pub fn grant(&self, call: u64) {
         let granted = self.lock().waiting.remove(&call);
-        if let Some((_, waker)) = granted {
+        if let Some((_, waker, _)) = granted {
             waker.wake();
         }
     }
@@ -75,7 +85,7 @@ impl Turns {
     /// Forgets the calls of an invocation that was dropped.
     pub fn forget(&self, invocation: InvocationId) {
         let mut inner = self.lock();
-        inner.waiting.retain(|_, (of, _)| *of != invocation);
+        inner.waiting.retain(|_, (of, ..)| *of != invocation);
         inner.naps.retain(|_, (of, _)| *of != invocation);
     }
 }
@@ -131,6 +141,7 @@ impl Drop for Turn<'_> {
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     invocation: InvocationId,
+    what: Call,
     call: Option<u64>,
 }
 
@@ -142,7 +153,7 @@ impl Future for Turn<'_> {
         match self.call {
             Some(call) if !inner.waiting.contains_key(&call) => return Poll::Ready(()),
             Some(call) => {
-                if let Some((_, waker)) = inner.waiting.get_mut(&call) {
+                if let Some((_, waker, _)) = inner.waiting.get_mut(&call) {
                     waker.clone_from(context.waker());
                 }
                 return Poll::Pending;
@@ -151,7 +162,8 @@ impl Future for Turn<'_> {
         }
         inner.next += 1;
         let call = inner.next;
-        inner.waiting.insert(call, (self.invocation, context.waker().clone()));
+        let what = self.what.clone();
+        inner.waiting.insert(call, (self.invocation, context.waker().clone(), what));
         drop(inner);
         self.call = Some(call);
         Poll::Pending

@@ -1,6 +1,6 @@
 //! The simulated world: provider, ledger, the invocations under way, and everything that can go wrong.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub const NEXT_FORMAT: u32 = FORMAT + 1;
 pub struct Outage {
     /// The operation; all when none.
     pub operation: Option<&'static str>,
+    /// The one Region in which the provider does not answer; all when none.
+    pub region: Option<String>,
     /// What it answers.
     pub kind: ErrorKind,
     /// Until when.
@@ -77,6 +79,8 @@ pub(super) struct Inner {
     pub(super) rollout: u32,
     pub(super) running: BTreeMap<InvocationId, Doing>,
     pub(super) watch: Watch,
+    /// Regions that exist, and that the provider does not name.
+    pub(super) unnamed: BTreeSet<String>,
     /// What functions left in places, and the bus has not delivered.
     pub(super) ticks: Vec<(Role, usize, Tick)>,
     /// What the next call meets, in a scripted history.
@@ -108,6 +112,7 @@ impl World {
             rollout: 0,
             running: BTreeMap::new(),
             watch: Watch::default(),
+            unnamed: BTreeSet::new(),
             ticks: Vec::new(),
             scripted: None,
             sabotage,
@@ -156,12 +161,16 @@ impl World {
         me: InvocationId,
         operation: &'static str,
         what: &str,
+        place: Option<&str>,
     ) -> Option<Fault> {
         let now = self.now();
         let mut inner = self.lock();
         let Inner { rng, rates, healthy, outages, scripted, .. } = &mut *inner;
         outages.retain(|outage| outage.until > now);
-        let out = outages.iter().find(|o| o.operation.is_none_or(|of| of == operation));
+        let out = outages.iter().find(|o| {
+            o.operation.is_none_or(|of| of == operation)
+                && o.region.as_ref().is_none_or(|region| place == Some(region.as_str()))
+        });
         let fault = match (scripted.take(), out) {
             (Some(fault), _) => Some(fault),
             (None, Some(outage)) => Some(Fault::Before(outage.kind)),
@@ -379,6 +388,18 @@ impl World {
         let inner = self.lock();
         let budget = inner.running.get(&me).map(|doing| doing.stop_at.duration_since(doing.started));
         budget.and_then(|budget| Duration::try_from(budget).ok()).unwrap_or_default()
+    }
+
+    /// The Regions that the provider names.
+    pub(super) fn named(&self, mut regions: Vec<String>) -> Vec<String> {
+        let inner = self.lock();
+        regions.retain(|region| !inner.unnamed.contains(region));
+        regions
+    }
+
+    /// The provider names this Region no more.
+    pub fn unname(&self, region: &str) {
+        self.lock().unnamed.insert(region.to_owned());
     }
 
     /// How many elements a page has.
