@@ -40,8 +40,11 @@ impl Accounts {
     pub fn other(&self, account: &str) -> Shared {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let regions = lock(&self.home).knobs.regions.clone();
-            let lightsail = Lightsail::new(Knobs { regions, ..Knobs::default() });
+            let home = lock(&self.home);
+            let (regions, unnamed_regions) =
+                (home.knobs.regions.clone(), home.knobs.unnamed_regions.clone());
+            let knobs = Knobs { regions, unnamed_regions, ..Knobs::default() };
+            let lightsail = Lightsail::new(knobs);
             Arc::new(Mutex::new(lightsail.of_account(account)))
         };
         others.entry(account.to_owned()).or_insert_with(make).clone()

@@ -2,7 +2,8 @@
 //!
 //! `GET /` answers the simulated time (`SNAPKEEP_CLOCK_URL`), `POST /advance` moves a stepped
 //! clock by the seconds in its body, `GET /knobs` and `PUT /knobs` read and turn the knobs of the
-//! embedded Lightsail.
+//! embedded Lightsail, `GET /calls` answers how many calls of each operation there were and how many of
+//! them were throttled, `DELETE /calls` counts from zero again.
 
 use axum::Router;
 use axum::extract::State;
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::SignedDuration;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
 use crate::http::{Shared, lock};
@@ -26,6 +27,7 @@ pub(crate) fn router(clock: &Clock, lightsail: Shared) -> Router {
     Router::new()
         .route("/advance", post(advance))
         .route("/knobs", get(read_knobs).put(write_knobs))
+        .route("/calls", get(read_calls).delete(forget_calls))
         .with_state(control)
         .merge(clock.router())
 }
@@ -63,4 +65,17 @@ async fn write_knobs(State(control): State<Control>, body: String) -> Response {
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
+}
+
+async fn read_calls(State(control): State<Control>) -> Response {
+    let lightsail = lock(&control.lightsail);
+    let counts = json!({"calls": lightsail.calls, "throttled": lightsail.throttled});
+    axum::Json(counts).into_response()
+}
+
+async fn forget_calls(State(control): State<Control>) -> StatusCode {
+    let mut lightsail = lock(&control.lightsail);
+    lightsail.calls.clear();
+    lightsail.throttled.clear();
+    StatusCode::NO_CONTENT
 }

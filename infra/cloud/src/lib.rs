@@ -12,6 +12,7 @@ pub mod http;
 pub mod knobs;
 pub mod lambda;
 pub mod lightsail;
+mod rates;
 pub mod runner;
 pub mod schedule;
 mod server;
