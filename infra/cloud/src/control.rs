@@ -3,7 +3,8 @@
 //! `GET /` answers the simulated time (`SNAPKEEP_CLOCK_URL`), `POST /advance` moves a stepped
 //! clock by the seconds in its body, `GET /knobs` and `PUT /knobs` read and turn the knobs of the
 //! embedded Lightsail, `GET /calls` answers how many calls of each operation there were and how many of
-//! them were throttled, `DELETE /calls` counts from zero again.
+//! them were throttled, `DELETE /calls` counts from zero again. `GET /notices` answers what was put on the
+//! event bus and published to the topic, the oldest first, and `DELETE /notices` forgets it.
 
 use axum::Router;
 use axum::extract::State;
@@ -14,20 +15,23 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::http::{Shared, lock};
 
 #[derive(Clone)]
 struct Control {
     clock: Clock,
     lightsail: Shared,
+    events: Events,
 }
 
-pub(crate) fn router(clock: &Clock, lightsail: Shared) -> Router {
-    let control = Control { clock: clock.clone(), lightsail };
+pub(crate) fn router(clock: &Clock, lightsail: Shared, events: Events) -> Router {
+    let control = Control { clock: clock.clone(), lightsail, events };
     Router::new()
         .route("/advance", post(advance))
         .route("/knobs", get(read_knobs).put(write_knobs))
         .route("/calls", get(read_calls).delete(forget_calls))
+        .route("/notices", get(read_notices).delete(forget_notices))
         .with_state(control)
         .merge(clock.router())
 }
@@ -77,5 +81,14 @@ async fn forget_calls(State(control): State<Control>) -> StatusCode {
     let mut lightsail = lock(&control.lightsail);
     lightsail.calls.clear();
     lightsail.throttled.clear();
+    StatusCode::NO_CONTENT
+}
+
+async fn read_notices(State(control): State<Control>) -> Response {
+    axum::Json(control.events.notices()).into_response()
+}
+
+async fn forget_notices(State(control): State<Control>) -> StatusCode {
+    control.events.forget_notices();
     StatusCode::NO_CONTENT
 }

@@ -15,6 +15,7 @@ use crate::accounts::{self, Accounts};
 use crate::clock::Clock;
 use crate::control;
 pub use crate::dynamodb::{DynamoDb, DynamoDbError};
+use crate::events::{EventRule, Events, wire};
 use crate::http::{self, Shared};
 use crate::knobs::Knobs;
 use crate::lambda::service::{self, Functions};
@@ -53,6 +54,8 @@ pub struct Ports {
     pub dynamodb: Option<u16>,
     /// Of the clock.
     pub clock: Option<u16>,
+    /// Of the event bus and the topic.
+    pub events: Option<u16>,
 }
 
 /// What to start.
@@ -70,6 +73,8 @@ pub struct CloudConfig {
     pub ports: Ports,
     /// Faults, limits and unknowns of the embedded Lightsail.
     pub knobs: Knobs,
+    /// Which events on the bus invoke which function.
+    pub event_rules: Vec<EventRule>,
 }
 
 impl CloudConfig {
@@ -83,6 +88,7 @@ impl CloudConfig {
             ttl_attribute: None,
             ports: Ports::default(),
             knobs: Knobs::default(),
+            event_rules: Vec::new(),
         }
     }
 }
@@ -100,6 +106,8 @@ pub struct Endpoints {
     pub clock: String,
     /// The URL of Lambda's API: the clock runs the functions.
     pub lambda: String,
+    /// The URL of EventBridge's PutEvents and of SNS's Publish.
+    pub events: String,
     /// The name of the ledger's table.
     pub table: String,
 }
@@ -114,6 +122,8 @@ pub struct Cloud {
     lightsail: Server,
     dynamodb: DynamoDb,
     control: Server,
+    events: Events,
+    bus: Server,
     sweeper: JoinHandle<()>,
     functions: Functions,
 }
@@ -125,7 +135,7 @@ impl Cloud {
     /// When a port is taken, or the table cannot be made.
     pub async fn start(config: CloudConfig) -> Result<Self, CloudError> {
         let failed = |service| move |source| CloudError::Listen { service, source };
-        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs } = config;
+        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs, event_rules } = config;
         let state: Shared = Arc::new(Mutex::new(Lightsail::new(knobs)));
         let accounts = Accounts::new(state.clone());
         let now = clock.clone();
@@ -135,12 +145,16 @@ impl Cloud {
         let at_lightsail = listen(ports.lightsail).await.map_err(failed("Lightsail"))?;
         let at_dynamodb = listen(ports.dynamodb).await.map_err(failed("DynamoDB"))?;
         let at_clock = listen(ports.clock).await.map_err(failed("the clock"))?;
+        let at_bus = listen(ports.events).await.map_err(failed("the event bus"))?;
         let dynamodb = DynamoDb::start(at_dynamodb, clock.clone()).await?;
         let table = dynamodb.create_table(table, ttl_attribute.as_deref())?;
         let lightsail =
             Server::start("lightsail", at_lightsail, lightsail).map_err(failed("Lightsail"))?;
         let functions = Functions::default();
-        let control = control::router(&clock, state.clone());
+        let events = Events::new(event_rules);
+        let bus = wire::router(events.clone(), clock.clone());
+        let bus = Server::start("events", at_bus, bus).map_err(failed("the event bus"))?;
+        let control = control::router(&clock, state.clone(), events.clone());
         let control = control.merge(service::router(functions.clone()));
         let control = Server::start("clock", at_clock, control).map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));
@@ -153,6 +167,8 @@ impl Cloud {
             lightsail,
             dynamodb,
             control,
+            events,
+            bus,
             sweeper,
             functions,
         })
@@ -182,6 +198,12 @@ impl Cloud {
         &self.dynamodb
     }
 
+    /// The event bus and the topic: what was published, and what that is to invoke.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// Where everything is.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
@@ -191,6 +213,7 @@ impl Cloud {
             dynamodb: self.dynamodb.url(),
             clock: self.control.url(),
             lambda: self.control.url(),
+            events: self.bus.url(),
             table: self.table.clone(),
         }
     }
@@ -214,6 +237,10 @@ impl Cloud {
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
+        // Who is told may well be elsewhere.
+        for name in ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_SNS"] {
+            env.entry(name.to_owned()).or_insert_with(|| endpoints.events.clone());
+        }
         env
     }
 
@@ -235,7 +262,12 @@ impl Cloud {
         self.sweeper.abort();
         let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         join_all(functions.iter().map(Function::shutdown)).await;
-        tokio::join!(self.lightsail.shutdown(), self.control.shutdown(), self.dynamodb.shutdown(),);
+        tokio::join!(
+            self.lightsail.shutdown(),
+            self.control.shutdown(),
+            self.bus.shutdown(),
+            self.dynamodb.shutdown(),
+        );
     }
 }
 

@@ -8,6 +8,8 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
 use super::*;
+use crate::runner::run_with;
+use crate::schedule::{Habits, Schedule};
 
 async fn started() -> Cloud {
     let table = json!({
@@ -42,7 +44,7 @@ async fn all_of_it_answers_and_ends() {
     let endpoints = cloud.endpoints();
     let written = serde_json::to_value(&endpoints).unwrap();
     let keys: Vec<_> = written.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["clock", "dynamodb", "lambda", "lightsail", "sts", "table"]);
+    assert_eq!(keys, ["clock", "dynamodb", "events", "lambda", "lightsail", "sts", "table"]);
 
     let clock = |path: &str| format!("{}{path}", endpoints.clock);
     let time = |text: &str| (200, text.to_owned());
@@ -63,7 +65,7 @@ async fn all_of_it_answers_and_ends() {
     assert_eq!(call(Method::GET, clock("/"), "").await, time("2026-01-01T00:00:00Z"));
 
     tokio::time::timeout(Duration::from_secs(5), cloud.shutdown()).await.unwrap();
-    for url in [endpoints.lightsail, endpoints.dynamodb, endpoints.clock] {
+    for url in [endpoints.lightsail, endpoints.dynamodb, endpoints.clock, endpoints.events] {
         let address = url.trim_start_matches("http://").to_owned();
         assert!(tokio::net::TcpStream::connect(address).await.is_err(), "{url}");
     }
@@ -77,6 +79,10 @@ async fn a_port_that_is_taken_is_said_and_functions_get_the_cloud() {
     assert_eq!(env["SNAPKEEP_KEEP"], "7d");
     assert_eq!(env["SNAPKEEP_LEDGER_TABLE"], "ledger");
     assert_eq!(env["SNAPKEEP_CLOCK_URL"], cloud.endpoints().clock);
+    assert_eq!(env["AWS_ENDPOINT_URL_SNS"], cloud.endpoints().events);
+    let elsewhere = "http://127.0.0.1:9".to_owned();
+    let settings = BTreeMap::from([("AWS_ENDPOINT_URL_SNS".to_owned(), elsewhere.clone())]);
+    assert_eq!(cloud.function_env(&settings)["AWS_ENDPOINT_URL_SNS"], elsewhere);
 
     let script = r#"
 import json, os, urllib.request as http
@@ -174,5 +180,163 @@ async fn calls_and_throttled_calls_are_counted_on_the_wire() {
     assert_eq!(serde_json::from_str::<Value>(&counted).unwrap(), expected);
     assert_eq!(call(Method::DELETE, calls.clone(), "").await.0, 204);
     assert_eq!(call(Method::GET, calls, "").await.1, r#"{"calls":{},"throttled":{}}"#);
+    cloud.shutdown().await;
+}
+
+/// Puts entries on the bus as an SDK would; the answer.
+async fn put_events(cloud: &Cloud, entries: &Value) -> (u16, Value) {
+    let request = Request::post(cloud.endpoints().events)
+        .header("authorization", signature("events", "eu-west-1"))
+        .header("x-amz-target", "AWSEvents.PutEvents")
+        .body(Body::from(json!({ "Entries": entries }).to_string()));
+    let (status, text) = send(request.unwrap()).await.unwrap();
+    (status, serde_json::from_str(&text).unwrap())
+}
+
+async fn publish(cloud: &Cloud, form: &str) -> (u16, String) {
+    let request = Request::post(cloud.endpoints().events)
+        .header("authorization", signature("sns", "eu-west-1"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(form.to_owned()));
+    send(request.unwrap()).await.unwrap()
+}
+
+async fn notices(cloud: &Cloud) -> Value {
+    let url = format!("{}/notices", cloud.endpoints().clock);
+    serde_json::from_str(&call(Method::GET, url, "").await.1).unwrap()
+}
+
+#[tokio::test]
+async fn events_and_mails_are_in_the_mailbox() {
+    let cloud = started().await;
+    let good = json!({"Source": "shop", "DetailType": "Order", "Detail": r#"{"n": 1}"#,
+        "EventBusName": "default", "Resources": ["arn:x"]});
+    let with = |member: &str, value: &str| {
+        let mut entry = good.clone();
+        entry[member] = value.into();
+        entry
+    };
+    let entries = [
+        good.clone(),
+        with("Source", ""),
+        with("DetailType", ""),
+        with("Detail", "{"),
+        with("Detail", "[]"),
+        with("Source", "aws.ec2"),
+        json!({"Source": "shop", "DetailType": "Order"}),
+    ];
+    let (status, answer) = put_events(&cloud, &entries.into_iter().collect()).await;
+    assert_eq!((status, &answer["FailedEntryCount"]), (200, &json!(6)));
+    let answers = answer["Entries"].as_array().unwrap();
+    assert_eq!(answers[0]["EventId"].as_str().unwrap().len(), 36);
+    let codes = answers.iter().filter_map(|entry| entry["ErrorCode"].as_str());
+    let codes: Vec<&str> = codes.collect();
+    let (argument, detail) = ("InvalidArgument", "MalformedDetail");
+    let source = "NotAuthorizedForSource";
+    assert_eq!(codes, [argument, argument, detail, detail, source, argument]);
+    for bad in [json!([]), Value::Null, vec![good; 11].into()] {
+        let (status, answer) = put_events(&cloud, &bad).await;
+        assert_eq!((status, &answer["__type"]), (400, &json!("ValidationException")));
+    }
+
+    cloud.clock().advance(SignedDuration::from_secs(60));
+    let attributes = "&MessageAttributes.entry.1.Name=code&MessageAttributes.entry.1.Value.DataType=\
+                      String&MessageAttributes.entry.1.Value.StringValue=bad-tag";
+    let mail = "Action=Publish&Version=2010-03-31&TopicArn=arn%3Aaws%3Asns%3Aeu-west-1%3A1%3Apeople\
+                &Message=a+%3Cb%3E%0A";
+    let (status, answer) = publish(&cloud, &format!("{mail}&Subject=Hello{attributes}")).await;
+    assert!(status == 200 && answer.contains("<MessageId>"), "{answer}");
+    for (bad, code) in [
+        (format!("{mail}&Subject=a%0Ab"), "InvalidParameter"),
+        (mail.replace("Message=", "Massage="), "InvalidParameter"),
+        (mail.replace("arn%3A", ""), "InvalidParameter"),
+        (mail.replace("Publish", "Subscribe"), "InvalidAction"),
+    ] {
+        let (status, answer) = publish(&cloud, &bad).await;
+        assert!(status == 400 && answer.contains(code), "{bad}: {answer}");
+    }
+    for kind in ["application/x-www-form-urlencoded", "application/x-amz-json-1.1"] {
+        let unsigned = Request::post(cloud.endpoints().events).header("content-type", kind);
+        let unsigned = match kind.contains("json") {
+            true => unsigned.header("x-amz-target", "AWSEvents.PutEvents"),
+            false => unsigned,
+        };
+        let (status, answer) = send(unsigned.body(Body::empty()).unwrap()).await.unwrap();
+        assert!(status == 403 && answer.contains("MissingAuthenticationToken"), "{answer}");
+    }
+
+    let expected = json!([
+        {"at": "2026-01-01T00:00:00Z", "kind": "event", "source": "shop", "detail-type": "Order",
+            "resources": ["arn:x"], "detail": {"n": 1}},
+        {"at": "2026-01-01T00:01:00Z", "kind": "mail", "topic": "arn:aws:sns:eu-west-1:1:people",
+            "subject": "Hello", "message": "a <b>\n", "attributes": {"code": "bad-tag"}},
+    ]);
+    assert_eq!(notices(&cloud).await, expected);
+    let url = format!("{}/notices", cloud.endpoints().clock);
+    assert_eq!(call(Method::DELETE, url, "").await.0, 204);
+    assert_eq!(notices(&cloud).await, json!([]));
+    cloud.shutdown().await;
+}
+
+/// A function that answers with what it was invoked with, after a while; `fail` in its detail fails it.
+const ECHO: &str = r#"
+import json, os, time, urllib.request as http
+api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
+while True:
+    event = http.urlopen(api + "next")
+    id, body = event.headers["Lambda-Runtime-Aws-Request-Id"], event.read()
+    time.sleep(0.3)
+    end = "/error" if json.loads(body)["detail"].get("fail") else "/response"
+    http.urlopen(api + id + end, body)
+"#;
+
+#[tokio::test]
+async fn an_event_that_a_rule_matches_invokes_a_function_and_several_do_at_once() {
+    let cloud = started().await;
+    let mut config = FunctionConfig::new("echo", "python3");
+    config.args = ["-S", "-E", "-c", ECHO].map(str::to_owned).to_vec();
+    let functions = [cloud.deploy(config, None)];
+    let rule = |function: &str| EventRule {
+        name: format!("orders-{function}"),
+        source: "shop".to_owned(),
+        detail_type: "Order".to_owned(),
+        detail_equals: BTreeMap::from([("to".to_owned(), json!(function))]),
+        function: function.to_owned(),
+    };
+    cloud.events().set_rules(vec![rule("echo"), rule("nobody")]);
+    let start = cloud.clock().now();
+    let schedule = Schedule::new(Vec::new(), "us-east-1", start);
+    let habits = Habits { retries: true, ..Habits::default() };
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let clock = cloud.clock();
+    let schedule = schedule.with_habits(habits);
+    let work = run_with(clock, schedule, cloud.events(), &functions, |due, invocation| {
+        let _ = tell.send((due.attempt, due.rule.clone(), invocation.outcome.clone()));
+    });
+    let driver = async {
+        let order = |detail: Value| json!({"Source": "shop", "DetailType": "Order", "Detail": detail.to_string()});
+        let several: Vec<Value> = (0..4).map(|n| order(json!({"to": "echo", "n": n}))).collect();
+        put_events(&cloud, &several.into()).await;
+        let others = json!([order(json!({"to": "nobody"})), order(json!({"to": "else"}))]);
+        put_events(&cloud, &others).await;
+        for _ in 0..4 {
+            let (attempt, rule, outcome) = told.recv().await.unwrap();
+            assert_eq!((attempt, rule.as_str()), (1, "orders-echo"));
+            let event = outcome.success().unwrap();
+            assert_eq!((&event["source"], &event["region"]), (&json!("shop"), &json!("eu-west-1")));
+        }
+        assert!(functions[0].instances_started() > 1, "at once");
+
+        put_events(&cloud, &json!([order(json!({"to": "echo", "fail": true}))])).await;
+        for attempt in 1..=3 {
+            let failed = told.recv().await.unwrap();
+            assert!(failed.0 == attempt && failed.2.is_failure(), "{failed:?}");
+            clock.advance(SignedDuration::from_mins(2));
+        }
+    };
+    tokio::select! {
+        () = work => panic!("the bus has rules"),
+        () = driver => {}
+    }
     cloud.shutdown().await;
 }
