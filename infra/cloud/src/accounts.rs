@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::http::{Shared, lock, scope_of};
 use crate::knobs::Knobs;
-use crate::lightsail::Lightsail;
+use crate::lightsail::{ACCOUNT, Lightsail};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -50,11 +50,21 @@ impl Accounts {
         others.entry(account.to_owned()).or_insert_with(make).clone()
     }
 
+    /// The first account's Lightsail.
+    pub(crate) fn home(&self) -> Shared {
+        self.home.clone()
+    }
+
+    /// The Lightsail of the account of this number, if it can be one.
+    pub(crate) fn of(&self, account: &str) -> Option<Shared> {
+        let legal = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        legal.then(|| if account == ACCOUNT { self.home() } else { self.other(account) })
+    }
+
     /// The Lightsail of whoever signs with this access key.
     pub(crate) fn of_caller(&self, access_key: &str) -> Shared {
-        let account = access_key.strip_prefix(KEY);
-        let account = account.filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()));
-        account.map_or_else(|| self.home.clone(), |account| self.other(account))
+        let account = access_key.strip_prefix(KEY).and_then(|account| self.of(account));
+        account.unwrap_or_else(|| self.home())
     }
 }
 

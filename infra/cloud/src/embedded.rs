@@ -154,7 +154,7 @@ impl Cloud {
         let events = Events::new(event_rules);
         let bus = wire::router(events.clone(), clock.clone());
         let bus = Server::start("events", at_bus, bus).map_err(failed("the event bus"))?;
-        let control = control::router(&clock, state.clone(), events.clone());
+        let control = control::router(&clock, accounts.clone(), events.clone());
         let control = control.merge(service::router(functions.clone()));
         let control = Server::start("clock", at_clock, control).map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));

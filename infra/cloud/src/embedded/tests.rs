@@ -180,6 +180,19 @@ async fn calls_and_throttled_calls_are_counted_on_the_wire() {
     assert_eq!(serde_json::from_str::<Value>(&counted).unwrap(), expected);
     assert_eq!(call(Method::DELETE, calls.clone(), "").await.0, 204);
     assert_eq!(call(Method::GET, calls, "").await.1, r#"{"calls":{},"throttled":{}}"#);
+
+    // Each account has its own.
+    let account =
+        |id: &str, what: &str| format!("{}/accounts/{id}/{what}", cloud.endpoints().clock);
+    let put = call(Method::PUT, account("222233334444", "knobs"), r#"{"page_size": 3}"#).await;
+    assert_eq!(put.0, 200);
+    let other = cloud.accounts().other("222233334444");
+    let turned = http::lock(&other).knobs.clone();
+    assert_eq!((turned.page_size, turned.rates.len()), (3, 0));
+    let home = call(Method::GET, account("111122223333", "knobs"), "").await;
+    assert_eq!(home, call(Method::GET, knobs, "").await);
+    assert_eq!(call(Method::GET, account("222233334444", "calls"), "").await.0, 200);
+    assert_eq!(call(Method::GET, account("2222", "calls"), "").await.0, 404);
     cloud.shutdown().await;
 }
 
