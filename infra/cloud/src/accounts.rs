@@ -57,15 +57,19 @@ impl Accounts {
 
     /// The Lightsail of the account of this number, if it can be one.
     pub(crate) fn of(&self, account: &str) -> Option<Shared> {
-        let legal = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-        legal.then(|| if account == ACCOUNT { self.home() } else { self.other(account) })
+        let of = || if account == ACCOUNT { self.home() } else { self.other(account) };
+        is_account(account).then(of)
     }
 
     /// The Lightsail of whoever signs with this access key.
     pub(crate) fn of_caller(&self, access_key: &str) -> Shared {
-        let account = access_key.strip_prefix(KEY).and_then(|account| self.of(account));
-        account.unwrap_or_else(|| self.home())
+        let account = access_key.strip_prefix(KEY).filter(|account| is_account(account));
+        account.map_or_else(|| self.home(), |account| self.other(account))
     }
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// STS: AssumeRole, in the Query protocol.
