@@ -1,10 +1,11 @@
-"""A client that is not ours: boto3 drives the embedded Lightsail.
+"""A client that is not ours: boto3 drives the embedded Lightsail, event bus and topic.
 
-python boto3_client.py --lightsail URL; one line a check, `N passed, N failed` at the end.
+python boto3_client.py --lightsail URL --events URL --clock URL; one line a check, `N passed, N failed` at the end.
 """
 
 import argparse
 import datetime
+import json
 import sys
 import time
 import urllib.error
@@ -16,7 +17,10 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--lightsail", required=True)
-url = parser.parse_args().lightsail
+parser.add_argument("--events", required=True)
+parser.add_argument("--clock", required=True)
+arguments = parser.parse_args()
+url = arguments.lightsail
 passed = failed = 0
 
 
@@ -26,9 +30,9 @@ def check(what, good):
     print(("ok    " if good else "FAILED"), what)
 
 
-def client(region="eu-west-1"):
+def client(region="eu-west-1", service="lightsail", endpoint=url):
     return boto3.client(
-        "lightsail", region_name=region, endpoint_url=url,
+        service, region_name=region, endpoint_url=endpoint,
         aws_access_key_id="any", aws_secret_access_key="any",
         config=Config(retries={"max_attempts": 1, "mode": "standard"}),
     )
@@ -151,6 +155,30 @@ raw("a body that is no object", [400], data=b"[]", headers=signed)
 raw("a body that is too large", [400, 413], data=b" " * 2_000_000, headers=signed)
 raw("GET", [404, 405], headers=signed)
 raw("a well-formed one, after all that", [200], data=b"{}", headers=signed)
+
+# The event bus, the topic, and what they were told.
+bus, topic = (client(service=service, endpoint=arguments.events) for service in ("events", "sns"))
+entry = {"Source": "shop", "DetailType": "Order", "Detail": '{"n": 1}', "Resources": ["arn:x"],
+         "Time": datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)}
+answer = bus.put_events(Entries=[entry, {**entry, "Detail": "no"}, {"Source": "shop"}])
+check("two of three events fail", answer["FailedEntryCount"] == 2)
+check("and say why", [e.get("ErrorCode") for e in answer["Entries"]]
+      == [None, "MalformedDetail", "InvalidArgument"])
+refused("eleven events", "ValidationException", bus.put_events, Entries=[entry] * 11)
+arn = "arn:aws:sns:eu-west-1:123456789012:people"
+answer = topic.publish(
+    TopicArn=arn, Subject="Hello", Message="a <b> & \u00e4\n",
+    MessageAttributes={"code": {"DataType": "String", "StringValue": "x"}})
+check("a message id", answer["MessageId"])
+error = refused("a bad topic", "InvalidParameter", topic.publish, TopicArn="<people>", Message="a")
+refused("a subject of two lines", "InvalidParameter", topic.publish, TopicArn=arn, Message="a",
+        Subject="a\nb")
+with urllib.request.urlopen(f"{arguments.clock}/notices") as response:
+    notices = json.load(response)
+check("both are in the mailbox", [n["kind"] for n in notices] == ["event", "mail"])
+check("the event", (notices[0]["detail-type"], notices[0]["detail"]) == ("Order", {"n": 1}))
+check("the mail", (notices[1]["subject"], notices[1]["message"], notices[1]["attributes"])
+      == ("Hello", "a <b> & \u00e4\n", {"code": "x"}))
 
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)

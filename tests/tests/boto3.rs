@@ -13,9 +13,12 @@ async fn boto3_is_content() {
     let clock = Clock::running("2026-01-01T00:00:00Z".parse().unwrap(), 60.0);
     let config = CloudConfig::new(clock, schema::create_table_request("ledger"));
     let cloud = Cloud::start(config).await.unwrap();
+    let endpoints = cloud.endpoints();
     let output = tokio::process::Command::new(python())
         .arg(root().join("tests/python/boto3_client.py"))
-        .args(["--lightsail", &cloud.endpoints().lightsail])
+        .args(["--lightsail", &endpoints.lightsail])
+        .args(["--events", &endpoints.events])
+        .args(["--clock", &endpoints.clock])
         .stdin(Stdio::null())
         .output()
         .await

@@ -9,6 +9,8 @@ mod configuration;
 mod create;
 #[path = "e2e/deletions.rs"]
 mod deletions;
+#[path = "e2e/events.rs"]
+mod events;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/harness.rs"]

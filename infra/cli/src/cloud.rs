@@ -8,10 +8,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 use snapkeep_aws::dynamodb::schema;
+use snapkeep_aws::notifications::SOURCE;
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig, Ports};
+use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
-use snapkeep_cloud::lambda::{Function, FunctionConfig, Invocation, Outcome};
+use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation, Outcome};
 use snapkeep_cloud::runner;
 use snapkeep_cloud::schedule::{Due, Habits, Rule, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +23,10 @@ use crate::Outcome as CommandOutcome;
 /// The name of the ledger's table in the embedded cloud.
 pub(crate) const TABLE: &str = "snapkeep-ledger";
 
-/// What else functions get of our own environment: who is told is not in this cloud.
+/// The functions' names.
+const FUNCTIONS: [&str; 3] = ["create", "poll", "prune"];
+
+/// What else functions get of our own environment: who is told may be elsewhere than in this cloud.
 const PASSED_ON: [&str; 3] =
     ["AWS_MAX_ATTEMPTS", "AWS_ENDPOINT_URL_SNS", "AWS_ENDPOINT_URL_EVENTBRIDGE"];
 
@@ -46,13 +51,16 @@ pub(crate) struct Arguments {
     /// Port of the clock; a free one without it.
     #[arg(long)]
     clock_port: Option<u16>,
+    /// Port of the event bus and the topic; a free one without it.
+    #[arg(long)]
+    events_port: Option<u16>,
     /// The Region that the functions run in.
     #[arg(long, default_value = "us-east-1")]
     region: String,
     /// A JSON file with knobs: faults, limits, unknowns. They can be turned later by PUT /knobs.
     #[arg(long)]
     knobs: Option<PathBuf>,
-    /// Do not run the functions by the clock: only the services.
+    /// Do not run the functions by the clock: only the services, and what a function's own events ask for.
     #[arg(long)]
     no_schedule: bool,
     /// Print what the functions log.
@@ -81,7 +89,38 @@ pub(crate) fn deploy(
             logs.then(|| Arc::new(|name: &str, line: &str| eprintln!("{name}: {line}")) as _);
         cloud.deploy(config, sink)
     };
-    Ok(["create", "poll", "prune"].map(function).to_vec())
+    Ok(FUNCTIONS.map(function).to_vec())
+}
+
+/// The bus and the topic that functions use: the embedded cloud's own, unless the settings name others. An
+/// empty variable switches one off.
+pub(crate) fn add_notices(settings: &mut BTreeMap<String, String>, region: &str) {
+    let topic = format!("arn:aws:sns:{region}:{ACCOUNT}:snapkeep");
+    for (variable, endpoint, value) in [
+        ("SNAPKEEP_EVENT_BUS", "AWS_ENDPOINT_URL_EVENTBRIDGE", "default".to_owned()),
+        ("SNAPKEEP_TOPIC", "AWS_ENDPOINT_URL_SNS", topic),
+    ] {
+        // What an endpoint elsewhere has is not known here.
+        if !settings.contains_key(endpoint) {
+            settings.entry(variable.to_owned()).or_insert(value);
+        }
+    }
+}
+
+/// The rules of the bus, as the template makes them: a deployment's Tick invokes the function that it names.
+pub(crate) fn event_rules(settings: &BTreeMap<String, String>) -> Vec<EventRule> {
+    let deployment = settings.get("SNAPKEEP_DEPLOYMENT").map(|id| id.trim());
+    let deployment = deployment.filter(|id| !id.is_empty()).unwrap_or("snapkeep");
+    let rule = |function: &str| EventRule {
+        name: format!("snapkeep-tick-{function}"),
+        source: SOURCE.to_owned(),
+        detail_type: "Tick".to_owned(),
+        detail_equals: [("function", function), ("deployment", deployment)]
+            .map(|(member, value)| (member.to_owned(), value.into()))
+            .into(),
+        function: function.to_owned(),
+    };
+    FUNCTIONS.map(rule).to_vec()
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
@@ -109,10 +148,13 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
         lightsail: arguments.lightsail_port,
         dynamodb: arguments.dynamodb_port,
         clock: arguments.clock_port,
+        events: arguments.events_port,
     };
-    let cloud = Cloud::start(config).await?;
     let mut settings = snapkeep_aws::environment::vars();
     settings.retain(|key, _| key.starts_with("SNAPKEEP_") || PASSED_ON.contains(&key.as_str()));
+    add_notices(&mut settings, &arguments.region);
+    config.event_rules = event_rules(&settings);
+    let cloud = Cloud::start(config).await?;
     let functions = deploy(&cloud, &settings, arguments.logs)?;
 
     let endpoints = cloud.endpoints();
@@ -126,6 +168,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     println!("Lightsail  {}", endpoints.lightsail);
     println!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
     println!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
+    println!("events     {}  (told so far: {}/notices)", endpoints.events, endpoints.clock);
     println!();
     // The aws CLI of version 1 reads only the second name of the Region.
     println!("export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any");
@@ -133,6 +176,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
     println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
     println!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
+    println!("export AWS_ENDPOINT_URL_EVENTBRIDGE={}", endpoints.events);
+    println!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
     println!(
         "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
          --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",
@@ -146,8 +191,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     let habits = Habits { retries: true, ..Habits::default() };
     let schedule = Schedule::new(rules, arguments.region, start).with_habits(habits);
     let work = async {
-        runner::run(&clock, schedule, &functions, tell).await;
-        // Without rules there is nothing to run, and still something to serve.
+        runner::run_with(&clock, schedule, cloud.events(), &functions, tell).await;
+        // Should there be nothing to run, there is still something to serve.
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -191,5 +236,47 @@ fn tell(due: &Due, invocation: &Invocation) {
             }
         }
         other => println!("{}  {:6} did not answer: {other:?}", due.at, due.function),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(vars: &[(&str, &str)]) -> BTreeMap<String, String> {
+        vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn bus_and_topic_are_the_clouds_own_unless_they_are_elsewhere() {
+        let of = |vars: &[(&str, &str)]| {
+            let mut settings = settings(vars);
+            add_notices(&mut settings, "eu-west-1");
+            ["SNAPKEEP_EVENT_BUS", "SNAPKEEP_TOPIC"].map(|name| settings.get(name).cloned())
+        };
+        let topic = "arn:aws:sns:eu-west-1:123456789012:snapkeep".to_owned();
+        assert_eq!(of(&[]), [Some("default".to_owned()), Some(topic.clone())]);
+        let given = [("SNAPKEEP_EVENT_BUS", "mine"), ("SNAPKEEP_TOPIC", "")];
+        assert_eq!(of(&given), ["mine", ""].map(|value| Some(value.to_owned())));
+        let moto = [("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:5000")];
+        assert_eq!(of(&moto), [None, Some(topic)]);
+    }
+
+    #[test]
+    fn ticks_of_the_deployment_invoke_its_functions() {
+        for (vars, deployment) in [
+            (settings(&[]), "snapkeep"),
+            (settings(&[("SNAPKEEP_DEPLOYMENT", " ")]), "snapkeep"),
+            (settings(&[("SNAPKEEP_DEPLOYMENT", "demo")]), "demo"),
+        ] {
+            let rules = event_rules(&vars);
+            let functions: Vec<&str> = rules.iter().map(|rule| rule.function.as_str()).collect();
+            assert_eq!(functions, FUNCTIONS);
+            for rule in &rules {
+                assert_eq!((rule.source.as_str(), rule.detail_type.as_str()), ("snapkeep", "Tick"));
+                assert_eq!(rule.detail_equals["deployment"], deployment);
+                assert_eq!(rule.detail_equals["function"], rule.function.as_str());
+            }
+        }
     }
 }

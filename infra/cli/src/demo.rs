@@ -3,7 +3,7 @@
 //! The functions are the real ones, in processes of their own, over the real wire; only time is
 //! simulated. What goes wrong on the way is in [`script`], what must hold at the end in [`promises`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,10 +13,10 @@ use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
 use snapkeep_cloud::lambda::{Function, Outcome};
-use snapkeep_cloud::schedule::{Rule, Schedule};
+use snapkeep_cloud::schedule::{Due, Rule, Schedule};
 
 use crate::Outcome as CommandOutcome;
-use crate::cloud::{TABLE, deploy};
+use crate::cloud::{TABLE, add_notices, deploy, event_rules};
 
 mod promises;
 mod script;
@@ -66,8 +66,11 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     let clock = Clock::stepped(start);
     let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
     config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
+    let mut settings = script::settings();
+    add_notices(&mut settings, &config.region);
+    config.event_rules = event_rules(&settings);
     let cloud = Cloud::start(config).await?;
-    let functions = deploy(&cloud, &script::settings(), false)?;
+    let functions = deploy(&cloud, &settings, false)?;
     let told = pass_time(&cloud, &clock, &functions, start, end).await;
     let story = match told {
         Ok(story) => story,
@@ -117,12 +120,11 @@ async fn pass_time(
             bar.set_message(scene);
         }
         bar.set_position(u64::try_from((due.at.as_second() - start.as_second()) / 86_400)?);
-        let Some(function) = functions.iter().find(|f| f.name() == due.function) else { continue };
-        let invocation = function.invoke_as(due.request_id.clone(), due.event.clone()).await;
-        *story.invocations.entry(due.function.clone()).or_default() += 1;
-        match invocation.outcome {
-            Outcome::Success(report) => story.hear(&report, due.at),
-            other => story.broken.push(format!("{} at {}: {other:?}", due.function, due.at)),
+        // Time stands still until what the functions' own events ask for is done too.
+        let mut todo = VecDeque::from([due]);
+        while let Some(due) = todo.pop_front() {
+            story.invoke(functions, due).await;
+            todo.extend(cloud.events().take_due());
         }
     }
     bar.finish_and_clear();
@@ -130,6 +132,16 @@ async fn pass_time(
 }
 
 impl Story {
+    async fn invoke(&mut self, functions: &[Function], due: Due) {
+        let Some(function) = functions.iter().find(|f| f.name() == due.function) else { return };
+        let invocation = function.invoke_as(due.request_id, due.event).await;
+        *self.invocations.entry(due.function.clone()).or_default() += 1;
+        match invocation.outcome {
+            Outcome::Success(report) => self.hear(&report, due.at),
+            other => self.broken.push(format!("{} at {}: {other:?}", due.function, due.at)),
+        }
+    }
+
     fn hear(&mut self, report: &Value, at: Timestamp) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         self.failures += report["failures"].as_array().map_or(0, |list| list.len() as u64);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::http::{Shared, lock, scope_of};
 use crate::knobs::Knobs;
-use crate::lightsail::Lightsail;
+use crate::lightsail::{ACCOUNT, Lightsail};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -40,19 +40,36 @@ impl Accounts {
     pub fn other(&self, account: &str) -> Shared {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let regions = lock(&self.home).knobs.regions.clone();
-            let lightsail = Lightsail::new(Knobs { regions, ..Knobs::default() });
+            let home = lock(&self.home);
+            let (regions, unnamed_regions) =
+                (home.knobs.regions.clone(), home.knobs.unnamed_regions.clone());
+            let knobs = Knobs { regions, unnamed_regions, ..Knobs::default() };
+            let lightsail = Lightsail::new(knobs);
             Arc::new(Mutex::new(lightsail.of_account(account)))
         };
         others.entry(account.to_owned()).or_insert_with(make).clone()
     }
 
+    /// The first account's Lightsail.
+    pub(crate) fn home(&self) -> Shared {
+        self.home.clone()
+    }
+
+    /// The Lightsail of the account of this number, if it can be one.
+    pub(crate) fn of(&self, account: &str) -> Option<Shared> {
+        let of = || if account == ACCOUNT { self.home() } else { self.other(account) };
+        is_account(account).then(of)
+    }
+
     /// The Lightsail of whoever signs with this access key.
     pub(crate) fn of_caller(&self, access_key: &str) -> Shared {
-        let account = access_key.strip_prefix(KEY);
-        let account = account.filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()));
-        account.map_or_else(|| self.home.clone(), |account| self.other(account))
+        let account = access_key.strip_prefix(KEY).filter(|account| is_account(account));
+        account.map_or_else(|| self.home(), |account| self.other(account))
     }
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// STS: AssumeRole, in the Query protocol.

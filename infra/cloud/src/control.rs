@@ -1,31 +1,43 @@
 //! The clock's own endpoint, over which a running cloud is looked at and steered.
 //!
-//! `GET /` answers the simulated time (`SNAPKEEP_CLOCK_URL`), `POST /advance` moves a stepped
-//! clock by the seconds in its body, `GET /knobs` and `PUT /knobs` read and turn the knobs of the
-//! embedded Lightsail.
+//! `GET /` answers the simulated time (`SNAPKEEP_CLOCK_URL`), `POST /advance` moves a stepped clock by the
+//! seconds in its body. `GET /knobs` and `PUT /knobs` read and turn the knobs of the embedded Lightsail.
+//! `GET /calls` answers how many calls of each operation there were and how many of them were throttled,
+//! `DELETE /calls` counts from zero again. The same of another account is below `/accounts/<its number>`.
+//! `GET /notices` answers what was put on the event bus and published to the topic, the oldest first, and
+//! `DELETE /notices` forgets it.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::SignedDuration;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::accounts::Accounts;
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::http::{Shared, lock};
 
 #[derive(Clone)]
 struct Control {
     clock: Clock,
-    lightsail: Shared,
+    accounts: Accounts,
+    events: Events,
 }
 
-pub(crate) fn router(clock: &Clock, lightsail: Shared) -> Router {
-    let control = Control { clock: clock.clone(), lightsail };
+pub(crate) fn router(clock: &Clock, accounts: Accounts, events: Events) -> Router {
+    let control = Control { clock: clock.clone(), accounts, events };
+    let knobs = || get(read_knobs).put(write_knobs);
+    let calls = || get(read_calls).delete(forget_calls);
     Router::new()
         .route("/advance", post(advance))
-        .route("/knobs", get(read_knobs).put(write_knobs))
+        .route("/knobs", knobs())
+        .route("/calls", calls())
+        .route("/accounts/{account}/knobs", knobs())
+        .route("/accounts/{account}/calls", calls())
+        .route("/notices", get(read_notices).delete(forget_notices))
         .with_state(control)
         .merge(clock.router())
 }
@@ -42,13 +54,30 @@ async fn advance(State(control): State<Control>, body: String) -> Response {
     }
 }
 
-async fn read_knobs(State(control): State<Control>) -> Response {
-    axum::Json(&lock(&control.lightsail).knobs).into_response()
+/// The account that the path names; the first one without.
+type Account = Option<Path<String>>;
+
+impl Control {
+    fn lightsail(&self, account: Account) -> Result<Shared, (StatusCode, &'static str)> {
+        let Some(Path(account)) = account else { return Ok(self.accounts.home()) };
+        self.accounts.of(&account).ok_or((StatusCode::NOT_FOUND, "an account has 12 digits\n"))
+    }
+}
+
+async fn read_knobs(State(control): State<Control>, account: Account) -> Response {
+    match control.lightsail(account) {
+        Ok(lightsail) => axum::Json(&lock(&lightsail).knobs).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 /// Turns the knobs that the body names; the others stay.
-async fn write_knobs(State(control): State<Control>, body: String) -> Response {
-    let mut lightsail = lock(&control.lightsail);
+async fn write_knobs(State(control): State<Control>, account: Account, body: String) -> Response {
+    let lightsail = match control.lightsail(account) {
+        Ok(lightsail) => lightsail,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let mut lightsail = lock(&lightsail);
     let turned = serde_json::from_str::<Map<String, Value>>(&body).and_then(|new| {
         let mut all = serde_json::to_value(&lightsail.knobs)?;
         if let Value::Object(all) = &mut all {
@@ -63,4 +92,34 @@ async fn write_knobs(State(control): State<Control>, body: String) -> Response {
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
+}
+
+async fn read_calls(State(control): State<Control>, account: Account) -> Response {
+    let lightsail = match control.lightsail(account) {
+        Ok(lightsail) => lightsail,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let lightsail = lock(&lightsail);
+    let counts = json!({"calls": lightsail.calls, "throttled": lightsail.throttled});
+    axum::Json(counts).into_response()
+}
+
+async fn forget_calls(State(control): State<Control>, account: Account) -> Response {
+    let lightsail = match control.lightsail(account) {
+        Ok(lightsail) => lightsail,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let mut lightsail = lock(&lightsail);
+    lightsail.calls.clear();
+    lightsail.throttled.clear();
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn read_notices(State(control): State<Control>) -> Response {
+    axum::Json(control.events.notices()).into_response()
+}
+
+async fn forget_notices(State(control): State<Control>) -> StatusCode {
+    control.events.forget_notices();
+    StatusCode::NO_CONTENT
 }

@@ -15,6 +15,7 @@ use crate::accounts::{self, Accounts};
 use crate::clock::Clock;
 use crate::control;
 pub use crate::dynamodb::{DynamoDb, DynamoDbError};
+use crate::events::{EventRule, Events, wire};
 use crate::http::{self, Shared};
 use crate::knobs::Knobs;
 use crate::lambda::service::{self, Functions};
@@ -53,6 +54,8 @@ pub struct Ports {
     pub dynamodb: Option<u16>,
     /// Of the clock.
     pub clock: Option<u16>,
+    /// Of the event bus and the topic.
+    pub events: Option<u16>,
 }
 
 /// What to start.
@@ -70,6 +73,8 @@ pub struct CloudConfig {
     pub ports: Ports,
     /// Faults, limits and unknowns of the embedded Lightsail.
     pub knobs: Knobs,
+    /// Which events on the bus invoke which function.
+    pub event_rules: Vec<EventRule>,
 }
 
 impl CloudConfig {
@@ -83,6 +88,7 @@ impl CloudConfig {
             ttl_attribute: None,
             ports: Ports::default(),
             knobs: Knobs::default(),
+            event_rules: Vec::new(),
         }
     }
 }
@@ -100,6 +106,8 @@ pub struct Endpoints {
     pub clock: String,
     /// The URL of Lambda's API: the clock runs the functions.
     pub lambda: String,
+    /// The URL of EventBridge's PutEvents and of SNS's Publish.
+    pub events: String,
     /// The name of the ledger's table.
     pub table: String,
 }
@@ -114,6 +122,8 @@ pub struct Cloud {
     lightsail: Server,
     dynamodb: DynamoDb,
     control: Server,
+    events: Events,
+    bus: Server,
     sweeper: JoinHandle<()>,
     functions: Functions,
 }
@@ -125,7 +135,7 @@ impl Cloud {
     /// When a port is taken, or the table cannot be made.
     pub async fn start(config: CloudConfig) -> Result<Self, CloudError> {
         let failed = |service| move |source| CloudError::Listen { service, source };
-        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs } = config;
+        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs, event_rules } = config;
         let state: Shared = Arc::new(Mutex::new(Lightsail::new(knobs)));
         let accounts = Accounts::new(state.clone());
         let now = clock.clone();
@@ -135,12 +145,16 @@ impl Cloud {
         let at_lightsail = listen(ports.lightsail).await.map_err(failed("Lightsail"))?;
         let at_dynamodb = listen(ports.dynamodb).await.map_err(failed("DynamoDB"))?;
         let at_clock = listen(ports.clock).await.map_err(failed("the clock"))?;
+        let at_bus = listen(ports.events).await.map_err(failed("the event bus"))?;
         let dynamodb = DynamoDb::start(at_dynamodb, clock.clone()).await?;
         let table = dynamodb.create_table(table, ttl_attribute.as_deref())?;
         let lightsail =
             Server::start("lightsail", at_lightsail, lightsail).map_err(failed("Lightsail"))?;
         let functions = Functions::default();
-        let control = control::router(&clock, state.clone());
+        let events = Events::new(event_rules);
+        let bus = wire::router(events.clone(), clock.clone());
+        let bus = Server::start("events", at_bus, bus).map_err(failed("the event bus"))?;
+        let control = control::router(&clock, accounts.clone(), events.clone());
         let control = control.merge(service::router(functions.clone()));
         let control = Server::start("clock", at_clock, control).map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));
@@ -153,6 +167,8 @@ impl Cloud {
             lightsail,
             dynamodb,
             control,
+            events,
+            bus,
             sweeper,
             functions,
         })
@@ -182,6 +198,12 @@ impl Cloud {
         &self.dynamodb
     }
 
+    /// The event bus and the topic: what was published, and what that is to invoke.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// Where everything is.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
@@ -191,6 +213,7 @@ impl Cloud {
             dynamodb: self.dynamodb.url(),
             clock: self.control.url(),
             lambda: self.control.url(),
+            events: self.bus.url(),
             table: self.table.clone(),
         }
     }
@@ -214,6 +237,10 @@ impl Cloud {
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
+        // Who is told may well be elsewhere.
+        for name in ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_SNS"] {
+            env.entry(name.to_owned()).or_insert_with(|| endpoints.events.clone());
+        }
         env
     }
 
@@ -235,7 +262,12 @@ impl Cloud {
         self.sweeper.abort();
         let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         join_all(functions.iter().map(Function::shutdown)).await;
-        tokio::join!(self.lightsail.shutdown(), self.control.shutdown(), self.dynamodb.shutdown(),);
+        tokio::join!(
+            self.lightsail.shutdown(),
+            self.control.shutdown(),
+            self.bus.shutdown(),
+            self.dynamodb.shutdown(),
+        );
     }
 }
 
@@ -262,102 +294,4 @@ async fn sweep(clock: Clock, database: Database) {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::body::Body;
-    use axum::http::{Method, Request};
-    use http_body_util::BodyExt;
-    use hyper_util::client::legacy::Client;
-    use hyper_util::rt::TokioExecutor;
-    use serde_json::json;
-
-    use super::*;
-
-    async fn started() -> Cloud {
-        let table = json!({
-            "TableName": "ledger",
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
-            "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        });
-        let clock = Clock::stepped("2026-01-01T00:00:00Z".parse().unwrap());
-        let mut config = CloudConfig::new(clock, table);
-        config.ttl_attribute = Some("expires".to_owned());
-        Cloud::start(config).await.unwrap()
-    }
-
-    async fn call(method: Method, url: String, body: &str) -> (u16, String) {
-        let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
-        let request =
-            Request::builder().method(method).uri(url).body(Body::from(body.to_owned())).unwrap();
-        let response = client.request(request).await.unwrap();
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(bytes.to_vec()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn all_of_it_answers_and_ends() {
-        let cloud = started().await;
-        let endpoints = cloud.endpoints();
-        let written = serde_json::to_value(&endpoints).unwrap();
-        let keys: Vec<_> = written.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["clock", "dynamodb", "lambda", "lightsail", "sts", "table"]);
-
-        let clock = |path: &str| format!("{}{path}", endpoints.clock);
-        let time = |text: &str| (200, text.to_owned());
-        assert_eq!(call(Method::GET, clock("/"), "").await, time("2026-01-01T00:00:00Z"));
-        let moved = call(Method::POST, clock("/advance"), "90").await;
-        assert_eq!(moved, time("2026-01-01T00:01:30Z"));
-        assert_eq!(call(Method::POST, clock("/advance"), "soon").await.0, 400);
-        let turned = call(Method::PUT, clock("/knobs"), r#"{"page_size": 3}"#).await;
-        assert!(turned.0 == 200 && turned.1.contains(r#""page_size":3"#), "{turned:?}");
-        assert_eq!(http::lock(cloud.lightsail()).knobs.page_size, 3);
-        for bad in ["3", r#"{"page_sise": 3}"#, r#"{"page_size": "many"}"#] {
-            assert_eq!(call(Method::PUT, clock("/knobs"), bad).await.0, 400, "{bad}");
-        }
-        assert_eq!(call(Method::GET, clock("/knobs"), "").await, turned);
-        assert_eq!(call(Method::POST, endpoints.lightsail.clone(), "{}").await.0, 403);
-        assert_eq!(call(Method::GET, endpoints.dynamodb.clone(), "").await.0, 200);
-        cloud.clock().set("2026-01-01T00:00:00Z".parse().unwrap());
-        assert_eq!(call(Method::GET, clock("/"), "").await, time("2026-01-01T00:00:00Z"));
-
-        tokio::time::timeout(Duration::from_secs(5), cloud.shutdown()).await.unwrap();
-        for url in [endpoints.lightsail, endpoints.dynamodb, endpoints.clock] {
-            let address = url.trim_start_matches("http://").to_owned();
-            assert!(tokio::net::TcpStream::connect(address).await.is_err(), "{url}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_port_that_is_taken_is_said_and_functions_get_the_cloud() {
-        let cloud = started().await;
-        let settings = BTreeMap::from([("SNAPKEEP_KEEP".to_owned(), "7d".to_owned())]);
-        let env = cloud.function_env(&settings);
-        assert_eq!(env["SNAPKEEP_KEEP"], "7d");
-        assert_eq!(env["SNAPKEEP_LEDGER_TABLE"], "ledger");
-        assert_eq!(env["SNAPKEEP_CLOCK_URL"], cloud.endpoints().clock);
-
-        let script = r#"
-import json, os, urllib.request as http
-api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
-while True:
-    id = http.urlopen(api + "next").headers["Lambda-Runtime-Aws-Request-Id"]
-    now = http.urlopen(os.environ["SNAPKEEP_CLOCK_URL"]).read().decode()
-    http.urlopen(api + id + "/response", json.dumps(now).encode())
-"#;
-        let mut config = FunctionConfig::new("now", "python3");
-        config.args = ["-S", "-E", "-c", script].map(str::to_owned).to_vec();
-        let function = cloud.deploy(config, None);
-        let invocation = function.invoke(json!({})).await;
-        assert_eq!(invocation.outcome.success(), Some(&json!("2026-01-01T00:00:00Z")));
-
-        let port = cloud.endpoints().clock.rsplit(':').next().unwrap().parse().unwrap();
-        let mut config = CloudConfig::new(Clock::real(), json!({}));
-        config.ports.clock = Some(port);
-        let refused = Cloud::start(config).await;
-        assert!(refused.err().unwrap().to_string().starts_with("cannot listen for the clock"));
-        cloud.shutdown().await;
-        let after = function.invoke(json!({})).await;
-        assert!(after.outcome.is_failure());
-    }
-}
+mod tests;

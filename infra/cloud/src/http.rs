@@ -1,6 +1,7 @@
 //! The wire on the embedded Lightsail: awsJson1_1 over HTTP, signed in form.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -49,45 +50,72 @@ async fn handle<N>(State(service): State<Service<N>>, headers: HeaderMap, body: 
 where
     N: Fn() -> Timestamp + Clone + Send + Sync + 'static,
 {
-    let now = (service.now)();
-    let signed = scope_of(&headers, "lightsail");
+    // The effect is at once, and the lock is free again; only the answer waits.
+    let (mut response, wait) = answer(&service.accounts, (service.now)(), &headers, &body);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    let json = HeaderValue::from_static("application/x-amz-json-1.1");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// The answer to a call, and how long it takes in real time.
+fn answer(
+    accounts: &Accounts,
+    now: Timestamp,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> (Response, Duration) {
+    let signed = scope_of(headers, "lightsail");
     let caller = signed.as_ref().map_or("", |scope| &scope.access_key);
-    let shared = service.accounts.of_caller(caller);
+    let shared = accounts.of_caller(caller);
     let mut lightsail = lock(&shared);
     let (form, not_found) = (lightsail.knobs.error_form, lightsail.knobs.not_found_status);
     let count: u64 = lightsail.calls.values().sum();
+    let mut wait = Duration::ZERO;
     let answer = signed.and_then(|scope| {
-        let operation = operation_of(&headers)?;
-        let body: Value = match body.is_empty() {
-            true => json!({}),
-            false => serde_json::from_slice(&body).map_err(|error| {
-                ApiError::new("SerializationException", "", format!("malformed JSON: {error}"))
-            })?,
-        };
+        let operation = operation_of(headers, TARGET)?;
+        wait = lightsail.knobs.latency_of(&scope.region, &operation);
+        lightsail.admit(Instant::now(), &scope.region, &operation)?;
+        let body = read_json(body)?;
         lightsail.call(now, &scope.region, &operation, &body)
     });
     drop(lightsail);
     let mut response = match answer {
         Ok(Answer::Body(body)) => Response::new(Body::from(body.to_string())),
-        Ok(Answer::Broken) => {
-            // A body that breaks off: hyper closes the connection, and the client has no answer.
-            let broken: Result<Bytes, std::io::Error> =
-                Err(std::io::ErrorKind::ConnectionReset.into());
-            Response::new(Body::from_stream(stream::iter([broken])))
+        Ok(Answer::Broken) => broken(),
+        Ok(Answer::Hung(time)) => {
+            wait = time;
+            broken()
         }
         Err(error) => refusal(&error, form, not_found),
     };
-    let headers = response.headers_mut();
-    let json = HeaderValue::from_static("application/x-amz-json-1.1");
-    headers.insert(header::CONTENT_TYPE, json);
     let id = format!("00000000-0000-4000-8000-{:012x}", count + 1);
     if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert("x-amzn-requestid", id);
+        response.headers_mut().insert("x-amzn-requestid", id);
     }
-    response
+    (response, wait)
 }
 
-fn refusal(error: &ApiError, form: ErrorForm, not_found: u16) -> Response {
+/// A body that breaks off: hyper closes the connection, and the client has no answer.
+fn broken() -> Response {
+    let broken: Result<Bytes, std::io::Error> = Err(std::io::ErrorKind::ConnectionReset.into());
+    Response::new(Body::from_stream(stream::iter([broken])))
+}
+
+/// The body of a request in JSON; an empty one has no members.
+pub(crate) fn read_json(body: &[u8]) -> Result<Value, ApiError> {
+    if body.is_empty() {
+        return Ok(json!({}));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new("SerializationException", "", format!("malformed JSON: {error}"))
+    })
+}
+
+/// An error in JSON.
+pub(crate) fn refusal(error: &ApiError, form: ErrorForm, not_found: u16) -> Response {
     let mut body = json!({"__type": error.kind, "message": error.message});
     if form == ErrorForm::TypeAndCode {
         body["code"] = error.code.into();
@@ -152,10 +180,11 @@ pub(crate) fn scope_of(headers: &HeaderMap, service: &str) -> Result<Scope, ApiE
     }
 }
 
-fn operation_of(headers: &HeaderMap) -> Result<String, ApiError> {
+/// The operation that a request in JSON asks for: its target begins with the service's name.
+pub(crate) fn operation_of(headers: &HeaderMap, service: &str) -> Result<String, ApiError> {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    target.and_then(|target| target.strip_prefix(TARGET)).map(str::to_owned).ok_or_else(|| {
-        let message = format!("X-Amz-Target must be {TARGET}<operation>");
+    target.and_then(|target| target.strip_prefix(service)).map(str::to_owned).ok_or_else(|| {
+        let message = format!("X-Amz-Target must be {service}<operation>");
         ApiError::new("UnknownOperationException", "", message)
     })
 }

@@ -1,6 +1,10 @@
 //! Knobs: faults, limits, and what nobody knows of the real service. All are off by default.
+//!
+//! Latencies, rates and hanging calls are measured in real time, since the clients' patience is real too.
+//! Everything else is in simulated time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +35,8 @@ pub enum FaultKind {
     LostResponse,
     /// The connection breaks before the effect.
     Dropped,
+    /// No effect, and no answer for the fault's `seconds`; then the connection breaks.
+    Hang,
     /// The snapshot that this call makes ends in `error`.
     FailSnapshot,
     /// The snapshot that this call makes stays pending.
@@ -65,6 +71,14 @@ pub struct Fault {
     /// Only before this instant.
     #[serde(default)]
     pub until: Option<Timestamp>,
+    /// For how many real seconds a hanging call is not answered.
+    #[serde(default = "hang_seconds")]
+    pub seconds: u32,
+}
+
+/// Longer than the patience of most clients.
+fn hang_seconds() -> u32 {
+    60
 }
 
 impl Fault {
@@ -80,7 +94,21 @@ impl Fault {
             times: None,
             from: None,
             until: None,
+            seconds: hang_seconds(),
         }
+    }
+
+    /// Every call of an operation hangs for so many real seconds.
+    #[must_use]
+    pub fn hang(operation: &str, seconds: u32) -> Self {
+        Fault { seconds, ..Fault::on(operation, FaultKind::Hang) }
+    }
+
+    /// Only in this Region.
+    #[must_use]
+    pub fn in_region(mut self, region: &str) -> Self {
+        self.region = Some(region.to_owned());
+        self
     }
 
     /// Only so many times.
@@ -98,8 +126,58 @@ impl Fault {
     }
 }
 
-/// All knobs.
+/// How long calls take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// The operation, or `*`.
+    pub operation: String,
+    /// Only in this Region.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Real milliseconds from the call to its answer. The effect is at the beginning.
+    pub millis: u64,
+}
+
+/// How many calls a second are let through, in each Region by itself: a token bucket in real time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// The operation, or `*`: all operations that no earlier entry names share one bucket.
+    pub operation: String,
+    /// Only in this Region.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Calls a real second.
+    pub per_second: f64,
+    /// How many calls may come at once after a pause, at least 1; what comes in a second without it.
+    #[serde(default)]
+    pub burst: Option<u32>,
+}
+
+/// What a page token is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageTokens {
+    /// The last element given: what is made and deleted meanwhile moves nothing.
+    #[default]
+    Stable,
+    /// An offset into the list as it then is: elements may be shown twice, or never.
+    Offset,
+}
+
+/// Whether an entry for `wanted` and, if it says so, a Region is about this call.
+pub(crate) fn concerns(
+    wanted: &str,
+    wanted_region: Option<&str>,
+    region: &str,
+    operation: &str,
+) -> bool {
+    (wanted == "*" || wanted == operation) && wanted_region.is_none_or(|name| name == region)
+}
+
+/// All knobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Knobs {
     /// Elements a page of a list.
@@ -112,6 +190,12 @@ pub struct Knobs {
     pub regions: Vec<String>,
     /// Of them, those that the account has not enabled.
     pub disabled_regions: Vec<String>,
+    /// Regions that exist and answer besides, but that GetRegions does not name.
+    pub unnamed_regions: Vec<String>,
+    /// What a page token is.
+    pub page_tokens: PageTokens,
+    /// Simulated seconds after which a page token is refused.
+    pub page_token_seconds: Option<u32>,
     /// The form of errors.
     pub error_form: ErrorForm,
     /// HTTP status of "not found": 400 was seen, the model says 404.
@@ -126,8 +210,28 @@ pub struct Knobs {
     pub list_lag_seconds: u32,
     /// Roles of other accounts that may be assumed, and the external id that each asks for.
     pub roles: BTreeMap<String, String>,
+    /// How long calls take; the first entry that concerns a call counts.
+    pub latency: Vec<Latency>,
+    /// How many calls are let through; the first entry that concerns a call counts.
+    pub rates: Vec<Rate>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+}
+
+impl Knobs {
+    /// How long a call takes, in real time.
+    pub(crate) fn latency_of(&self, region: &str, operation: &str) -> Duration {
+        let concerned = |entry: &&Latency| {
+            concerns(&entry.operation, entry.region.as_deref(), region, operation)
+        };
+        let entry = self.latency.iter().find(concerned);
+        entry.map_or(Duration::ZERO, |entry| Duration::from_millis(entry.millis))
+    }
+
+    /// Whether there is such a Region, named or not.
+    pub(crate) fn has_region(&self, region: &str) -> bool {
+        self.regions.iter().chain(&self.unnamed_regions).any(|name| name == region)
+    }
 }
 
 impl Default for Knobs {
@@ -141,6 +245,9 @@ impl Default for Knobs {
             pending_seconds_per_gb: 2,
             regions: regions.split_whitespace().map(str::to_owned).collect(),
             disabled_regions: Vec::new(),
+            unnamed_regions: Vec::new(),
+            page_tokens: PageTokens::Stable,
+            page_token_seconds: None,
             error_form: ErrorForm::TypeAndCode,
             not_found_status: 400,
             refuse_concurrent_snapshots: false,
@@ -148,6 +255,8 @@ impl Default for Knobs {
             snapshot_quota: None,
             list_lag_seconds: 0,
             roles: BTreeMap::new(),
+            latency: Vec::new(),
+            rates: Vec::new(),
             faults: Vec::new(),
         }
     }

@@ -4,16 +4,19 @@
 //! they are known; what is not known is a [knob](crate::knobs::Knobs).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::knobs::{Fault, FaultKind, Knobs};
+use crate::knobs::{Fault, FaultKind, Knobs, concerns};
+use crate::rates::Buckets;
 
 mod catalog;
 mod error;
 mod instances;
 mod operations;
+mod paging;
 mod shapes;
 mod snapshots;
 
@@ -128,6 +131,8 @@ pub enum Answer {
     Body(Value),
     /// The connection breaks; the effect may have happened.
     Broken,
+    /// No effect; the connection breaks after so much real time.
+    Hung(Duration),
 }
 
 /// The whole service.
@@ -137,11 +142,14 @@ pub struct Lightsail {
     pub knobs: Knobs,
     /// Calls by operation, refused ones included.
     pub calls: BTreeMap<String, u64>,
+    /// Those of the calls that were throttled, by a rate or by a fault.
+    pub throttled: BTreeMap<String, u64>,
     /// Every snapshot made and deleted, in order.
     pub events: Vec<Event>,
     regions: BTreeMap<String, Region>,
     made: u64,
     account: String,
+    buckets: Buckets,
 }
 
 /// What one call works on.
@@ -165,6 +173,24 @@ impl Lightsail {
         Lightsail { account: account.to_owned(), ..self }
     }
 
+    /// Whether the knob `rates` lets a call through that comes at the real time `at`. One that it does not
+    /// is counted here and must not go on to [`Lightsail::call`].
+    ///
+    /// # Errors
+    /// When there were too many calls.
+    pub fn admit(&mut self, at: Instant, region: &str, operation: &str) -> Result<(), ApiError> {
+        if self.buckets.take(&self.knobs.rates, at, region, operation) {
+            return Ok(());
+        }
+        *self.calls.entry(operation.to_owned()).or_default() += 1;
+        Err(self.throttle(operation))
+    }
+
+    fn throttle(&mut self, operation: &str) -> ApiError {
+        *self.throttled.entry(operation.to_owned()).or_default() += 1;
+        ApiError::new("ThrottlingException", "", "Rate exceeded")
+    }
+
     /// Answers one call. `region` is the Region of the signature.
     ///
     /// # Errors
@@ -177,7 +203,7 @@ impl Lightsail {
         body: &Value,
     ) -> Result<Answer, ApiError> {
         *self.calls.entry(operation.to_owned()).or_default() += 1;
-        if !self.knobs.regions.iter().any(|name| name == region) {
+        if !self.knobs.has_region(region) {
             let message = format!("there is no Region {region}");
             return Err(ApiError::new("UnrecognizedClientException", "", message));
         }
@@ -188,11 +214,10 @@ impl Lightsail {
         let Value::Object(members) = body else {
             return Err(ApiError::new("SerializationException", "", "the body is no JSON object"));
         };
-        let fate = self.fault(now, region, operation, body);
+        let fault = self.fault(now, region, operation, body);
+        let fate = fault.map(|(kind, _)| kind);
         match fate {
-            Some(FaultKind::Throttle) => {
-                return Err(ApiError::new("ThrottlingException", "", "Rate exceeded"));
-            }
+            Some(FaultKind::Throttle) => return Err(self.throttle(operation)),
             Some(FaultKind::ServerError) => {
                 return Err(ApiError::new("ServiceException", "", "An internal error occurred"));
             }
@@ -202,6 +227,9 @@ impl Lightsail {
             }
             Some(FaultKind::Dropped) => return Ok(Answer::Broken),
             _ => {}
+        }
+        if let Some((FaultKind::Hang, time)) = fault {
+            return Ok(Answer::Hung(time));
         }
         if let Some(region) = self.regions.get_mut(region) {
             region.snapshots.retain(|_, snapshot| !snapshot.vanished(now));
@@ -245,17 +273,17 @@ impl Lightsail {
         }
     }
 
-    /// The fault that this call meets, if any; it uses up one of its times.
+    /// The fault that this call meets, if any, and how long it hangs if it does; it uses up one of its
+    /// times.
     fn fault(
         &mut self,
         now: Timestamp,
         region: &str,
         operation: &str,
         body: &Value,
-    ) -> Option<FaultKind> {
+    ) -> Option<(FaultKind, Duration)> {
         let hits = |fault: &Fault| {
-            (fault.operation == "*" || fault.operation == operation)
-                && fault.region.as_deref().is_none_or(|wanted| wanted == region)
+            concerns(&fault.operation, fault.region.as_deref(), region, operation)
                 && fault.from.is_none_or(|from| now >= from)
                 && fault.until.is_none_or(|until| now < until)
                 && fault.times != Some(0)
@@ -269,7 +297,7 @@ impl Lightsail {
         if let Some(times) = &mut fault.times {
             *times -= 1;
         }
-        Some(fault.kind)
+        Some((fault.kind, Duration::from_secs(fault.seconds.into())))
     }
 
     /// The instances of a Region.
@@ -328,38 +356,6 @@ fn names(body: &Value, wanted: &str) -> bool {
         Value::Object(members) => members.values().any(|value| names(value, wanted)),
         _ => false,
     }
-}
-
-/// One page of a list, newest first: the token names the last element given, so that it survives what
-/// is made and deleted meanwhile.
-fn page<T>(
-    mut items: Vec<(Timestamp, String, T)>,
-    call: &Call<'_>,
-    size: usize,
-) -> Result<(Vec<T>, Option<String>), ApiError> {
-    items.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
-    if let Some(token) = call.optional("pageToken")? {
-        let bad = || ApiError::invalid(format!("The page token {token} is not valid"));
-        let (second, name) = token.split_once('~').ok_or_else(bad)?;
-        let nanosecond: i128 = second.parse().map_err(|_| bad())?;
-        let last = (Timestamp::from_nanosecond(nanosecond).map_err(|_| bad())?, name.to_owned());
-        items.retain(|(time, name, _)| (last.0, name) > (*time, &last.1));
-    }
-    let size = size.max(1);
-    let more = items.len() > size;
-    items.truncate(size);
-    let token =
-        items.last().filter(|_| more).map(|(t, name, _)| format!("{}~{name}", t.as_nanosecond()));
-    Ok((items.into_iter().map(|(_, _, item)| item).collect(), token))
-}
-
-/// A response with one list, and its token if there is more.
-fn list(name: &str, items: Vec<Value>, token: Option<String>) -> Value {
-    let mut answer = json!({ name: items });
-    if let Some(token) = token {
-        answer["nextPageToken"] = token.into();
-    }
-    answer
 }
 
 #[cfg(test)]

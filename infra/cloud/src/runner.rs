@@ -1,7 +1,9 @@
-//! Runs functions by a schedule, as EventBridge and Lambda's asynchronous invocation do together.
+//! Runs functions by a schedule and by events, as EventBridge and Lambda's asynchronous invocation do
+//! together.
 //!
-//! One event a function at a time, which is what `ReservedConcurrentExecutions: 1` gives on AWS;
-//! what comes meanwhile waits, at most for Lambda's default of six hours of simulated time.
+//! What the schedule asks for runs one event a function at a time, which keeps runs alike. What the bus
+//! asks for runs beside it and at once, as on AWS, in up to [`AT_ONCE`] instances of a function. What comes
+//! meanwhile waits, at most for Lambda's default of six hours of simulated time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -11,11 +13,15 @@ use futures_util::stream::FuturesUnordered;
 use jiff::SignedDuration;
 
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::lambda::{Function, Invocation};
 use crate::schedule::{Due, Schedule};
 
 /// How old an event may get before Lambda gives it up.
 const MAXIMUM_EVENT_AGE: SignedDuration = SignedDuration::from_hours(6);
+
+/// How many events of the bus a function serves at once: Lambda's concurrency in a new account.
+pub const AT_ONCE: usize = 10;
 
 /// Invokes `functions` (by name) with the schedule's events as time passes, and tells `report` of
 /// each invocation when it ends.
@@ -24,44 +30,56 @@ const MAXIMUM_EVENT_AGE: SignedDuration = SignedDuration::from_hours(6);
 /// drop the future to end it. An invocation that is under way then takes its process with it.
 pub async fn run(
     clock: &Clock,
+    schedule: Schedule,
+    functions: &[Function],
+    report: impl FnMut(&Due, &Invocation),
+) {
+    run_with(clock, schedule, &Events::default(), functions, report).await;
+}
+
+/// [`run`], also with the events of a bus. As long as the bus has rules it does not return.
+pub async fn run_with(
+    clock: &Clock,
     mut schedule: Schedule,
+    events: &Events,
     functions: &[Function],
     mut report: impl FnMut(&Due, &Invocation),
 ) {
     let functions: BTreeMap<&str, &Function> =
         functions.iter().map(|function| (function.name(), function)).collect();
-    let mut waiting: BTreeMap<String, VecDeque<Due>> = BTreeMap::new();
-    let mut busy: Vec<String> = Vec::new();
+    // By function, and whether they come from the bus.
+    let mut waiting: BTreeMap<(String, bool), VecDeque<Due>> = BTreeMap::new();
+    let mut busy: BTreeMap<(String, bool), usize> = BTreeMap::new();
     let mut running = FuturesUnordered::new();
     loop {
         let now = clock.now();
-        for due in schedule.due(now) {
+        for due in schedule.due(now).into_iter().chain(events.take_due()) {
             if functions.contains_key(due.function.as_str()) {
-                waiting.entry(due.function.clone()).or_default().push_back(due);
+                waiting.entry((due.function.clone(), due.from_bus)).or_default().push_back(due);
             } else {
                 tracing::warn!(function = due.function, rule = due.rule, "no such function");
             }
         }
-        for (name, queue) in &mut waiting {
+        for (line, queue) in &mut waiting {
+            let (name, from_bus) = line;
             while queue.front().is_some_and(|due| now.duration_since(due.at) > MAXIMUM_EVENT_AGE) {
                 queue.pop_front();
                 tracing::warn!(function = name, "an event got too old while another ran");
             }
-            if busy.contains(name) {
-                continue;
+            let Some(function) = functions.get(name.as_str()) else { continue };
+            let busy = busy.entry(line.clone()).or_default();
+            while *busy < if *from_bus { AT_ONCE } else { 1 } {
+                let Some(due) = queue.pop_front() else { break };
+                *busy += 1;
+                running.push(async move {
+                    let invocation =
+                        function.invoke_as(due.request_id.clone(), due.event.clone()).await;
+                    (due, invocation)
+                });
             }
-            let Some((due, function)) = queue.pop_front().zip(functions.get(name.as_str())) else {
-                continue;
-            };
-            busy.push(name.clone());
-            running.push(async move {
-                let invocation =
-                    function.invoke_as(due.request_id.clone(), due.event.clone()).await;
-                (due, invocation)
-            });
         }
         let next = schedule.next_at();
-        if next.is_none() && running.is_empty() {
+        if next.is_none() && running.is_empty() && !events.has_rules() {
             return;
         }
         let tick = async {
@@ -76,9 +94,12 @@ pub async fn run(
                 if invocation.outcome.is_failure() {
                     schedule.failed(&due, clock.now());
                 }
-                busy.retain(|name| *name != due.function);
+                if let Some(busy) = busy.get_mut(&(due.function.clone(), due.from_bus)) {
+                    *busy -= 1;
+                }
             }
             () = tick => {}
+            () = events.arrived() => {}
         }
     }
 }

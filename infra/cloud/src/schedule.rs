@@ -113,6 +113,8 @@ pub struct Due {
     pub request_id: String,
     /// 1 for the first try.
     pub attempt: u32,
+    /// Whether it was an event on the bus, not the time, that asked for it.
+    pub from_bus: bool,
 }
 
 /// The two unpleasant habits of asynchronous delivery, both off by default.
@@ -226,6 +228,7 @@ impl Schedule {
                 function: rule.function,
                 request_id: new_request_id(),
                 attempt: 1,
+                from_bus: false,
             };
             self.delivered = self.delivered.wrapping_add(1);
             let every = self.habits.duplicate_every;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
+use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::http;
 use snapkeep_cloud::knobs::{Fault, Knobs};
 use snapkeep_cloud::lambda::{Function, FunctionConfig, Invocation, Outcome};
@@ -83,6 +84,48 @@ impl World {
         let request = schema::create_table_request(table);
         self.cloud.dynamodb().create_table(request, Some(schema::EXPIRES_AT)).unwrap();
         deploy(&self.cloud, vars, Some(table))
+    }
+
+    /// Variables by which a deployment uses the cloud's own bus and topic.
+    pub(crate) const LISTENERS: [(&'static str, &'static str); 2] = [
+        ("SNAPKEEP_EVENT_BUS", "default"),
+        ("SNAPKEEP_TOPIC", "arn:aws:sns:us-east-1:123456789012:snapkeep"),
+    ];
+
+    /// From now on the events of this source and type whose detail names a function invoke it, if the
+    /// test calls [`World::deliver`].
+    pub(crate) fn listen(&self, source: &str, detail_type: &str) {
+        let rule = |function: &str| EventRule {
+            name: format!("on-event-{function}"),
+            source: source.to_owned(),
+            detail_type: detail_type.to_owned(),
+            detail_equals: [("function".to_owned(), json!(function))].into(),
+            function: function.to_owned(),
+        };
+        self.cloud.events().set_rules(["create", "poll", "prune"].map(rule).to_vec());
+    }
+
+    /// Invokes what events asked for, and what that asks for in turn; the functions and their reports.
+    pub(crate) async fn deliver(&self) -> Vec<(String, Value)> {
+        let mut reports = Vec::new();
+        loop {
+            let due = self.cloud.events().take_due();
+            if due.is_empty() {
+                return reports;
+            }
+            for due in due {
+                let function = self.deployment.function(&due.function);
+                let invocation = function.invoke_as(due.request_id, due.event).await;
+                reports.push((due.function, report(invocation)));
+            }
+        }
+    }
+
+    /// What was put on the bus and published to the topic since this was asked last.
+    pub(crate) fn notices(&self) -> Vec<Value> {
+        let notices = self.cloud.events().notices();
+        self.cloud.events().forget_notices();
+        notices
     }
 
     pub(crate) async fn end(self) {

@@ -60,6 +60,7 @@ pub(super) fn regions(knobs: &Knobs, call: &Call<'_>) -> Value {
         }
         region
     };
-    let regions: Value = knobs.regions.iter().map(region).collect();
+    let named = knobs.regions.iter().filter(|name| !knobs.unnamed_regions.contains(name));
+    let regions: Value = named.map(region).collect();
     json!({ "regions": regions })
 }

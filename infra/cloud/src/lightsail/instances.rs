@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::error::limit_tags;
 use super::operations::About;
+use super::paging::{Paging, list, page};
 use super::shapes::{self, epoch};
-use super::{ApiError, Call, Instance, Lightsail, Region, catalog, list, page};
+use super::{ApiError, Call, Instance, Lightsail, Region, catalog};
 
 /// How long an instance starts.
 const STARTING: SignedDuration = SignedDuration::from_secs(20);
@@ -197,10 +198,10 @@ impl Lightsail {
     }
 
     pub(super) fn get_instances(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {
-        let size = self.knobs.page_size;
+        let paging = Paging::new(&self.knobs);
         let instances = self.at(call.region).instances.values();
         let items = instances.map(|i| (i.created_at, i.name.clone(), i)).collect();
-        let (items, token) = page(items, call, size)?;
+        let (items, token) = page(items, call, &paging)?;
         let show = |i: &Instance| shapes::instance(i, call.region, call.now);
         Ok(list("instances", items.into_iter().map(show).collect(), token))
     }

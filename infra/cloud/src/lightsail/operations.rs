@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::paging::{Paging, list, page};
 use super::shapes::epoch;
-use super::{ApiError, Call, Lightsail, list, page};
+use super::{ApiError, Call, Lightsail};
 
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
@@ -76,11 +77,12 @@ impl Lightsail {
         call: &Call<'_>,
         resource: Option<&str>,
     ) -> Result<Value, ApiError> {
+        let paging = Paging::new(&self.knobs).of_size(200);
         let operations = &self.at(call.region).operations;
         let of = |o: &&Operation| resource.is_none_or(|name| o.resource == name);
         let items = operations.iter().filter(of);
         let items = items.map(|o| (o.created_at, o.id.clone(), o.show(call.now))).collect();
-        let (items, token) = page(items, call, 200)?;
+        let (items, token) = page(items, call, &paging)?;
         Ok(list("operations", items, token))
     }
 }

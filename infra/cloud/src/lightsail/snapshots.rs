@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::error::limit_tags;
 use super::instances::is_starting;
 use super::operations::About;
-use super::{ApiError, Call, Event, Lightsail, Snapshot, list, page, shapes};
+use super::paging::{Paging, list, page};
+use super::{ApiError, Call, Event, Lightsail, Snapshot, shapes};
 use crate::knobs::FaultKind;
 
 impl Lightsail {
@@ -89,12 +90,12 @@ impl Lightsail {
     }
 
     pub(super) fn get_snapshots(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {
-        let size = self.knobs.page_size;
+        let paging = Paging::new(&self.knobs);
         let lag = SignedDuration::from_secs(self.knobs.list_lag_seconds.into());
         let snapshots = self.at(call.region).snapshots.values();
         let visible = snapshots.filter(|s| s.requested_at + lag <= call.now);
         let items = visible.map(|s| (s.created_at(), s.name.clone(), s)).collect();
-        let (items, token) = page(items, call, size)?;
+        let (items, token) = page(items, call, &paging)?;
         let show = |s: &Snapshot| shapes::snapshot(s, call.region, call.now);
         Ok(list("instanceSnapshots", items.into_iter().map(show).collect(), token))
     }

@@ -1,4 +1,7 @@
+use serde_json::json;
+
 use super::*;
+use crate::knobs::PageTokens;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -17,6 +20,7 @@ impl Cloud {
         match self.0.call(at(seconds), "eu-west-1", operation, &body)? {
             Answer::Body(body) => Ok(body),
             Answer::Broken => Ok(json!("broken")),
+            Answer::Hung(time) => Ok(json!({ "hung": time.as_secs() })),
         }
     }
 
@@ -170,4 +174,93 @@ fn bad_requests_are_refused_and_do_no_harm() {
     }
     let elsewhere = cloud.0.call(at(60), "mars-north-1", "GetInstances", &json!({}));
     assert_eq!(elsewhere.unwrap_err().kind, "UnrecognizedClientException");
+}
+
+#[test]
+fn a_hanging_call_has_no_effect_and_other_regions_do_not_hang() {
+    let mut cloud = Cloud::new();
+    cloud.launch("web");
+    let hang = Fault::hang("CreateInstanceSnapshot", 7).in_region("eu-west-1");
+    cloud.0.knobs.faults = vec![hang.times(1)];
+    let there = cloud.0.call(at(60), "us-east-1", "CreateInstanceSnapshot", &json!({}));
+    assert_eq!(there.unwrap_err().kind, "InvalidInputException");
+    assert_eq!(cloud.snapshot(60, "web", "s-1").unwrap(), json!({ "hung": 7 }));
+    assert!(cloud.0.snapshots("eu-west-1").is_empty());
+    cloud.snapshot(60, "web", "s-1").unwrap();
+}
+
+#[test]
+fn throttled_calls_are_counted_whatever_throttles_them() {
+    let mut cloud = Cloud::new();
+    let rate = r#"[{"operation": "GetInstances", "per_second": 1, "burst": 2}]"#;
+    cloud.0.knobs.rates = serde_json::from_str(rate).unwrap();
+    cloud.0.knobs.faults = vec![Fault::on("GetRegions", FaultKind::Throttle)];
+    let now = Instant::now();
+    let refused = |cloud: &mut Cloud| cloud.0.admit(now, "eu-west-1", "GetInstances").is_err();
+    assert_eq!([(); 4].map(|()| refused(&mut cloud)), [false, false, true, true]);
+    assert!(cloud.0.admit(now, "us-east-1", "GetInstances").is_ok());
+    assert_eq!(cloud.call(0, "GetRegions", json!({})).unwrap_err().kind, "ThrottlingException");
+    let expected = [("GetInstances", 2), ("GetRegions", 1)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!((&cloud.0.throttled, &cloud.0.calls), (&expected.clone().into(), &expected.into()));
+}
+
+#[test]
+fn a_region_without_a_name_answers() {
+    let mut cloud = Cloud::new();
+    cloud.0.knobs.regions = vec!["eu-west-1".to_owned(), "us-east-1".to_owned()];
+    cloud.0.knobs.unnamed_regions = vec!["us-east-1".to_owned(), "eu-gov-1".to_owned()];
+    let named = cloud.call(0, "GetRegions", json!({})).unwrap();
+    assert_eq!(named["regions"].as_array().unwrap().len(), 1);
+    for (region, there) in
+        [("eu-west-1", true), ("us-east-1", true), ("eu-gov-1", true), ("x", false)]
+    {
+        let answer = cloud.0.call(at(0), region, "GetInstances", &json!({}));
+        assert_eq!(answer.is_ok(), there, "{region}");
+    }
+}
+
+#[test]
+fn tokens_that_are_offsets_show_twice_or_miss_what_moves() {
+    let mut cloud = Cloud::new();
+    cloud.0.knobs.page_size = 2;
+    cloud.0.knobs.page_tokens = PageTokens::Offset;
+    cloud.launch("web");
+    for at in 0..4 {
+        cloud.snapshot(100 + at, "web", &format!("s-{at}")).unwrap();
+    }
+    let page = |cloud: &mut Cloud, token: &Value| {
+        let answer =
+            cloud.call(200, "GetInstanceSnapshots", json!({ "pageToken": token })).unwrap();
+        let names = answer["instanceSnapshots"].as_array().unwrap().iter();
+        let names: Vec<String> = names.map(|s| s["name"].as_str().unwrap().to_owned()).collect();
+        (names.join(" "), answer["nextPageToken"].clone())
+    };
+    let (first, token) = page(&mut cloud, &Value::Null);
+    assert_eq!((first.as_str(), page(&mut cloud, &token).0.as_str()), ("s-3 s-2", "s-1 s-0"));
+    cloud.snapshot(150, "web", "new").unwrap();
+    assert_eq!(page(&mut cloud, &token).0, "s-2 s-1", "again");
+    for name in ["new", "s-3"] {
+        cloud.call(200, "DeleteInstanceSnapshot", json!({"instanceSnapshotName": name})).unwrap();
+    }
+    assert_eq!(page(&mut cloud, &token), ("s-0".to_owned(), Value::Null), "s-1 is missed");
+}
+
+#[test]
+fn page_tokens_expire() {
+    let mut cloud = Cloud::new();
+    cloud.0.knobs.page_size = 1;
+    cloud.launch("web");
+    cloud.launch("db");
+    for tokens in [PageTokens::Stable, PageTokens::Offset] {
+        cloud.0.knobs.page_tokens = tokens;
+        cloud.0.knobs.page_token_seconds = None;
+        let first = cloud.call(0, "GetInstances", json!({})).unwrap();
+        let next = json!({"pageToken": first["nextPageToken"]});
+        assert!(cloud.call(86_400, "GetInstances", next.clone()).is_ok());
+        cloud.0.knobs.page_token_seconds = Some(60);
+        assert!(cloud.call(60, "GetInstances", next.clone()).is_ok());
+        let expired = cloud.call(61, "GetInstances", next).unwrap_err();
+        assert_eq!(expired.kind, "InvalidInputException");
+        assert!(expired.message.ends_with("has expired"), "{}", expired.message);
+    }
 }
