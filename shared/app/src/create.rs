@@ -43,7 +43,8 @@ pub async fn run(
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
     let run = Run::begin(Role::Create, inventory, ledger, settings, invocation).await?;
-    run.everywhere(async |lane| Create { run: &run, creator, lane }.place().await).await?;
+    let work = async |lane: &Lane| Box::pin(Create { run: &run, creator, lane }.place()).await;
+    Box::pin(run.everywhere(work)).await?;
     run.finish(relay).await
 }
 

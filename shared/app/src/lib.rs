@@ -9,7 +9,7 @@ mod lane;
 pub mod metrics;
 pub mod notify;
 pub mod pace;
-mod pages;
+pub mod pages;
 pub mod poll;
 pub mod ports;
 pub mod prune;

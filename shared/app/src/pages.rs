@@ -80,7 +80,179 @@ where
     Err(distrust(operation, "TooManyPages", format!("no end after {PAGES_MAX} pages")))
 }
 
+/// All elements of a list, for those who have time and no pace to keep.
+///
+/// # Errors
+/// When a page fails, an element cannot be read, or the list goes round in circles.
+pub async fn all<T, F>(
+    operation: &'static str,
+    fetch: impl Fn(Option<String>) -> F,
+) -> Result<Vec<T>, ProviderError>
+where
+    F: Future<Output = Result<Page<T>, ProviderError>>,
+{
+    let mut found = Vec::new();
+    let mut used = BTreeSet::new();
+    let mut token = None;
+    loop {
+        let page = fetch(token).await?;
+        found.extend(page.elements);
+        if let Some(error) = page.broken.into_iter().next() {
+            return Err(error);
+        }
+        match page.next.filter(|next| !next.is_empty()) {
+            None => return Ok(found),
+            Some(next) if used.insert(next.clone()) => token = Some(next),
+            Some(next) => {
+                return Err(distrust(operation, "RepeatedToken", format!("`{next}` came twice")));
+            }
+        }
+    }
+}
+
 /// An answer that cannot be trusted: asking again may help, believing it may not.
 fn distrust(operation: &'static str, code: &str, message: String) -> ProviderError {
     ProviderError { kind: ErrorKind::Indeterminate, operation, code: code.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Every look at this clock takes a second.
+    struct Ticking(Mutex<Duration>);
+
+    impl Deadline for Ticking {
+        fn elapsed(&self) -> Duration {
+            let mut now = self.0.lock().unwrap();
+            *now += Duration::from_secs(1);
+            *now
+        }
+
+        fn stop(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+
+        fn end(&self) -> Duration {
+            self.stop()
+        }
+
+        fn last(&self) -> Duration {
+            self.stop()
+        }
+
+        async fn sleep(&self, time: Duration) {
+            *self.0.lock().unwrap() += time;
+        }
+    }
+
+    type Answer = Result<Page<u32>, ProviderError>;
+
+    /// Turns the pages that answer the calls, by the number of the call and its token.
+    fn turned(
+        pages: impl Fn(u32, Option<&str>) -> Answer,
+    ) -> (Vec<u32>, Result<(), ProviderError>, u32) {
+        let calls = Mutex::new(0);
+        let mut found = Vec::new();
+        let clock = Ticking(Mutex::default());
+        let fetch = |token: Option<String>| {
+            let mut calls = calls.lock().unwrap();
+            *calls += 1;
+            std::future::ready(pages(*calls, token.as_deref()))
+        };
+        let each = async |turned| match turned {
+            Turned::Page(page) => found.extend::<Vec<u32>>(page),
+            Turned::Anew => found.clear(),
+        };
+        // Nothing here waits.
+        let result = turn(&clock, "List", fetch, each).now_or_never().unwrap();
+        let calls = *calls.lock().unwrap();
+        (found, result, calls)
+    }
+
+    fn page(elements: &[u32], next: Option<&str>) -> Answer {
+        let next = next.map(str::to_owned);
+        Ok(Page { elements: elements.to_vec(), broken: Vec::new(), next })
+    }
+
+    fn error(kind: ErrorKind) -> ProviderError {
+        let (code, message) = (format!("{kind:?}"), String::new());
+        ProviderError { kind, operation: "List", code, message }
+    }
+
+    #[test]
+    fn pages_are_turned_to_the_end() {
+        for end in [None, Some("")] {
+            let (found, result, _) = turned(|_, token| match token {
+                None => page(&[1, 2], Some("a")),
+                Some("a") => page(&[], Some("b")),
+                _ => page(&[3], end),
+            });
+            assert_eq!((found, result), (vec![1, 2, 3], Ok(())));
+        }
+    }
+
+    #[test]
+    fn a_circle_or_an_endless_list_is_an_error() {
+        let (_, circle, _) = turned(|_, token| match token {
+            None => page(&[1], Some("a")),
+            Some("a") => page(&[2], Some("b")),
+            _ => page(&[3], Some("a")),
+        });
+        assert_eq!(circle.unwrap_err().code, "RepeatedToken");
+        let (_, endless, _) =
+            turned(|_, token| page(&[1], Some(&format!("{}x", token.unwrap_or("")))));
+        assert_eq!(endless.unwrap_err().code, "NoTime");
+    }
+
+    #[test]
+    fn a_page_is_asked_for_again_until_nothing_comes_for_a_while() {
+        let (found, result, calls) = turned(|call, token| match (call, token) {
+            (2, _) => Err(error(ErrorKind::Throttled)),
+            (3, _) => Err(error(ErrorKind::Indeterminate)),
+            (_, None) => page(&[1], Some("a")),
+            _ => page(&[2], None),
+        });
+        assert_eq!((found, result, calls), (vec![1, 2], Ok(()), 4));
+        let (found, result, calls) = turned(|_, token| match token {
+            None => page(&[1], Some("a")),
+            _ => Err(error(ErrorKind::Indeterminate)),
+        });
+        assert_eq!((found, result.unwrap_err().kind), (vec![1], ErrorKind::Indeterminate));
+        assert!((3..8).contains(&calls), "{calls}");
+        let (_, denied, calls) = turned(|_, _| Err(error(ErrorKind::Denied)));
+        assert_eq!((denied.unwrap_err().kind, calls), (ErrorKind::Denied, 1));
+    }
+
+    #[test]
+    fn a_token_that_is_too_old_begins_the_list_anew() {
+        let (found, result, _) = turned(|call, token| match (call, token) {
+            (2, _) => Err(error(ErrorKind::BadPageToken)),
+            (_, None) => page(&[call], Some("a")),
+            _ => page(&[9], None),
+        });
+        assert_eq!((found, result), (vec![3, 9], Ok(())));
+        let (_, never, _) = turned(|_, token| match token {
+            None => page(&[1], Some("a")),
+            _ => Err(error(ErrorKind::BadPageToken)),
+        });
+        assert_eq!(never.unwrap_err().kind, ErrorKind::BadPageToken);
+    }
+
+    #[test]
+    fn a_broken_element_fails_the_list_and_costs_the_others_nothing() {
+        let (found, result, _) = turned(|_, token| match token {
+            None => Ok(Page {
+                elements: vec![1],
+                broken: vec![error(ErrorKind::Indeterminate)],
+                next: Some("a".to_owned()),
+            }),
+            _ => page(&[2], None),
+        });
+        assert_eq!((found, result.unwrap_err().kind), (vec![1, 2], ErrorKind::Indeterminate));
+    }
 }

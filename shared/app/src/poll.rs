@@ -34,7 +34,8 @@ pub async fn run(
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
     let run = Run::begin(Role::Poll, inventory, ledger, settings, invocation).await?;
-    run.where_known(async |lane| Poll { run: &run, lane }.place().await).await?;
+    let work = async |lane: &Lane| Box::pin(Poll { run: &run, lane }.place()).await;
+    Box::pin(run.where_known(work)).await?;
     run.finish(relay).await
 }
 

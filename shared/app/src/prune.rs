@@ -40,7 +40,8 @@ pub async fn run(
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
     let run = Run::begin(Role::Prune, inventory, ledger, settings, invocation).await?;
-    run.everywhere(async |lane| Prune { run: &run, deleter, lane }.place().await).await?;
+    let work = async |lane: &Lane| Box::pin(Prune { run: &run, deleter, lane }.place()).await;
+    Box::pin(run.everywhere(work)).await?;
     run.finish(relay).await
 }
 

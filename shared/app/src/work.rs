@@ -80,7 +80,8 @@ where
     F: Future<Output = Turn<T>>,
 {
     let timed = |item| {
-        let turn = work(item);
+        // Boxed: as one nested future a lane is too deep a type for the compiler.
+        let turn = Box::pin(work(item));
         async {
             let sent = deadline.elapsed();
             (sent, turn.await)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
@@ -87,11 +88,11 @@ pub async fn create() -> Result<(), Error> {
     const ROLE: Role = Role::Create;
     let wiring = start(ROLE).await?;
     let creator = LightsailCreator::new(&wiring.sdk, &wiring.accounts);
-    serve(&wiring, ROLE, async |invocation| {
+    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         create::run(inventory, &creator, ledger, notifications, settings, invocation).await
-    })
-    .await
+    }));
+    serving.await
 }
 
 /// `poll` as a Lambda function, until the runtime ends it.
@@ -101,11 +102,11 @@ pub async fn create() -> Result<(), Error> {
 pub async fn poll() -> Result<(), Error> {
     const ROLE: Role = Role::Poll;
     let wiring = start(ROLE).await?;
-    serve(&wiring, ROLE, async |invocation| {
+    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         poll::run(inventory, ledger, notifications, settings, invocation).await
-    })
-    .await
+    }));
+    serving.await
 }
 
 /// `prune` as a Lambda function, until the runtime ends it.
@@ -116,11 +117,11 @@ pub async fn prune() -> Result<(), Error> {
     const ROLE: Role = Role::Prune;
     let wiring = start(ROLE).await?;
     let deleter = LightsailDeleter::new(&wiring.sdk, &wiring.accounts);
-    serve(&wiring, ROLE, async |invocation| {
+    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         prune::run(inventory, &deleter, ledger, notifications, settings, invocation).await
-    })
-    .await
+    }));
+    serving.await
 }
 
 /// Bad setup fails the start, never half an invocation.
@@ -155,8 +156,9 @@ async fn serve(
         let mut report = match only {
             Ok(only) => {
                 let invocation = Invocation { now, leased_until, tick: only, deadline };
-                // Boxed: the whole tick as one nested future is too deep a type for the compiler.
-                let mut report = Box::pin(tick(&invocation)).await?;
+                // The whole tick as one nested future is too deep a type for the compiler.
+                let ticking: LocalBoxFuture<'_, _> = Box::pin(tick(&invocation));
+                let mut report = ticking.await?;
                 tell(wiring, &mut report, &invocation).await;
                 report
             }

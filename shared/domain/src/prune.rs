@@ -151,7 +151,11 @@ pub struct Plan {
 
 /// Whether `prune` watches over the existence of this record's snapshot; the others are `poll`'s.
 fn could_vanish(record: &Record) -> bool {
-    matches!(record.state, State::Available | State::Expiring | State::Failed)
+    match record.state {
+        State::Available | State::Expiring => true,
+        State::Failed => record.remains,
+        _ => false,
+    }
 }
 
 impl Facts {
@@ -189,7 +193,7 @@ impl Facts {
         let records = self.records.remove(id).unwrap_or_default();
         let mut plan = Plan::default();
         for record in &records {
-            if record.missed > 0 && could_vanish(record) {
+            if record.missed > 0 && (could_vanish(record) || record.state == State::Failed) {
                 plan.unreported.push(record.clone());
             }
             plan.steps.extend(self.lost_ownership(record, cx));

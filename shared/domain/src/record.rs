@@ -257,12 +257,13 @@ impl Record {
         }
     }
 
-    /// The sparse index's key: the state, but for tombstones and settled failures.
+    /// The sparse index's key: the state, but for tombstones and settled failures. A failure whose missed
+    /// slots nobody has reported yet is not settled.
     #[must_use]
     pub fn live(&self) -> Option<State> {
         match self.state {
             State::Deleted => None,
-            State::Failed if !self.remains => None,
+            State::Failed if !self.remains && self.missed == 0 => None,
             state => Some(state),
         }
     }
@@ -470,7 +471,7 @@ mod tests {
         for state in State::ALL {
             let mut one = record(state);
             assert_eq!(one.live(), (state != State::Deleted).then_some(state));
-            one.remains = false;
+            (one.remains, one.missed) = (false, 0);
             let settled = matches!(state, State::Deleted | State::Failed);
             assert_eq!(one.live().is_none(), settled, "{state:?}");
             let expires = one.expires_at();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use aws_config::SdkConfig;
 use aws_sdk_lightsail::Client;
 use aws_sdk_lightsail::types::{InstancePlatform, Tag};
+use snapkeep_app::pages;
 use snapkeep_app::ports::{Deleter, ErrorKind, Inventory};
 use snapkeep_aws::clock::Clock;
 use snapkeep_aws::lightsail::{Accounts, LightsailDeleter, LightsailInventory};
@@ -145,16 +146,22 @@ impl Account {
         Ok(self.inventory.snapshot(&self.region, snapshot).await?)
     }
 
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, Trouble> {
+        let page = |token| self.inventory.snapshots(&self.region, token);
+        Ok(pages::all("GetInstanceSnapshots", page).await?)
+    }
+
     pub(super) async fn snapshots_of(&self, instance: &str) -> Result<Vec<Snapshot>, Trouble> {
-        let mut all = self.inventory.snapshots(&self.region).await?;
+        let mut all = self.snapshots().await?;
         all.retain(|snapshot| snapshot.source_name == instance);
         Ok(all)
     }
 
     /// The names of all instances and snapshots of the Region.
     pub(super) async fn names(&self) -> Result<BTreeSet<String>, Trouble> {
-        let instances = self.inventory.instances(&self.region).await?;
-        let snapshots = self.inventory.snapshots(&self.region).await?;
+        let page = |token| self.inventory.instances(&self.region, token);
+        let instances = pages::all("GetInstances", page).await?;
+        let snapshots = self.snapshots().await?;
         let names = instances.into_iter().map(|instance| instance.name);
         Ok(names.chain(snapshots.into_iter().map(|snapshot| snapshot.name)).collect())
     }

@@ -230,10 +230,15 @@ impl Simulation {
                 1
             }
         };
+        // Of two of one slot, which may be after a lost ledger, either may go.
+        let twins = |time: &Timestamp| times.iter().filter(|one| *one == time).count() > 1;
         let mut allowed = floor.saturating_sub(stays.iter().filter(|stays| **stays).count());
         let by_name: BTreeMap<&str, &Record> =
             records.iter().map(|record| (record.name.as_str(), record)).collect();
-        for ((_, snapshot), stays) in ours.iter().zip(&stays) {
+        for ((time, snapshot), stays) in ours.iter().zip(&stays) {
+            if twins(time) {
+                continue;
+            }
             let name = &snapshot.name;
             let Some(record) = by_name.get(name.as_str()) else { continue };
             let going = matches!(record.state, State::Expiring | State::Deleting);

@@ -410,7 +410,7 @@ impl Remember for Ports {
     }
 
     async fn remember(&self, item: &Protected) -> Result<bool, LedgerError> {
-        self.remembering("remember", &item.name, self.ledger().remember(item)).await
+        self.remembering("remember", &item.resource.0, self.ledger().remember(item)).await
     }
 
     async fn note(&self, resource: &ResourceId, note: Note) -> Result<(), LedgerError> {

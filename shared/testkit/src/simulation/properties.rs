@@ -291,7 +291,9 @@ impl Watch {
         }
         let shown = doing.available(&gone.source);
         let times: Vec<Timestamp> = shown.iter().map(|(time, _)| *time).collect();
-        let at = shown.iter().position(|(_, s)| s.id == gone.id);
+        // Of two of one slot, either may go.
+        let time = shown.iter().find(|(_, s)| s.id == gone.id).map(|(time, _)| *time);
+        let at = times.iter().rposition(|one| Some(*one) == time);
         let stays = |rules: &str, zone: &Zone| {
             at.is_some_and(|at| reference::keeps(rules, &times, zone.rules())[at])
         };
@@ -401,11 +403,11 @@ impl Watch {
     /// An invocation ended with its report.
     pub(super) fn ended(&mut self, doing: &Doing, result: &Result<Report, TickError>) {
         let Ok(report) = result else { return };
-        let unknown = |name: &String| doing.unresolved.contains(&("remember", name.clone()));
+        let unknown = |id: &ResourceId| doing.unresolved.contains(&("remember", id.0.clone()));
         for seen in doing.instances.values().flat_map(|view| &view.shown) {
             let key = (doing.settings.deployment.clone(), seen.id.clone());
             let hold = Hold::find(&seen.tags, &format!("{}:hold", doing.settings.tag));
-            match hold.filter(|_| !unknown(&seen.name) && report.left == 0) {
+            match hold.filter(|_| !unknown(&seen.id) && report.left == 0) {
                 Some(hold) => drop(self.seen_held.insert(key, (doing.started, hold))),
                 None => drop(self.seen_held.remove(&key)),
             }
