@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::create::tags;
 use snapkeep_domain::answer::Look;
+use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::protected::{Age, Protected};
 use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};

@@ -6,9 +6,7 @@ use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lightsail::types::Tag;
 use jiff::SignedDuration;
-use snapkeep_app::ports::{
-    Creator, Deleter, ErrorKind, Inventory, Ledger, Order, Remember, Write,
-};
+use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Ledger, Order, Remember, Write};
 use snapkeep_aws::dynamodb::{DynamoLedger, schema};
 use snapkeep_aws::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailInventory};
 use snapkeep_cloud::clock::Clock;
@@ -188,7 +186,11 @@ async fn lightsails_refusals_are_what_they_are() {
         turn(&|knobs| knobs.faults = vec![knobs::Fault::on("*", kind)]);
         let error = refusal("web-2").await;
         assert_eq!(error.kind, expected, "{kind:?} {error:?}");
-        assert_eq!(world.inventory.snapshots(region, None).await.unwrap_err().kind, expected, "{kind:?}");
+        assert_eq!(
+            world.inventory.snapshots(region, None).await.unwrap_err().kind,
+            expected,
+            "{kind:?}"
+        );
     }
     turn(&|_| ());
     assert_eq!(world.inventory.snapshot(region, "web-2").await.unwrap(), None);
@@ -228,7 +230,11 @@ async fn the_ledger_on_dynamodb_conforms() {
     let (server, ledger) = dynamodb().await;
     conformance::ledger(&ledger).await;
     let asked = server.requests();
-    assert!(asked.keys().all(|operation| ["PutItem", "UpdateItem", "Query"].contains(&operation.as_str())));
+    assert!(
+        asked
+            .keys()
+            .all(|operation| ["PutItem", "UpdateItem", "Query"].contains(&operation.as_str()))
+    );
 }
 
 #[tokio::test]

@@ -284,6 +284,14 @@ fn an_answer_is_settled_by_what_it_means() {
         assert_eq!((came_to, next.state), (outcome, to));
         assert_eq!(next.remains, to == State::Failed);
     }
+    // The policy may have changed since it was made: its own retention is that of its tags.
+    let Look::Found(mut found) = found(&intent, SnapshotState::Available) else { return };
+    found.tags.insert("snapkeep:keep".to_owned(), "all".to_owned());
+    let (next, ..) = written(settled(&intent, &taken, Some(&Look::Found(found.clone())), now));
+    assert_eq!(next.policy.keep.as_deref(), Some("all"));
+    assert_eq!(next.policy.schedule, intent.policy.schedule);
+    let polled = followed(&intent, &Look::Found(found), "2026-11-20T03:20:00Z").next.unwrap();
+    assert_eq!(polled.policy, next.policy);
 }
 
 #[test]

@@ -206,9 +206,7 @@ fn check(mut world: World) -> Result<(), TestCaseError> {
     }
 
     // The floor: what is not going, over all available ones of ours.
-    let ours = |j: &&snapkeep_domain::prune::Judged| {
-        j.verdict != Verdict::NotAvailable
-    };
+    let ours = |j: &&snapkeep_domain::prune::Judged| j.verdict != Verdict::NotAvailable;
     let available: Vec<_> = plan
         .verdicts
         .iter()
@@ -274,11 +272,13 @@ async fn a_year_of_hourly_ticks_keeps_the_exact_set() {
             provider.set_now(now);
             let leased_until = now + INVOCATION_LIFE;
             let mut invocation = Invocation { now, leased_until, tick: None, deadline: Endless };
-            let create = create::run(&provider, &provider, &ledger, &NoBus, &settings, &invocation).await;
+            let create =
+                create::run(&provider, &provider, &ledger, &NoBus, &settings, &invocation).await;
             provider.set_now(now + SignedDuration::from_mins(10));
             invocation.now = provider.now();
             let poll = poll::run(&provider, &ledger, &NoBus, &settings, &invocation).await;
-            let prune = prune::run(&provider, &provider, &ledger, &NoBus, &settings, &invocation).await;
+            let prune =
+                prune::run(&provider, &provider, &ledger, &NoBus, &settings, &invocation).await;
             for report in [create.unwrap(), poll.unwrap(), prune.unwrap()] {
                 assert_eq!(
                     (&report.failures[..], &report.findings[..]),

@@ -1,8 +1,8 @@
 //! The planner of `prune`, guard by guard: tables in, verdicts out.
 
 use jiff::SignedDuration;
-use snapkeep_domain::finding::Code;
 use snapkeep_domain::answer::Look;
+use snapkeep_domain::finding::Code;
 use snapkeep_domain::prune::{Guard, Questions, Source, Step, Verdict};
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::Settings;
@@ -194,7 +194,7 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
     let mut world = aged();
     let lost = world.facts.snapshots.remove(0);
     let asked: Vec<_> = world.questions().snapshots.into_iter().collect();
-    assert_eq!(asked, [lost.name.clone()]);
+    assert_eq!(asked, std::slice::from_ref(&lost.name));
     world.facts.looks.insert(lost.name.clone(), Look::Missing);
     let plan = world.plan();
     assert!(!has(&plan, Code::Vanished));
@@ -258,7 +258,8 @@ fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     world.gone(false);
     let plan = world.plan();
     assert_eq!((marks(&plan), guarded(&plan, Guard::OrphanKept)), (0, 10));
-    let orphan = |plan: &Plan| plan.findings.iter().find(|f| f.code == Code::Orphan).cloned().unwrap();
+    let orphan =
+        |plan: &Plan| plan.findings.iter().find(|f| f.code == Code::Orphan).cloned().unwrap();
     assert_eq!(orphan(&plan).value.as_deref(), Some("200"));
     assert!(orphan(&plan).fix.unwrap().contains("set SNAPKEEP_ORPHAN_KEEP"));
 
@@ -289,7 +290,9 @@ fn a_hold_on_an_instance_outlives_it_until_it_is_released() {
     world.settings.orphan_keep = Some(SignedDuration::ZERO);
     world.gone(false);
     assert_eq!(marks(&world.plan()), 9);
-    for hold in [Some(""), Some("until=2026-11-20"), Some("gibberish"), Some("until=2026-11-19"), None] {
+    for hold in
+        [Some(""), Some("until=2026-11-20"), Some("gibberish"), Some("until=2026-11-19"), None]
+    {
         let mut held = world.clone();
         held.facts.protected[0].hold = hold.map(str::to_owned);
         let holds = !matches!(hold, None | Some("until=2026-11-19"));

@@ -274,7 +274,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             Ok(Write::Done(intent)) => Some(*intent),
             Ok(Write::Conflict(_)) => {
                 part.counts.push(Counter::Conflicts);
-                let message = format!("slot {} is being taken by another invocation", take.intent.slot);
+                let message =
+                    format!("slot {} is being taken by another invocation", take.intent.slot);
                 let finding = Finding::new(Code::ClaimedElsewhere, message);
                 part.findings.push(finding.of(&due.instance.id, &due.instance.name));
                 None

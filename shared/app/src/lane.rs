@@ -174,10 +174,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     /// Works in every place that is looked after, all at once: those that the ledger knows need no list of
     /// Regions to begin. Ends when the time is over, whatever is still under way.
-    pub(crate) async fn everywhere(
-        &self,
-        work: impl AsyncFn(&Lane),
-    ) -> Result<(), TickError> {
+    pub(crate) async fn everywhere(&self, work: impl AsyncFn(&Lane)) -> Result<(), TickError> {
         let (known, left_out): (Vec<String>, Vec<String>) =
             self.known().into_iter().partition(|place| self.is_configured(place));
         if self.role == Role::Prune && self.tick.is_none() {
@@ -273,7 +270,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             tries += 1;
             match self.inventory.regions().await {
                 Ok(names) => break names,
-                Err(error) if tries >= REGIONS_TRIES || !error.kind.transient() => return Err(error),
+                Err(error) if tries >= REGIONS_TRIES || !error.kind.transient() => {
+                    return Err(error);
+                }
                 Err(_) => self.deadline.sleep(Duration::from_millis(500)).await,
             }
         };
@@ -299,7 +298,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             "the configuration leaves out {place}, where the ledger knows {count} {resources}: nothing is \
              taken or pruned there"
         );
-        let fix = format!("add {place} to SNAPKEEP_REGIONS, or tag the resources off and delete their snapshots");
+        let fix = format!(
+            "add {place} to SNAPKEEP_REGIONS, or tag the resources off and delete their snapshots"
+        );
         let finding = Finding::new(Code::PlaceLeftOut, message).named(place);
         lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));
     }
@@ -340,8 +341,11 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 true
             }
             Ok(None) => {
-                let message = format!("another run of {} is at work in {}", self.role.as_str(), lane.place);
-                lane.report().findings.push(Finding::new(Code::LaneHeld, message).named(&lane.place));
+                let message =
+                    format!("another run of {} is at work in {}", self.role.as_str(), lane.place);
+                lane.report()
+                    .findings
+                    .push(Finding::new(Code::LaneHeld, message).named(&lane.place));
                 false
             }
             // Claims keep it safe without the lease.
@@ -363,7 +367,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let mut report = lock(&self.report).clone();
         for lane in &lanes {
             let (left, _) = lane.rest();
-            let share = std::mem::replace(&mut *lane.report(), Report::new(report.function, report.now));
+            let share =
+                std::mem::replace(&mut *lane.report(), Report::new(report.function, report.now));
             report.absorb(share, &lane.place, left);
         }
         Ok(report.finished())
@@ -389,7 +394,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 let needed = matches!(self.cx.settings.regions, Regions::Only(_))
                     || self.protected(place).next().is_some();
                 let code = if needed { Code::RegionUnreachable } else { Code::RegionNotEnabled };
-                let message = format!("Region {place} is not enabled for the account ({})", error.code);
+                let message =
+                    format!("Region {place} is not enabled for the account ({})", error.code);
                 let mut finding = Finding::new(code, message).named(place.clone());
                 if needed {
                     finding = finding.fix("enable the Region, or take it out of SNAPKEEP_REGIONS");
@@ -416,7 +422,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         if let Some(run) = entered {
             let run = {
                 let report = lane.report();
-                let counts = report.counts.iter().map(|(c, n)| (c.as_str().to_owned(), *n)).collect();
+                let counts =
+                    report.counts.iter().map(|(c, n)| (c.as_str().to_owned(), *n)).collect();
                 let failures = report.failures.len() as u64;
                 let seconds = self.deadline.elapsed().as_secs();
                 LastRun { seconds, counts, failures, left, held_until: None, ..run }

@@ -26,13 +26,8 @@ pub async fn run(
     let lasting = match matters.known().await {
         Ok((known, unreadable)) => {
             let in_doubt = |matter: &Matter| in_doubt(report, matter);
-            let planned = notice::plan(
-                report.function,
-                &report.findings,
-                &known,
-                in_doubt,
-                invocation.now,
-            );
+            let planned =
+                notice::plan(report.function, &report.findings, &known, in_doubt, invocation.now);
             report.unreadable(&unreadable);
             planned
         }
@@ -105,7 +100,8 @@ pub async fn acknowledge(
 fn in_doubt(report: &Report, matter: &Matter) -> bool {
     let finding = &matter.finding;
     let resource = finding.resource.as_ref();
-    let touches = |failure: &Failure| failure.resource.as_ref().is_some_and(|one| Some(one) == resource);
+    let touches =
+        |failure: &Failure| failure.resource.as_ref().is_some_and(|one| Some(one) == resource);
     let elsewhere = |other: &Finding| {
         other.code == Code::ClaimedElsewhere && other.resource == finding.resource
     };

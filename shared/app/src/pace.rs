@@ -196,8 +196,9 @@ impl Pace {
 
     /// Whether many of the latest answers were throttlings: the rate is still far too high, as after a burst.
     fn mostly_throttled(&self, at: Duration) -> bool {
-        let lately =
-            |times: &VecDeque<Duration>| times.iter().filter(|t| at.saturating_sub(**t) <= LATELY).count();
+        let lately = |times: &VecDeque<Duration>| {
+            times.iter().filter(|t| at.saturating_sub(**t) <= LATELY).count()
+        };
         let throttled = lately(&self.throttled);
         throttled >= MANY && throttled * 2 > lately(&self.through)
     }
@@ -301,7 +302,10 @@ mod tests {
                 }
             }
         }
-        println!("at worst {:.2} of a rate is used, and {:.2} of the calls are throttled", worst.0, worst.1);
+        println!(
+            "at worst {:.2} of a rate is used, and {:.2} of the calls are throttled",
+            worst.0, worst.1
+        );
     }
 
     #[test]

@@ -49,7 +49,11 @@ where
                 };
                 // Going round in a circle would show some elements twice and perhaps others never.
                 if !used.insert(next.clone()) {
-                    return Err(distrust(operation, "RepeatedToken", format!("`{next}` came twice")));
+                    return Err(distrust(
+                        operation,
+                        "RepeatedToken",
+                        format!("`{next}` came twice"),
+                    ));
                 }
                 token = Some(next);
                 (progress, tries) = (deadline.elapsed(), 0);

@@ -57,9 +57,11 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         let (run, lane) = (self.run, self.lane);
         let open = run.ledger.open(&lane.place).await?;
         lane.report().unreadable(&open.unreadable);
-        let records = open.records.into_iter().filter(|record| poll::wants_look(record, run.cx.now));
+        let records =
+            open.records.into_iter().filter(|record| poll::wants_look(record, run.cx.now));
         // The longest under way first, so that a short budget never starves one.
-        let rank = |record: &Record| -> (Timestamp, String) { (record.entered(), record.name.clone()) };
+        let rank =
+            |record: &Record| -> (Timestamp, String) { (record.entered(), record.name.clone()) };
         let all: Vec<_> = records
             .map(|record| (rank(&record), Box::new(Followed { record, error: None, tries: 0 })))
             .collect();
@@ -69,8 +71,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         lane.open(all.len());
         let work = |followed: Box<Followed>| self.follow(followed);
         let (queue, none) = (Queue::new(all), stream::empty());
-        let left =
-            drain(run.deadline, Pace::default(), queue, none, Duration::ZERO, work).await;
+        let left = drain(run.deadline, Pace::default(), queue, none, Duration::ZERO, work).await;
         for followed in left {
             self.unanswered(&followed);
         }
@@ -148,13 +149,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
     }
 
     /// A slot that passed without a snapshot is told by itself, with those before it that its intent carried.
-    fn missed(
-        &self,
-        before: &Record,
-        next: &Record,
-        finding: Option<Finding>,
-        part: &mut Part,
-    ) {
+    fn missed(&self, before: &Record, next: &Record, finding: Option<Finding>, part: &mut Part) {
         part.counts.push(Counter::Missed);
         part.findings.extend(finding);
         part.missed(before);

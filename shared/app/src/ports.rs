@@ -209,10 +209,7 @@ pub trait Notifier: Sync {
     /// Whether there is anybody to tell.
     fn listens(&self) -> bool;
     /// Tells programs of each; `Ok` means that all were taken for delivery.
-    fn events(
-        &self,
-        notices: &[Notice],
-    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+    fn events(&self, notices: &[Notice]) -> impl Future<Output = Result<(), ProviderError>> + Send;
     /// Tells people; `true` means that it was taken for delivery, `false` that nobody listens.
     fn mail(&self, notice: &Notice) -> impl Future<Output = Result<bool, ProviderError>> + Send;
 }

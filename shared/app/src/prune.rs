@@ -116,7 +116,9 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let snapshots = |token| run.inventory.snapshots(&lane.place, token);
         let listed = pages::turn(run.deadline, "GetInstanceSnapshots", snapshots, async |turned| {
             match turned {
-                Turned::Page(page) => page.iter().for_each(|one| facts.listing.add(one, deployment)),
+                Turned::Page(page) => {
+                    page.iter().for_each(|one| facts.listing.add(one, deployment))
+                }
                 // What only the broken list showed may be gone.
                 Turned::Anew => facts.listing = Listing::default(),
             }
@@ -413,9 +415,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
             claimed => claimed,
         };
-        let about = |code, message| {
-            Finding::new(code, message).of(&record.resource, &record.resource_name)
-        };
+        let about =
+            |code, message| Finding::new(code, message).of(&record.resource, &record.resource_name);
         let standing = match claimed {
             Ok(Write::Done(_)) => {
                 part.counts.push(Counter::Adopted);
@@ -496,9 +497,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let answer = self.deleter.delete(&lane.place, &record.name).await;
         let settled = prune::settle(&intent, &found, &answer, &run.cx);
         match (settled, answer) {
-            (LastLook::Again | LastLook::Wait, Err(error)) => {
-                self.again(todo, intent, error, part)
-            }
+            (LastLook::Again | LastLook::Wait, Err(error)) => self.again(todo, intent, error, part),
             (LastLook::Delete, _) => {
                 pruned(&intent, &mut part);
                 lane.achieved();

@@ -309,7 +309,8 @@ impl Part {
     pub(crate) fn missed(&mut self, record: &Record) {
         if record.missed > 0 {
             let missed = usize::try_from(record.missed).unwrap_or(usize::MAX);
-            self.counts.extend(std::iter::repeat_n(Counter::Missed, missed.min(MISSED_COUNTED_MAX)));
+            self.counts
+                .extend(std::iter::repeat_n(Counter::Missed, missed.min(MISSED_COUNTED_MAX)));
             self.findings.extend(missed_slots(record));
             self.told.push(record.clone());
         }

@@ -92,31 +92,27 @@ where
     loop {
         let now = deadline.elapsed();
         let over = now >= deadline.stop() || pace.stalled(now);
-        let mut wake = None;
-        while !over {
+        // Begins what may begin now; when the next may, as far as that is known.
+        let wake = loop {
+            if over {
+                break None;
+            }
             if more && now < opens {
-                wake = Some(opens.saturating_sub(now));
-                break;
+                break Some(opens.saturating_sub(now));
             }
-            if queue.ready.is_empty()
-                && let Some(((at, _), _)) = queue.again.first_key_value()
-                && *at > now
-            {
-                wake = Some(at.saturating_sub(now));
-                break;
-            }
-            if queue.is_empty() {
-                break;
+            if queue.ready.is_empty() {
+                match queue.again.first_key_value() {
+                    None => break None,
+                    Some(((at, _), _)) if *at > now => break Some(at.saturating_sub(now)),
+                    Some(_) => {}
+                }
             }
             match pace.go(now) {
                 Go::Now => under_way.extend(queue.pop(now).map(timed)),
-                Go::In(wait) => {
-                    wake = Some(wait);
-                    break;
-                }
-                Go::AfterAnswer => break,
+                Go::In(wait) => break Some(wait),
+                Go::AfterAnswer => break None,
             }
-        }
+        };
         if under_way.is_empty() && (over || (!more && queue.is_empty())) {
             return queue.into_items().collect();
         }
@@ -162,7 +158,9 @@ where
 }
 
 /// Works on all items at once, a bounded number under way, and returns their results in no order.
-pub(crate) async fn bounded<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+pub(crate) async fn bounded<T>(
+    futures: impl IntoIterator<Item = impl Future<Output = T>>,
+) -> Vec<T> {
     /// Enough to hide latency, few enough not to be throttled.
     const AT_ONCE: usize = 16;
     futures_util::stream::iter(futures).buffer_unordered(AT_ONCE).collect().await
@@ -180,7 +178,8 @@ pub(crate) fn heard(error: &ProviderError) -> Heard {
 
 /// How long an item waits before it is asked for again: the pace sees to what was throttled.
 pub(crate) fn pause(kind: ErrorKind, tries: u32) -> Duration {
-    let doubled = |first: u64| Duration::from_millis(first << tries.min(5)).min(Duration::from_secs(15));
+    let doubled =
+        |first: u64| Duration::from_millis(first << tries.min(5)).min(Duration::from_secs(15));
     match kind {
         ErrorKind::Throttled => Duration::ZERO,
         ErrorKind::Busy => doubled(1000),

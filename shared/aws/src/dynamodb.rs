@@ -62,7 +62,22 @@ impl DynamoLedger {
         record: Record,
         condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
     ) -> Result<Write, LedgerError> {
-        let mut item = codec::encode(&record).map_err(unwritable)?;
+        let item = codec::encode(&record).map_err(unwritable)?;
+        Ok(match self.put_item(item, condition).await? {
+            Put::Done => Write::Done(Box::new(record)),
+            Put::Conflict(standing) => {
+                let standing = standing.and_then(|item| codec::decode(&item).ok());
+                Write::Conflict(standing.map(Box::new))
+            }
+        })
+    }
+
+    /// Puts an item on a condition.
+    async fn put_item(
+        &self,
+        mut item: Item,
+        condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
+    ) -> Result<Put, LedgerError> {
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
         let write = AttributeValue::S(format!("{:016x}-{number}", self.writer));
         item.insert(schema::WRITE.to_owned(), write.clone());
@@ -71,23 +86,19 @@ impl DynamoLedger {
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
-            .expression_attribute_names("#resource", schema::RESOURCE)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(error) = condition(call).send().await else {
-            return Ok(Write::Done(Box::new(record)));
-        };
-        if let Some(PutItemError::ConditionalCheckFailedException(conflict)) =
+        let Err(error) = condition(call).send().await else { return Ok(Put::Done) };
+        let Some(PutItemError::ConditionalCheckFailedException(conflict)) =
             error.as_service_error()
-        {
-            // The SDK asks again after a lost response, and then what stands in its way is this
-            // very write: taken for somebody else's, the slot would wait for an intent of nobody.
-            if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
-                return Ok(Write::Done(Box::new(record)));
-            }
-            let standing = conflict.item().and_then(|item| codec::decode(item).ok());
-            return Ok(Write::Conflict(standing.map(Box::new)));
+        else {
+            return Err(failed(PUT_ITEM, &error));
+        };
+        // The SDK asks again after a lost response, and then what stands in its way is this very write: taken
+        // for somebody else's, the slot would wait for an intent of nobody.
+        if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
+            return Ok(Put::Done);
         }
-        Err(failed(PUT_ITEM, &error))
+        Ok(Put::Conflict(conflict.item().cloned()))
     }
 
     /// The records of a query up to and with the first item that is `last`. Each item is read at once: a page
@@ -117,6 +128,20 @@ impl DynamoLedger {
             .expression_attribute_names("#key", key)
             .expression_attribute_values(":key", AttributeValue::S(value.to_owned()))
     }
+}
+
+/// How a conditional put ended.
+enum Put {
+    /// It was written.
+    Done,
+    /// Something else stands there.
+    Conflict(Option<Item>),
+}
+
+/// Only where nothing stands.
+fn if_free(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
+    put.condition_expression("attribute_not_exists(#resource)")
+        .expression_attribute_names("#resource", schema::RESOURCE)
 }
 
 /// What a call's failure amounts to.
@@ -166,7 +191,7 @@ async fn items(
 impl Ledger for DynamoLedger {
     async fn claim(&self, record: &Record) -> Result<Write, LedgerError> {
         let record = Record { version: 1, ..record.clone() };
-        self.put(record, |put| put.condition_expression("attribute_not_exists(#resource)")).await
+        self.put(record, if_free).await
     }
 
     async fn advance(&self, record: &Record) -> Result<Write, LedgerError> {
@@ -177,6 +202,7 @@ impl Ledger for DynamoLedger {
             put.condition_expression(
                 "attribute_exists(#resource) AND #version = :version AND #format <= :format",
             )
+            .expression_attribute_names("#resource", schema::RESOURCE)
             .expression_attribute_names("#version", schema::VERSION)
             .expression_attribute_values(":version", before)
             .expression_attribute_names("#format", schema::FORMAT)

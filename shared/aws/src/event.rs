@@ -40,10 +40,16 @@ impl Ticked {
     /// What does not fit.
     pub fn for_whom(self, deployment: &str, function: &str) -> Result<Tick, String> {
         if self.deployment != deployment {
-            return Err(format!("it is for the deployment `{}`, and this is `{deployment}`", self.deployment));
+            return Err(format!(
+                "it is for the deployment `{}`, and this is `{deployment}`",
+                self.deployment
+            ));
         }
         if self.function != function {
-            return Err(format!("it is for the function `{}`, and this is `{function}`", self.function));
+            return Err(format!(
+                "it is for the function `{}`, and this is `{function}`",
+                self.function
+            ));
         }
         if !(1..=RUNS_MAX).contains(&self.run) {
             return Err(format!("its run {} is not from 1 to {RUNS_MAX}", self.run));
@@ -59,7 +65,10 @@ fn ticked(event: &Value) -> Option<Result<Ticked, String>> {
         return None;
     }
     let detail = event.get("detail").cloned().unwrap_or_default();
-    Some(serde_json::from_value(detail).map_err(|error| format!("its detail cannot be read: {error}")))
+    Some(
+        serde_json::from_value(detail)
+            .map_err(|error| format!("its detail cannot be read: {error}")),
+    )
 }
 
 /// An event that cannot be read.
@@ -139,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_tick_says_where_to_go_on_and_one_that_does_not_fit_says_why() {
-        let good = json!({"deployment": "dep", "function": "create", "place": "eu-west-1", "run": 2});
+        let good =
+            json!({"deployment": "dep", "function": "create", "place": "eu-west-1", "run": 2});
         assert_eq!(tick(&good), Ok(Tick { place: "eu-west-1".to_owned(), run: 2 }));
         for (member, value, why) in [
             ("deployment", json!("other"), "`other`"),

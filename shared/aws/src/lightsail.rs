@@ -4,9 +4,7 @@
 //! and `mapping` turns its shapes into the core's.
 
 use aws_config::SdkConfig;
-use snapkeep_app::ports::{
-    Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError,
-};
+use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
 use snapkeep_domain::snapshot::{Instance, Snapshot};
 
 mod clients;
@@ -154,10 +152,7 @@ impl Deleter for LightsailDeleter {
 }
 
 /// A page with what of it can be read.
-fn page<T>(
-    found: impl Iterator<Item = Result<T, ProviderError>>,
-    next: Option<String>,
-) -> Page<T> {
+fn page<T>(found: impl Iterator<Item = Result<T, ProviderError>>, next: Option<String>) -> Page<T> {
     let mut page = Page { elements: Vec::new(), broken: Vec::new(), next };
     for element in found {
         match element {

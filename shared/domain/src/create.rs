@@ -66,7 +66,9 @@ pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
 pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<String> {
     let due = due_slot(&facts.protection, cx.now);
     let asks = |record: &&Record| match record.state {
-        State::Intended => record.slot != due && is_doubtful(record, cx) && record.intent_is_free(cx.now),
+        State::Intended => {
+            record.slot != due && is_doubtful(record, cx) && record.intent_is_free(cx.now)
+        }
         State::Failed => {
             record.slot == due && !record.leftover && cx.now >= next_attempt_at(record)
         }
@@ -141,8 +143,12 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
         Some(old) => {
             let mut intent = intent(facts, slot, old.attempt + 1, cx);
             (intent.version, intent.missed) = (old.version, old.missed);
-            let leftover =
-                old.remains.then(|| Record { leftover: true, version: 0, missed: 0, ..old.clone() });
+            let leftover = old.remains.then(|| Record {
+                leftover: true,
+                version: 0,
+                missed: 0,
+                ..old.clone()
+            });
             Verdict::Take(Box::new(Take { replaces: true, intent, leftover }))
         }
     }
@@ -312,7 +318,11 @@ pub fn settle(
         None => Settled::Look,
         Some(Look::Found(found)) => match intent.recognises(found, &cx.settings.deployment) {
             Recognition::Ours if found.state == SnapshotState::Error => {
-                let next = intent.observed(&found.state, cx.now, "the provider reports an error");
+                let next = intent.as_made(found).observed(
+                    &found.state,
+                    cx.now,
+                    "the provider reports an error",
+                );
                 let message = format!("the provider reports an error for {}", intent.name);
                 let finding = Finding::new(Code::AttemptFailed, message)
                     .of(&intent.resource, &intent.resource_name)
@@ -321,7 +331,8 @@ pub fn settle(
                 write(next, Outcome::Failed, Some(finding))
             }
             Recognition::Ours => {
-                let next = intent.moved(State::Requested, cx.now, "it was asked for before");
+                let again = "it was asked for before";
+                let next = intent.as_made(found).moved(State::Requested, cx.now, again);
                 write(next, Outcome::Tracked, None)
             }
             Recognition::Unknown => Settled::Write(Box::new(defer(intent, error))),
@@ -365,7 +376,9 @@ pub fn defer(intent: &Record, error: &ProviderError) -> Settlement {
     .fix(match error.kind {
         ErrorKind::Denied => "check the permissions of the create function",
         ErrorKind::Quota => "delete snapshots that are not needed, or have the quota raised",
-        ErrorKind::NameTaken => "rename or remove what has this name, unless it is a snapshot of ours",
+        ErrorKind::NameTaken => {
+            "rename or remove what has this name, unless it is a snapshot of ours"
+        }
         _ => "nothing, unless it stays: it is tried at every tick while its slot is the latest",
     });
     Settlement { next, outcome: Outcome::Deferred, finding: Some(finding) }
@@ -390,4 +403,3 @@ pub fn tags(intent: &Record, deployment: &str) -> Tags {
     }
     tags
 }
-

@@ -159,9 +159,11 @@ impl Finding {
     #[must_use]
     pub fn cause(&self) -> (Code, String) {
         let value = match self.code {
-            Code::BadTag | Code::BadVariable | Code::BadHold | Code::CreateDeferred | Code::Brake => {
-                self.value.as_deref()
-            }
+            Code::BadTag
+            | Code::BadVariable
+            | Code::BadHold
+            | Code::CreateDeferred
+            | Code::Brake => self.value.as_deref(),
             _ => None,
         };
         let key = self.key.as_deref().unwrap_or_default();

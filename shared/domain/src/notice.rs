@@ -183,7 +183,8 @@ impl Notice {
     pub fn together(same: &[&Notice]) -> Option<Notice> {
         const NAMES_SHOWN_MAX: usize = 10;
         let first = (*same.first()?).clone();
-        let names: BTreeSet<&str> = same.iter().filter_map(|notice| notice.name.as_deref()).collect();
+        let names: BTreeSet<&str> =
+            same.iter().filter_map(|notice| notice.name.as_deref()).collect();
         if same.len() == 1 || names.len() < 2 {
             return Some(first);
         }

@@ -40,7 +40,7 @@ pub fn settle(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
         (_, Look::Unknown) => Step::default(),
         (State::Intended, Look::Found(snapshot)) => {
             match record.recognises(snapshot, &cx.settings.deployment) {
-                Recognition::Ours => observed(record, snapshot, now, about),
+                Recognition::Ours => observed(&record.as_made(snapshot), snapshot, now, about),
                 Recognition::Unknown => Step::default(),
                 Recognition::Foreign => doubted(record, now),
             }

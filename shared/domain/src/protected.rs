@@ -297,7 +297,10 @@ mod tests {
         let item = seen(None, ON, None, "2026-01-08T00:00:00Z").unwrap();
         let timeout = SignedDuration::from_hours(6);
         let age = item.age(timeout, now).unwrap();
-        assert_eq!((age.age, age.promised), (SignedDuration::from_hours(48), SignedDuration::from_hours(30)));
+        assert_eq!(
+            (age.age, age.promised),
+            (SignedDuration::from_hours(48), SignedDuration::from_hours(30))
+        );
         assert_eq!(age.over(), SignedDuration::from_hours(18));
         let newest = Some("2026-01-09T03:00:00Z".parse().unwrap());
         let fresh = Protected { newest, ..item.clone() }.age(timeout, now).unwrap();
@@ -308,7 +311,8 @@ mod tests {
     #[test]
     fn a_rebuilt_item_of_a_gone_instance_is_held() {
         let policy = seen(None, ON, None, "2026-01-01T00:00:00Z").unwrap().policy;
-        let item = Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", "eu-west-1", policy);
+        let item =
+            Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", "eu-west-1", policy);
         assert!(item.hold().unwrap().holds(at("2030-01-01T00:00:00Z"), &Zone::utc()));
         assert_ne!(release_code(&item.resource), release_code(&ResourceId("arn:db".to_owned())));
     }

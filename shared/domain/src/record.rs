@@ -356,6 +356,14 @@ impl Record {
         self.state == State::Intended && self.leased_until.is_some()
     }
 
+    /// An intent whose snapshot is there already, with the retention under which it was made: the policy may have
+    /// changed since. The slot is of today's schedule.
+    #[must_use]
+    pub fn as_made(&self, found: &Snapshot) -> Record {
+        let schedule = self.policy.schedule.clone();
+        Record { policy: PolicyText { schedule, ..found.policy_text() }, ..self.clone() }
+    }
+
     /// Whose the snapshot of its name is.
     #[must_use]
     pub fn recognises(&self, found: &Snapshot, deployment: &str) -> Recognition {
@@ -443,7 +451,10 @@ mod tests {
             let new = old.moved(*to, now, "after");
             assert_eq!((new.state, new.reason.as_str()), (*to, "after"));
             assert_eq!(new.entered(), if from == to { old.entered() } else { now }, "{to:?}");
-            assert_eq!((new.leased_until, new.missing_since, new.foreign_since), (None, None, None));
+            assert_eq!(
+                (new.leased_until, new.missing_since, new.foreign_since),
+                (None, None, None)
+            );
             assert_eq!(new.missed, old.missed, "until it is reported");
             // A mark lives through its deletion, and what a failed attempt left through its failure.
             let marked = matches!(to, State::Expiring | State::Deleting | State::Deleted);

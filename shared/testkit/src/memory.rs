@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{
-    Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError,
-};
+use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
 
 /// How much later than its request a snapshot says that it was made.

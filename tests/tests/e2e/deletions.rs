@@ -50,8 +50,13 @@ async fn refused_lost_or_broken_calls() {
         let world = about_to_delete(&[]).await;
         world.faults(&[Fault::on(DELETE, kind)]);
         let prune = world.tick("prune").await;
-        assert_eq!(count(&prune, "pruned"), 0, "{kind:?}: {prune:#}");
-        assert_eq!(prune["failures"][0]["operation"], DELETE, "{kind:?}: {prune:#}");
+        if kind == FaultKind::LostResponse {
+            // It is looked for again in the same run, and is gone by our hand.
+            assert_eq!(count(&fine(prune), "pruned"), 1);
+        } else {
+            assert_eq!(count(&prune, "pruned"), 0, "{kind:?}: {prune:#}");
+            assert_eq!(prune["failures"][0]["operation"], DELETE, "{kind:?}: {prune:#}");
+        }
         assert_eq!(world.deleted().len(), usize::from(kind == FaultKind::LostResponse));
         settled(world).await;
     }

@@ -273,8 +273,15 @@ impl World {
 
     // The ledger.
 
-    /// The ledger's items as DynamoDB has them, by sort key.
+    /// The ledger's records as DynamoDB has them, by sort key.
     pub(crate) fn items(&self) -> Vec<Value> {
+        let mut items = self.all_items();
+        items.retain(|item| item.get("state").is_some());
+        items
+    }
+
+    /// All that the table has, by sort key.
+    pub(crate) fn all_items(&self) -> Vec<Value> {
         let request = serde_json::from_value(json!({"TableName": "ledger"})).unwrap();
         let answer = self.cloud.dynamodb().database().scan(request).unwrap();
         let answer = serde_json::to_value(answer).unwrap();

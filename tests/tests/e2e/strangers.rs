@@ -68,6 +68,10 @@ async fn a_name_that_is_taken_by_a_stranger() {
     by_hand(&world, &name, &json!([]));
     world.advance(5);
 
+    // What looks foreign is believed at the second look: tags may come late.
+    let first = world.tick("create").await;
+    assert_eq!(finding(&first, "create-deferred")["value"], "NameExists");
+    world.advance(15);
     let create = fine(world.tick("create").await);
     assert_eq!(count(&create, "attempts_failed"), 1, "{create:#}");
     let failed = finding(&create, "attempt-failed");

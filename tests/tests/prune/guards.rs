@@ -176,11 +176,9 @@ fn a_stale_schedule_a_future_time_and_an_unknown_source_only_suspend() {
     let mut unknown = due();
     unknown.facts.instances.clear();
     unknown.facts.sources.insert(web(), Source::Unknown);
-    for (world, guard) in [
-        (stale, Guard::Stale),
-        (ahead, Guard::Future),
-        (unknown, Guard::SourceUnknown),
-    ] {
+    for (world, guard) in
+        [(stale, Guard::Stale), (ahead, Guard::Future), (unknown, Guard::SourceUnknown)]
+    {
         let plan = world.plan();
         assert!(plan.steps.is_empty(), "{guard}: {:?}", plan.steps);
         assert!(guarded(&plan, guard) > 0, "{guard}");

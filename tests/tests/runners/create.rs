@@ -177,7 +177,8 @@ fn a_place_in_which_another_run_is_at_work_is_left_to_it() {
     world.run_alone(Role::Create);
     for role in [Role::Create, Role::Poll, Role::Prune] {
         let me = world.start(role, 0).unwrap();
-        while world.upcoming(me).is_some_and(|(next, _)| next != "instances" && next != "snapshot") {
+        while world.upcoming(me).is_some_and(|(next, _)| next != "instances" && next != "snapshot")
+        {
             world.next(me, None);
         }
         let second = report(&mut world, role);

@@ -86,8 +86,7 @@ pub(super) fn run_key(run: &LastRun) -> String {
 /// The item that a run is stored as.
 pub(super) fn encode_run(run: &LastRun) -> Result<Item, String> {
     let mut item: Item = to_item(run).map_err(|error| error.to_string())?;
-    for (key, value) in
-        [(schema::RESOURCE, schema::RUNS.to_owned()), (schema::SLOT, run_key(run))]
+    for (key, value) in [(schema::RESOURCE, schema::RUNS.to_owned()), (schema::SLOT, run_key(run))]
     {
         item.insert(key.to_owned(), AttributeValue::S(value));
     }

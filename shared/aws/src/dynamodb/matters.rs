@@ -5,7 +5,7 @@ use snapkeep_app::ports::{LedgerError, Matters, Unreadable};
 use snapkeep_domain::notice::Matter;
 use snapkeep_domain::record::FORMAT;
 
-use super::{DynamoLedger, PUT_ITEM, codec, failed, items, schema, unwritable};
+use super::{DynamoLedger, Put, codec, if_free, items, schema, unwritable};
 
 impl Matters for DynamoLedger {
     async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
@@ -25,30 +25,20 @@ impl Matters for DynamoLedger {
     async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {
         let raised = Matter { version: matter.version.saturating_add(1), ..matter.clone() };
         let item = codec::encode_matter(&raised).map_err(unwritable)?;
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        let put = if matter.version == 0 {
-            put.condition_expression("attribute_not_exists(#resource)")
-                .expression_attribute_names("#resource", schema::RESOURCE)
-        } else {
-            put.condition_expression("#version = :version AND #format <= :format")
-                .expression_attribute_names("#version", schema::VERSION)
-                .expression_attribute_values(":version", number(matter.version))
-                .expression_attribute_names("#format", schema::FORMAT)
-                .expression_attribute_values(":format", number(u64::from(FORMAT)))
-        };
-        match put.send().await {
-            Ok(_) => Ok(Some(raised)),
-            // Perhaps it is our own write, whose answer was lost: then its lease ends, and a later run
-            // tells people.
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
-            {
-                Ok(None)
+        let put = match matter.version {
+            0 => self.put_item(item, if_free).await?,
+            version => {
+                self.put_item(item, |put| {
+                    put.condition_expression("#version = :version AND #format <= :format")
+                        .expression_attribute_names("#version", schema::VERSION)
+                        .expression_attribute_values(":version", number(version))
+                        .expression_attribute_names("#format", schema::FORMAT)
+                        .expression_attribute_values(":format", number(u64::from(FORMAT)))
+                })
+                .await?
             }
-            Err(error) => Err(failed(PUT_ITEM, &error)),
-        }
+        };
+        Ok(matches!(put, Put::Done).then_some(raised))
     }
 }
 

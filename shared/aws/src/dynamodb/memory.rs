@@ -16,7 +16,7 @@ use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::ResourceId;
 
 use super::matters::number;
-use super::{DynamoLedger, PUT_ITEM, codec, failed, items, schema, unwritable};
+use super::{DynamoLedger, Put, codec, failed, if_free, items, schema, unwritable};
 
 const UPDATE_ITEM: &str = "UpdateItem";
 
@@ -117,19 +117,14 @@ impl Remember for DynamoLedger {
             return self.change(item).await;
         }
         let first = Protected { version: 1, ..item.clone() };
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(codec::encode_protected(&first).map_err(unwritable)?))
-            .condition_expression("attribute_not_exists(#resource)")
-            .expression_attribute_names("#resource", schema::RESOURCE);
-        won(PUT_ITEM, put.send().await)
+        let item = codec::encode_protected(&first).map_err(unwritable)?;
+        Ok(matches!(self.put_item(item, if_free).await?, Put::Done))
     }
 
     async fn note(&self, resource: &ResourceId, note: Note) -> Result<(), LedgerError> {
         let exists = "attribute_exists(#resource)";
-        let update = self.update(resource).expression_attribute_names("#resource", schema::RESOURCE);
+        let update =
+            self.update(resource).expression_attribute_names("#resource", schema::RESOURCE);
         let slot = |update: UpdateItemFluentBuilder, slot: String| {
             update
                 .expression_attribute_names("#newest", "newest")
@@ -161,15 +156,17 @@ impl Remember for DynamoLedger {
     async fn put_run(&self, run: &LastRun) -> Result<Option<LastRun>, LedgerError> {
         let raised = LastRun { version: run.version.saturating_add(1), ..run.clone() };
         let item = codec::encode_run(&raised).map_err(unwritable)?;
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        let put = if run.version == 0 {
-            put.condition_expression("attribute_not_exists(#resource)")
-                .expression_attribute_names("#resource", schema::RESOURCE)
-        } else {
-            put.condition_expression("#version = :version")
-                .expression_attribute_names("#version", schema::VERSION)
-                .expression_attribute_values(":version", number(run.version))
+        let put = match run.version {
+            0 => self.put_item(item, if_free).await?,
+            version => {
+                self.put_item(item, |put| {
+                    put.condition_expression("#version = :version")
+                        .expression_attribute_names("#version", schema::VERSION)
+                        .expression_attribute_values(":version", number(version))
+                })
+                .await?
+            }
         };
-        Ok(won(PUT_ITEM, put.send().await)?.then_some(raised))
+        Ok(matches!(put, Put::Done).then_some(raised))
     }
 }

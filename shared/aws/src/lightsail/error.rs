@@ -36,7 +36,8 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let error = provider_error(operation, error);
-    let refused = error.kind == ErrorKind::Refused && error.message.to_lowercase().contains("token");
+    let refused =
+        error.kind == ErrorKind::Refused && error.message.to_lowercase().contains("token");
     let kind = if later && refused { ErrorKind::BadPageToken } else { error.kind };
     ProviderError { kind, ..error }
 }
@@ -76,7 +77,11 @@ pub fn classify(code: Option<&str>, message: &str, status: u16) -> ErrorKind {
     // An organisation closes a Region to its accounts by a policy of its own.
     let closed = message.contains("service control policy");
     if let Some(kind) = by_code(code) {
-        return if closed && kind == ErrorKind::Denied { ErrorKind::RegionNotEnabled } else { kind };
+        return if closed && kind == ErrorKind::Denied {
+            ErrorKind::RegionNotEnabled
+        } else {
+            kind
+        };
     }
     let bare = ["InvalidInputException", "OperationFailureException", ""].contains(&code);
     match by_message(message) {

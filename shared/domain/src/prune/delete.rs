@@ -76,9 +76,7 @@ pub fn settle(
         Err(error) => match error.kind {
             ErrorKind::NotFound => LastLook::Gone,
             ErrorKind::Throttled | ErrorKind::Busy => LastLook::Again,
-            ErrorKind::Denied | ErrorKind::Refused => {
-                object(intent, found, &error.to_string(), cx)
-            }
+            ErrorKind::Denied | ErrorKind::Refused => object(intent, found, &error.to_string(), cx),
             _ => LastLook::Wait,
         },
     }
@@ -86,9 +84,8 @@ pub fn settle(
 
 fn object(intent: &Record, found: &Snapshot, why: &str, cx: &Context<'_>) -> LastLook {
     let settled = matches!(found.state, SnapshotState::Available | SnapshotState::Error);
-    let next = settled.then(|| {
-        Box::new(intent.observed(&found.state, cx.now, &format!("not deleted: {why}")))
-    });
+    let next = settled
+        .then(|| Box::new(intent.observed(&found.state, cx.now, &format!("not deleted: {why}"))));
     let message = format!("{} is not deleted: {why}", intent.name);
     let finding =
         Finding::new(Code::DeleteRefused, message).of(&intent.resource, &intent.resource_name);

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::finding::{Code, Finding};
 use crate::keep::Keep;
 use crate::policy::confirmation_code;
-use crate::prune::resource::Candidate;
 use crate::prune::Step;
+use crate::prune::resource::Candidate;
 use crate::record::{PolicyText, Record};
 use crate::settings::Settings;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, since};
@@ -143,9 +143,7 @@ impl Brake<'_> {
             let text = (policy.keep.clone(), policy.timezone.clone());
             let kept = judged.entry(text).or_insert_with(|| own(policy));
             // Without a readable retention of its own it would keep everything.
-            kept.as_ref()
-                .and_then(|kept| kept.get(*at))
-                .is_none_or(|reasons| !reasons.is_empty())
+            kept.as_ref().and_then(|kept| kept.get(*at)).is_none_or(|reasons| !reasons.is_empty())
         };
         self.marks.iter().filter(|mark| keeps(mark)).count()
     }

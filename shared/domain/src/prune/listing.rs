@@ -202,7 +202,8 @@ mod tests {
     fn snapshot(hour: u32) -> Snapshot {
         let slot: Slot = format!("2026-01-01T{hour:02}:00:00Z").parse().unwrap();
         let source = ResourceId("arn:web".to_owned());
-        let tags = [(MANAGED_BY, "dep".to_owned()), (SLOT, slot.to_string()), (SOURCE, source.0.clone())];
+        let tags =
+            [(MANAGED_BY, "dep".to_owned()), (SLOT, slot.to_string()), (SOURCE, source.0.clone())];
         Snapshot {
             id: format!("id-{hour}"),
             name: snapshot_name("dep", &source, "web", slot, 1),

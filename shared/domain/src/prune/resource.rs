@@ -96,9 +96,8 @@ pub(super) fn judge(
         terms.keep.judge(&times, &terms.zone)
     };
     let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
-    let going = |at: usize| {
-        available.get(at).and_then(|c| c.record).is_some_and(|r| r.being_deleted(now))
-    };
+    let going =
+        |at: usize| available.get(at).and_then(|c| c.record).is_some_and(|r| r.being_deleted(now));
     settings.min_keep.protect(&mut kept, &times, &terms.zone, stays, going);
 
     // The rules' word on each candidate, before guards and grace: `None` is condemned.
@@ -106,7 +105,8 @@ pub(super) fn judge(
     let rulings: Vec<Option<Verdict>> = candidates
         .iter()
         .map(|c| {
-            let reasons = if c.is_available() { kept.next().unwrap_or_default() } else { Vec::new() };
+            let reasons =
+                if c.is_available() { kept.next().unwrap_or_default() } else { Vec::new() };
             ruling(c, reasons, held(c), times.is_empty(), &terms)
         })
         .collect();
@@ -179,9 +179,9 @@ fn ruling(
         SnapshotState::Pending | SnapshotState::Other(_) => return Some(Verdict::NotAvailable),
     };
     match (ruling, terms.guard) {
-        (ruling, _) if held => ruling
-            .filter(|v| matches!(v, Verdict::Kept(_)))
-            .or(Some(Verdict::Guarded(Guard::Held))),
+        (ruling, _) if held => {
+            ruling.filter(|v| matches!(v, Verdict::Kept(_))).or(Some(Verdict::Guarded(Guard::Held)))
+        }
         (None, Some(guard)) => Some(Verdict::Guarded(guard)),
         (Some(Verdict::Guarded(Guard::Floor)), Some(guard)) if guard.rescues() => {
             Some(Verdict::Guarded(guard))

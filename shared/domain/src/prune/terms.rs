@@ -223,11 +223,13 @@ pub(super) fn overdue(age: &Age) -> Option<Finding> {
         None => format!("{name} has no available snapshot after {}", humane(age.age)),
     };
     let promised = humane(age.promised);
-    let finding =
-        Finding::new(Code::Overdue, format!("{what}; its schedule promises one of at most {promised}"))
-            .of(&age.resource, name)
-            .value(age.newest.map_or_else(|| "none".to_owned(), |slot| slot.to_string()))
-            .fix("look at the findings of create and poll");
+    let finding = Finding::new(
+        Code::Overdue,
+        format!("{what}; its schedule promises one of at most {promised}"),
+    )
+    .of(&age.resource, name)
+    .value(age.newest.map_or_else(|| "none".to_owned(), |slot| slot.to_string()))
+    .fix("look at the findings of create and poll");
     Some(finding)
 }
 
@@ -302,9 +304,11 @@ fn orphan(
         _ if keeps_all => {
             (true, "all stay, for its retention keeps everything".to_owned(), by_hand)
         }
-        (None, _) => {
-            (true, "all stay".to_owned(), "set SNAPKEEP_ORPHAN_KEEP, or delete by hand what is not needed")
-        }
+        (None, _) => (
+            true,
+            "all stay".to_owned(),
+            "set SNAPKEEP_ORPHAN_KEEP, or delete by hand what is not needed",
+        ),
         (Some(_), None) => (true, "none is available, so all stay".to_owned(), by_hand),
         (Some(keep), Some(age)) if age < keep => {
             let what = format!("all stay for {} more", humane(keep - age));

@@ -55,8 +55,7 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
     // A member of what is not remembered is not remembered either.
     ledger.note(&id("nobody"), Note::Available(slot(5))).await.unwrap();
     let written = Protected { version: 1, ..item("web") };
-    let noted =
-        Protected { newest: Some(newest), answered: Some(answered), ..written.clone() };
+    let noted = Protected { newest: Some(newest), answered: Some(answered), ..written.clone() };
     assert_eq!(known().await, [Protected { version: 1, ..item("many-1") }, noted.clone()]);
     // What tags say is written without the other members, which are written without it.
     let off = Protected { standing: Standing::Off, hold: Some(String::new()), ..written.clone() };

@@ -2,9 +2,7 @@
 
 use std::fmt::Debug;
 
-use snapkeep_app::ports::{
-    Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError,
-};
+use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
 
 /// More than three pages, where a page shows twenty.

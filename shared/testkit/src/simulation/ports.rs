@@ -256,9 +256,8 @@ impl Inventory for Ports {
     ) -> Result<Page<Instance>, ProviderError> {
         let whole = || self.world.instances(region);
         let past = || self.world.past_instances(region);
-        let page = self
-            .page("instances", region, token, |doing| &mut doing.instances, whole, past)
-            .await;
+        let page =
+            self.page("instances", region, token, |doing| &mut doing.instances, whole, past).await;
         match page {
             Err(_) if self.sabotaged(Sabotage::TrustsBrokenLists) => {
                 Ok(Page { elements: whole()?, broken: Vec::new(), next: None })
@@ -286,9 +285,8 @@ impl Inventory for Ports {
     ) -> Result<Page<Snapshot>, ProviderError> {
         let whole = || self.world.snapshots(region);
         let past = || self.world.past_snapshots(region);
-        let mut page = self
-            .page("snapshots", region, token, |doing| &mut doing.snapshots, whole, past)
-            .await;
+        let mut page =
+            self.page("snapshots", region, token, |doing| &mut doing.snapshots, whole, past).await;
         if page.is_err() && self.sabotaged(Sabotage::TrustsBrokenLists) {
             // The first page came.
             let mut elements = whole()?;

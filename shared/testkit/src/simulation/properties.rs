@@ -9,8 +9,8 @@ use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::confirmation_code;
-use snapkeep_domain::record::{EDGES, Record, State};
 use snapkeep_domain::protected::release_code;
+use snapkeep_domain::record::{EDGES, Record, State};
 use snapkeep_domain::snapshot::{
     Hold, Instance, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState,
 };
@@ -301,7 +301,8 @@ impl Watch {
         let Some(instance) = doing.instance(&gone.source) else {
             let place = (gone.region.clone(), gone.source_name.clone());
             let other = |found: &Instance| found.id != gone.source;
-            let asked = doing.asked.get(&place).is_some_and(|found| found.as_ref().is_none_or(other));
+            let asked =
+                doing.asked.get(&place).is_some_and(|found| found.as_ref().is_none_or(other));
             let old_enough = match (doing.settings.orphan_keep, times.first()) {
                 (Some(keep), Some(newest)) => doing.now >= *newest + keep,
                 _ => false,
@@ -435,5 +436,4 @@ impl Watch {
             }
         }
     }
-
 }

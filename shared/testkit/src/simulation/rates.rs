@@ -112,7 +112,9 @@ impl Rates {
             return Some(Fault::After);
         }
         let lists = matches!(operation, "instances" | "snapshots");
-        if (lists || matches!(operation, "snapshot" | "live" | "open")) && Self::strikes(rng, self.stale) {
+        if (lists || matches!(operation, "snapshot" | "live" | "open"))
+            && Self::strikes(rng, self.stale)
+        {
             return Some(Fault::Stale);
         }
         if lists && Self::strikes(rng, self.empty) {

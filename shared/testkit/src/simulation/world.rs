@@ -386,7 +386,8 @@ impl World {
     /// After so long this invocation begins no further item.
     pub(super) fn budget(&self, me: InvocationId) -> Duration {
         let inner = self.lock();
-        let budget = inner.running.get(&me).map(|doing| doing.stop_at.duration_since(doing.started));
+        let budget =
+            inner.running.get(&me).map(|doing| doing.stop_at.duration_since(doing.started));
         budget.and_then(|budget| Duration::try_from(budget).ok()).unwrap_or_default()
     }
 
