@@ -166,7 +166,7 @@ fn a_leftover_that_is_good_serves_its_slot() {
     }
     // What failed serves nothing, wherever it stands.
     leftover.state = State::Failed;
-    leftover.times = failed.times.clone();
+    leftover.times = failed.times;
     let without = facts("daily@03:00", vec![failed, leftover]);
     assert!(matches!(verdict(&without, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
 }

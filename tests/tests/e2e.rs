@@ -3,6 +3,8 @@
 
 #[path = "e2e/accounts.rs"]
 mod accounts;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/configuration.rs"]
 mod configuration;
 #[path = "e2e/create.rs"]

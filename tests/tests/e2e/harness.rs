@@ -55,6 +55,7 @@ impl Deployment {
 pub(crate) struct World {
     pub(crate) cloud: Cloud,
     pub(crate) deployment: Deployment,
+    timeout: Duration,
 }
 
 impl World {
@@ -64,26 +65,35 @@ impl World {
     }
 
     pub(crate) async fn start_with(knobs: Knobs, vars: &[(&str, &str)]) -> Self {
+        Self::start_for(Duration::from_secs(60), knobs, vars).await
+    }
+
+    /// With functions that may run for so long.
+    pub(crate) async fn start_for(
+        timeout: Duration,
+        knobs: Knobs,
+        vars: &[(&str, &str)],
+    ) -> Self {
         let clock = Clock::stepped(at(START));
         let table = schema::create_table_request("ledger");
         let mut config = CloudConfig::new(clock, table);
         config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
         config.knobs = knobs;
         let cloud = Cloud::start(config).await.unwrap();
-        let deployment = deploy(&cloud, vars, None);
-        World { cloud, deployment }
+        let deployment = deploy(&cloud, vars, None, timeout);
+        World { cloud, deployment, timeout }
     }
 
     /// Deploys with other variables; what ran before serves no more events.
     pub(crate) fn redeploy(&mut self, vars: &[(&str, &str)]) {
-        self.deployment = deploy(&self.cloud, vars, None);
+        self.deployment = deploy(&self.cloud, vars, None, self.timeout);
     }
 
     /// A second deployment, with a table of its own.
     pub(crate) fn deploy_beside(&self, table: &str, vars: &[(&str, &str)]) -> Deployment {
         let request = schema::create_table_request(table);
         self.cloud.dynamodb().create_table(request, Some(schema::EXPIRES_AT)).unwrap();
-        deploy(&self.cloud, vars, Some(table))
+        deploy(&self.cloud, vars, Some(table), self.timeout)
     }
 
     /// Variables by which a deployment uses the cloud's own bus and topic.
@@ -305,11 +315,16 @@ impl World {
     }
 }
 
-fn deploy(cloud: &Cloud, vars: &[(&str, &str)], table: Option<&str>) -> Deployment {
+fn deploy(
+    cloud: &Cloud,
+    vars: &[(&str, &str)],
+    table: Option<&str>,
+    timeout: Duration,
+) -> Deployment {
     let functions = ["create", "poll", "prune"].map(|name| {
         let mut config = FunctionConfig::new(name, binary(name));
         config.env = variables(vars);
-        config.timeout = Duration::from_secs(60);
+        config.timeout = timeout;
         let function = match table {
             None => cloud.deploy(config, None),
             Some(table) => {

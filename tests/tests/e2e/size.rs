@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{World, count, fine};
 
 /// The most memory that a function's process has had, in MB.
-fn peak(world: &World, function: &str) -> u64 {
+pub(crate) fn peak(world: &World, function: &str) -> u64 {
     let name = world.deployment.function(function).name().to_owned();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let children = tasks.map(|task| task.unwrap().path().join("children"));

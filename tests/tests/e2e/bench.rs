@@ -1,0 +1,216 @@
+//! How fast, with how many calls, and in how much memory; docs/PERFORMANCE.md has the figures and the commands.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use snapkeep_cloud::knobs::{Knobs, Latency, Rate};
+use snapkeep_domain::snapshot::{ResourceId, snapshot_name};
+use snapkeep_domain::time::Slot;
+use snapkeep_tests::{REGION, python, root};
+
+use crate::harness::{World, count, fine};
+use crate::size::peak;
+
+const CREATE: &str = "CreateInstanceSnapshot";
+
+fn latency(millis: u64) -> Vec<Latency> {
+    vec![Latency { operation: "*".to_owned(), region: None, millis }]
+}
+
+fn instances(world: &World, count: usize) {
+    let names: Vec<String> = (0..count).map(|number| format!("web-{number:05}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.launch(&names, &[("snapkeep", "on")]);
+}
+
+/// Runs a function, and says how long it took.
+async fn timed(world: &World, function: &str) -> (Value, f64) {
+    let began = Instant::now();
+    let report = world.tick(function).await;
+    (report, began.elapsed().as_secs_f64())
+}
+
+/// The same work, one call after the other, in Python.
+fn sequential(world: &World, mark: &str) -> f64 {
+    let url = world.cloud.endpoints().lightsail;
+    let script = Command::new(python())
+        .arg(root().join("tests/python/sequential.py"))
+        .args([REGION, &url, mark])
+        .envs([("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(script.stdout).unwrap();
+    assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+    said.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// 1,000 due instances with 12,000 older snapshots at 100 ms a call, beside a sequential loop in the same run.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: see docs/PERFORMANCE.md"]
+async fn create_beside_a_sequential_loop() {
+    let vars = [("SNAPKEEP_REGIONS", REGION)];
+    let world = World::start_for(Duration::from_secs(300), Knobs::default(), &vars).await;
+    instances(&world, 1000);
+    for older in 0..12 {
+        for number in 0..1000 {
+            let instance = format!("web-{number:05}");
+            let name = format!("{instance}-by-hand-{older}");
+            let body = json!({"instanceName": instance, "instanceSnapshotName": name});
+            world.call(CREATE, &body);
+        }
+    }
+    // The pages, then the requests, 32 at once.
+    let bound = 50.0 * 0.1 + 1000.0_f64 / 32.0 * 0.1;
+    for night in ["first", "second", "third"] {
+        world.to_next_slot();
+        world.lightsail().knobs.latency = latency(100);
+        world.lightsail().calls.clear();
+        let (report, took) = timed(&world, "create").await;
+        assert_eq!(count(&fine(report), "requested"), 1000);
+        let calls: BTreeMap<String, u64> = world.lightsail().calls.clone();
+        let alone = sequential(&world, night);
+        println!(
+            "{night} night: {took:.1} s, the sequential loop {alone:.1} s: {:.1} times as fast, {:.2} of the \
+             bound; {calls:?}",
+            alone / took,
+            bound / took
+        );
+        world.lightsail().knobs.latency.clear();
+        world.advance(30);
+        fine(world.tick("poll").await);
+        fine(world.tick("prune").await);
+    }
+    world.end().await;
+}
+
+/// How much of a rate limit is used, and how many of the calls are throttled.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: see docs/PERFORMANCE.md"]
+async fn share_of_a_rate() {
+    for (per_second, burst) in [(5.0, None), (5.0, Some(1)), (5.0, Some(50)), (20.0, None)] {
+        let rate = Rate { operation: CREATE.to_owned(), region: None, per_second, burst };
+        let knobs = Knobs { rates: vec![rate], latency: latency(30), ..Knobs::default() };
+        let vars = [("SNAPKEEP_REGIONS", REGION)];
+        let world = World::start_for(Duration::from_secs(70), knobs, &vars).await;
+        instances(&world, 2500);
+        world.to_next_slot();
+        let (report, took) = timed(&world, "create").await;
+        let (calls, throttled) = {
+            let lightsail = world.lightsail();
+            (lightsail.calls[CREATE], lightsail.throttled.get(CREATE).copied().unwrap_or(0))
+        };
+        let through = count(&report, "requested");
+        println!(
+            "{per_second} a second, burst {burst:?}: {through} in {took:.0} s, {:.2} of the rate; {:.2} of \
+             {calls} calls throttled; left {}",
+            through as f64 / (per_second * took),
+            throttled as f64 / calls as f64,
+            report["left"]
+        );
+        world.end().await;
+    }
+}
+
+/// Calls to Lightsail and to the ledger for each snapshot's life.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: see docs/PERFORMANCE.md"]
+async fn calls_for_a_life() {
+    let vars = [("SNAPKEEP_REGIONS", REGION), ("SNAPKEEP_KEEP", "last=3"), ("SNAPKEEP_GRACE", "0h")];
+    let world = World::start(&vars).await;
+    instances(&world, 200);
+    world.quiet_nights(6).await;
+    world.advance(60);
+    for function in ["prune", "poll"] {
+        fine(world.tick(function).await);
+    }
+    world.lightsail().calls.clear();
+    world.lightsail().events.clear();
+    let before = world.cloud.dynamodb().requests();
+    for _ in 0..5 {
+        let [..] = world.night().await.map(fine);
+        world.advance(60);
+        for function in ["prune", "poll"] {
+            fine(world.tick(function).await);
+        }
+    }
+    let lives = world.deleted().len();
+    assert_eq!(lives, 1000);
+    println!("Lightsail, calls for each of {lives} lives:");
+    for (operation, calls) in &world.lightsail().calls {
+        println!("  {operation}: {:.3}", *calls as f64 / lives as f64);
+    }
+    println!("the ledger:");
+    for (operation, requests) in world.cloud.dynamodb().requests() {
+        let requests = requests - before.get(&operation).copied().unwrap_or(0);
+        println!("  {operation}: {:.3}", requests as f64 / lives as f64);
+    }
+    world.end().await;
+}
+
+/// Peak memory of `prune`: places, and snapshots in each.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: see docs/PERFORMANCE.md"]
+async fn memory_of_prune() {
+    let regions = Knobs::default().regions;
+    for (places, each) in [(1, 0), (1, 20_000), (1, 100_000), (19, 15_800)] {
+        let knobs = Knobs { page_size: 100, ..Knobs::default() };
+        let named = regions[..places].join(" ");
+        let vars = [("SNAPKEEP_REGIONS", named.as_str()), ("SNAPKEEP_KEEP", "last=400")];
+        let mut world = World::start_for(Duration::from_secs(900), knobs, &vars).await;
+        for region in &regions[..places] {
+            history(&world, region, each);
+        }
+        world.advance(60);
+        let mut left = 1;
+        while left > 0 {
+            let report = world.tick("prune").await;
+            left = report["left"].as_u64().unwrap();
+            println!("  adopted {}, left {left}", count(&report, "adopted"));
+        }
+        // In a process of its own, with everything recorded.
+        world.redeploy(&vars);
+        let (report, took) = timed(&world, "prune").await;
+        let (peak, snapshots) = (peak(&world, "prune"), count(&fine(report), "snapshots"));
+        println!("{snapshots} snapshots in {places} places: {peak} MB, {took:.0} s");
+        world.end().await;
+    }
+}
+
+/// Snapshots of ours, as the function would have made them, 400 for each instance.
+fn history(world: &World, region: &str, snapshots: usize) {
+    let now = world.now();
+    for number in 0..snapshots.div_ceil(400) {
+        let instance = format!("web-{number:05}");
+        let body = json!({
+            "instanceNames": [instance], "availabilityZone": format!("{region}a"),
+            "blueprintId": "debian_12", "bundleId": "nano_3_0", "tags": [{"key": "snapkeep"}],
+        });
+        let mut lightsail = world.lightsail();
+        lightsail.call(now, region, "CreateInstances", &body).unwrap();
+        let find = |lightsail: &snapkeep_cloud::lightsail::Lightsail| {
+            let all = lightsail.instances(region);
+            all.iter().find(|one| one.name == instance).unwrap().arn.clone()
+        };
+        let id = ResourceId(find(&lightsail));
+        for hour in 0..snapshots.min((number + 1) * 400) - number * 400 {
+            let slot = Slot::at(now - SignedDuration::from_hours(i64::try_from(hour).unwrap()));
+            let name = snapshot_name("snapkeep", &id, &instance, slot, 1);
+            let tags = [
+                ("snapkeep:managed-by", "snapkeep"),
+                ("snapkeep:slot", &slot.to_string()),
+                ("snapkeep:source", &id.0),
+                ("snapkeep:policy", "default"),
+                ("snapkeep:keep", "last=400"),
+                ("snapkeep:timezone", "UTC"),
+            ];
+            let tags: Vec<Value> =
+                tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+            let body = json!({"instanceName": instance, "instanceSnapshotName": name, "tags": tags});
+            lightsail.call(now + SignedDuration::from_mins(2), region, CREATE, &body).unwrap();
+        }
+    }
+}
