@@ -12,18 +12,21 @@ use std::time::Duration;
 pub const CALLS_MAX: f64 = 32.0;
 /// As many are sent at first.
 const CALLS_FIRST: f64 = 4.0;
-/// A throttling cuts the rate to this part of what went through.
-const CUT: f64 = 0.85;
+/// By this part a throttling cuts the rate; while few of the latest calls are throttled, by the smaller one.
+const CUT: (f64, f64) = (0.04, 0.15);
+/// Few are at most this part.
+const FEW: f64 = 0.12;
 /// How much further than where the throttling began the rate is after the same time once more.
 const AHEAD: f64 = 0.6;
 /// After so many calls, and at least so many seconds, the rate is where the throttling began.
 const BACK_AFTER_CALLS: f64 = 20.0;
 const BACK_AFTER_SECONDS: (f64, f64) = (3.0, 12.0);
-/// What went through is measured over the shorter time, or the longer one if that are too few calls.
+/// What went through is measured over these times.
 const MEASURED_OVER: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(12));
-const MEASURED_CALLS: usize = 12;
-/// Where the search for a rate begins that nothing is known of, in calls a second.
-const SEARCH_FROM: f64 = 2.0;
+/// So many calls must have gone through before a throttling says where the rate is.
+const ENOUGH: usize = 12;
+/// While hardly anything is known, the rate doubles in so many seconds.
+const DOUBLED_IN: f64 = 1.5;
 /// The rate may have been so much higher than what is measured to go through: a burst hides the rest.
 const MEASURED_MARGIN: f64 = 1.25;
 /// Fewer throttlings say nothing about how far the rate is off.
@@ -55,14 +58,16 @@ pub struct Pace {
     under_way: f64,
     /// Where the last throttling began, in calls a second, and when that was.
     ceiling: Option<(f64, Duration)>,
-    /// Hardly anything had gone through by then, so that it says little: the rate doubles every second.
+    /// Hardly anything had gone through by then, so that it says little: the rate is doubled until it is found.
     searching: bool,
+    /// By what part the last throttling cut the rate.
+    cut: f64,
     tokens: f64,
     filled_at: Duration,
     first: Option<Duration>,
     /// When calls went through, of the time that is measured.
     through: VecDeque<Duration>,
-    /// When calls were throttled lately.
+    /// When calls were throttled, in that time.
     throttled: VecDeque<Duration>,
     progress: Option<Duration>,
     in_trouble: bool,
@@ -75,6 +80,7 @@ impl Default for Pace {
             under_way: 0.0,
             ceiling: None,
             searching: false,
+            cut: CUT.1,
             tokens: 0.0,
             filled_at: Duration::ZERO,
             first: None,
@@ -149,11 +155,14 @@ impl Pace {
                 let last = self.ceiling.map(|(_, cut)| cut);
                 if last.is_none_or(|cut| sent >= cut) {
                     self.forget(at);
-                    self.searching = self.through.len() < MANY;
+                    let rate = self.rate(at).unwrap_or(f64::MAX);
+                    let few = self.throttled_share() <= FEW;
+                    self.cut = if few { CUT.0 } else { CUT.1 };
+                    self.searching = self.through.len() < ENOUGH;
                     let again = last.is_some() && self.mostly_throttled(at);
                     let most = self.measured(at) * MEASURED_MARGIN;
-                    let rate = self.rate(at).unwrap_or(f64::MAX).min(most);
-                    let rate = if again { rate / 2.0 } else { rate };
+                    let rate = rate.min(most);
+                    let rate = if again || self.searching { rate / 2.0 } else { rate };
                     self.ceiling = Some((rate.max(RATE_MIN), at));
                     (self.tokens, self.filled_at) = (0.0, at);
                 }
@@ -175,10 +184,10 @@ impl Pace {
         let (least, most) = BACK_AFTER_SECONDS;
         let back_after = (BACK_AFTER_CALLS / ceiling).clamp(least, most);
         if self.searching {
-            return Some(ceiling.max(SEARCH_FROM) * time.exp2());
+            return Some(ceiling * (time / DOUBLED_IN).exp2());
         }
         let far = (time - back_after) / back_after;
-        let bend = if far < 0.0 { 1.0 - CUT } else { AHEAD } * far.powi(3);
+        let bend = if far < 0.0 { self.cut } else { AHEAD } * far.powi(3);
         Some((ceiling * (1.0 + bend)).max(RATE_MIN))
     }
 
@@ -189,9 +198,15 @@ impl Pace {
         let within = |time: Duration| {
             self.through.iter().filter(|then| at.saturating_sub(**then) <= time).count()
         };
-        let (short, long) = MEASURED_OVER;
-        let over = if within(short) < MEASURED_CALLS { long } else { short }.min(run);
-        within(over) as f64 / over.as_secs_f64()
+        let rate = |over: Duration| within(over.min(run)) as f64 / over.min(run).as_secs_f64();
+        // After a slow beginning the long time says too little, and at a low rate the short one.
+        rate(MEASURED_OVER.0).max(rate(MEASURED_OVER.1))
+    }
+
+    /// What part of the calls that are measured was throttled.
+    fn throttled_share(&self) -> f64 {
+        let (throttled, through) = (self.throttled.len() as f64, self.through.len() as f64);
+        throttled / (throttled + through).max(1.0)
     }
 
     /// Whether many of the latest answers were throttlings: the rate is still far too high, as after a burst.
@@ -204,7 +219,8 @@ impl Pace {
     }
 
     fn forget(&mut self, at: Duration) {
-        while self.throttled.front().is_some_and(|then| at.saturating_sub(*then) > LATELY) {
+        while self.throttled.front().is_some_and(|then| at.saturating_sub(*then) > MEASURED_OVER.1)
+        {
             self.throttled.pop_front();
         }
         while self.through.front().is_some_and(|then| at.saturating_sub(*then) > MEASURED_OVER.1) {
@@ -225,13 +241,21 @@ mod tests {
         burst: f64,
         tokens: f64,
         at: Duration,
+        calls: u64,
     }
 
     impl Service {
+        /// A call takes a little longer or shorter to arrive.
+        fn jitter(&mut self) -> Duration {
+            self.calls += 1;
+            Duration::from_micros(self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50)
+        }
+
         fn answers(&mut self, at: Duration) -> Heard {
+            let at = at + self.jitter();
             let grown = at.saturating_sub(self.at).as_secs_f64() * self.per_second;
             self.tokens = (self.tokens + grown).min(self.burst.max(1.0));
-            self.at = at;
+            self.at = self.at.max(at);
             if self.tokens < 1.0 {
                 return Heard::Throttled;
             }
@@ -242,7 +266,7 @@ mod tests {
 
     /// Sends as fast as the pace allows for so long; how many went through and how many were throttled.
     fn run(per_second: f64, burst: f64, latency: Duration, time: Duration) -> (f64, f64) {
-        let mut service = Service { per_second, burst, tokens: burst, at: Duration::ZERO };
+        let mut service = Service { per_second, burst, tokens: burst, at: Duration::ZERO, calls: 0 };
         let mut pace = Pace::default();
         let mut under_way: BTreeMap<(Duration, u64), (Duration, Heard)> = BTreeMap::new();
         let (mut at, mut number) = (Duration::ZERO, 0);
@@ -283,8 +307,8 @@ mod tests {
     fn most_of_a_rate_is_used_and_few_calls_are_throttled() {
         let mut worst = (1.0_f64, 0.0_f64);
         for per_second in [2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0] {
-            let few = f64::max(2.0, per_second / 10.0);
-            for burst in [few, per_second, 3.0 * per_second, 20.0 * f64::min(per_second, 5.0)] {
+            let few = f64::max(2.0, per_second / 5.0);
+            for burst in [few, per_second, 3.0 * per_second, 10.0 * f64::min(per_second, 10.0)] {
                 for millis in [5, 30, 100, 150] {
                     let latency = Duration::from_millis(millis);
                     let (through, throttled) =
