@@ -437,3 +437,69 @@ fn what_is_throttled_goes_back_into_the_queue_until_nothing_gets_through() {
     world.advance(minutes(1));
     assert_eq!(counts(&report(&mut world, Role::Create))["requested"], 2);
 }
+
+/// A fleet of forty in a world of its own.
+fn fleet() -> Simulation {
+    let world = world();
+    for number in 2..40 {
+        let on = [("snapkeep".to_owned(), String::new())].into();
+        world.world.provider.launch(REGIONS[0], &format!("web-{number:02}"), on);
+    }
+    world
+}
+
+/// A slot in which the provider lets only so many requests through.
+fn scarce_slot(world: &mut Simulation, lets_through: usize) -> Report {
+    drop(world.answers());
+    let me = world.start(Role::Create, 0).unwrap();
+    let mut through = 0;
+    while let Some((operation, _)) = world.upcoming(me) {
+        if through == lets_through {
+            world.refuse("create", ErrorKind::Throttled, minutes(10));
+            break;
+        }
+        through += usize::from(operation == "create");
+        world.next(me, None);
+    }
+    let report = finished(world, me);
+    world.advance(minutes(20));
+    world.run_alone(Role::Poll);
+    world.advance(minutes(220));
+    report
+}
+
+#[test]
+fn nobody_starves_where_not_all_can_be_served() {
+    let (n, c) = (40, 12_usize);
+    let mut world = fleet();
+    let mut waits: BTreeMap<String, usize> = BTreeMap::new();
+    for slot in 0..24 {
+        let before = world.world.provider.all_snapshots().len();
+        let report = scarce_slot(&mut world, c);
+        assert_eq!(counts(&report)["requested"], c as u64, "slot {slot}");
+        assert!(report.left > 0 && report.fell_short());
+        let all = world.world.provider.all_snapshots();
+        assert_eq!(all.len(), before + c);
+        for instance in world.world.provider.all_instances() {
+            let newest = all.iter().filter(|s| s.source == instance.id).map(|s| s.created_at).max();
+            let since = world.world.now() - hours(4);
+            let wait = waits.entry(instance.name).or_default();
+            *wait = if newest.is_some_and(|at| at >= since) { 0 } else { *wait + 1 };
+            assert!(*wait < n / c + 1 + 1 + usize::from(n % c > 0), "slot {slot}: {waits:?}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_hangs_costs_its_neighbours_nothing() {
+    let mut world = fleet();
+    for number in 0..10 {
+        let on = [("snapkeep".to_owned(), String::new())].into();
+        world.world.provider.launch(REGIONS[1], &format!("far-{number}"), on);
+    }
+    world.refuse_in(REGIONS[1], ErrorKind::Indeterminate, hours(1));
+    let report = report(&mut world, Role::Create);
+    assert_eq!(counts(&report)["requested"], 40);
+    assert!(report.failures.iter().all(|f| f.region.as_deref() == Some(REGIONS[1])));
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+}

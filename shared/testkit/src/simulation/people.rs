@@ -235,7 +235,7 @@ impl People {
                     at => Some(["create", "delete", "live", "advance", "open", "recent"][at - 1]),
                 };
                 let kind = kinds[pick(kinds.len()).unwrap_or(0)];
-                let until = a_while(18);
+                let until = a_while(if coin() { 18 } else { 60 });
                 // Of one Region alone, now and then.
                 let region = coin().then(|| super::REGIONS[usize::from(coin())].to_owned());
                 let said = format!("{operation:?} {region:?} {kind:?} until {until}");

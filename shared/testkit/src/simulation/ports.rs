@@ -229,6 +229,9 @@ impl Ports {
 
     /// What this invocation's format cannot read is named, as the real ledger does.
     fn readable(&self, mut found: Records) -> Records {
+        if let Some(sabotage) = self.world.sabotage() {
+            sabotage.misread(&mut found.records);
+        }
         let (good, bad): (Vec<_>, Vec<_>) =
             found.records.into_iter().partition(|record| self.world.reads(self.me, record));
         found.records = good;

@@ -12,10 +12,10 @@ use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::release_code;
 use snapkeep_domain::record::{EDGES, Record, State};
 use snapkeep_domain::snapshot::{
-    Hold, Instance, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState,
+    ATTEMPTS_MAX, Hold, Instance, Ownership, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState,
 };
 use snapkeep_domain::tags::{OptIn, Protection};
-use snapkeep_domain::time::Zone;
+use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};
 
 use super::invocation::{Doing, slot_of};
 use crate::memory::CREATED_LAG;
@@ -35,12 +35,19 @@ pub enum Property {
     /// At most one snapshot of a (deployment, resource, slot) that is not in error, as long as the ledger loses
     /// nothing.
     OnePerSlot,
+    /// One snapshot of a resource is made at a time, as long as the ledger loses nothing.
+    OneAtATime,
+    /// At most five attempts of a slot, 1, 2, 4 and 8 hours apart.
+    Backoff,
     /// Nothing is asked for without an intent in the ledger.
     IntentFirst,
     /// Nothing is deleted without a mark in the ledger that is older than the grace.
     Grace,
     /// Nothing is deleted unless both lists of its Region were complete.
     CompleteLists,
+    /// Nothing of a living resource is deleted while its newest snapshot is stale, or anything of it lies in the
+    /// future.
+    Freshness,
     /// A changed policy marks no more than the brake allows, but with its code.
     Brake,
     /// Nothing is deleted that the policy keeps at that moment.
@@ -73,9 +80,12 @@ impl Property {
         Property::OnlyAvailable,
         Property::Floor,
         Property::OnePerSlot,
+        Property::OneAtATime,
+        Property::Backoff,
         Property::IntentFirst,
         Property::Grace,
         Property::CompleteLists,
+        Property::Freshness,
         Property::Brake,
         Property::KeptByPolicy,
         Property::LegalEdges,
@@ -122,6 +132,8 @@ pub(super) struct Watch {
     pub(super) ledger_lost: Option<Timestamp>,
     /// The holds that instances carried when a run of a deployment last saw them, and when that was.
     seen_held: BTreeMap<(String, ResourceId), (Timestamp, Hold)>,
+    /// When each attempt of a slot was made, by deployment, resource and slot.
+    tried: BTreeMap<(String, ResourceId, String), BTreeMap<u32, Timestamp>>,
     /// Slots reported as missed, by deployment and resource.
     pub(super) missed: BTreeMap<(String, ResourceId), usize>,
 }
@@ -195,8 +207,42 @@ impl Watch {
                 })
         });
         let message = twin.map(|twin| format!("{} and {} are of one slot", twin.name, made.name));
+        self.one_at_a_time(doing, made, &entry, all);
+        self.backed_off(doing, made, &entry);
         self.made.insert(made.id.clone(), entry);
         self.check(message.is_none(), Property::OnePerSlot, || message.unwrap_or_default());
+    }
+
+    fn one_at_a_time(&mut self, doing: &Doing, made: &Snapshot, entry: &Made, all: &[Snapshot]) {
+        let timeout = doing.settings.pending_timeout;
+        let under_way = all.iter().find(|other| {
+            let asked = other.created_at - CREATED_LAG;
+            other.id != made.id
+                && other.state == SnapshotState::Pending
+                && !self.stripped.contains(&other.id)
+                && !self.lost_since(asked)
+                && doing.now.duration_since(asked) + self.clocks_off * 2 < timeout
+                && self.made.get(&other.id).is_some_and(|m| {
+                    (&m.deployment, &m.resource) == (&entry.deployment, &entry.resource)
+                })
+        });
+        let message = under_way.map(|o| format!("{} is made while {} is", made.name, o.name));
+        self.check(message.is_none(), Property::OneAtATime, || message.unwrap_or_default());
+    }
+
+    fn backed_off(&mut self, doing: &Doing, made: &Snapshot, entry: &Made) {
+        let Ownership::Ours { attempt, .. } = made.ownership(&entry.deployment) else { return };
+        let key = (entry.deployment.clone(), entry.resource.clone(), entry.slot.clone());
+        let tried = self.tried.entry(key).or_default();
+        let last = tried.last_key_value().map(|(attempt, at)| (*attempt, *at));
+        tried.insert(attempt, doing.now);
+        let Some((before, at)) = last.filter(|(before, _)| *before < attempt) else { return };
+        let hours = SignedDuration::from_hours(1 << (attempt - 2));
+        let waited = doing.now.duration_since(at) + self.clocks_off * 2;
+        let holds = waited >= hours || self.lost_since(at);
+        self.check(holds && attempt <= ATTEMPTS_MAX, Property::Backoff, || {
+            format!("{} follows attempt {before} after {waited:#}", made.name)
+        });
     }
 
     pub(super) fn deleted(
@@ -321,6 +367,14 @@ impl Watch {
         };
         let Protection { opt_in, policy, hold, .. } =
             Protection::read(&instance.tags, &doing.settings.tag, &doing.settings.policies);
+        let period = policy.schedule.period(&policy.zone, doing.now);
+        let newest = times.first().copied().unwrap_or(Timestamp::MIN);
+        let fresh = doing.now.duration_since(newest) <= period * 2 + SignedDuration::from_hours(24);
+        let border = doing.now + FUTURE_TOLERANCE;
+        let ahead = shown.iter().any(|(slot, s)| *slot > border || s.created_at > border);
+        self.check(fresh && !ahead, Property::Freshness, || {
+            format!("{name} was deleted at {}, and the newest is of {newest}", doing.now)
+        });
         let on = opt_in == OptIn::On && policy.problems.is_empty();
         let held = hold.is_some_and(|hold| hold.holds(doing.now, &policy.zone));
         self.check(!held, Property::HoldsHold, || format!("{name} was deleted, its instance held"));

@@ -1,10 +1,12 @@
 //! Deliberately broken variants of the functions, each caught by the property that it breaks: what
 //! shows that the properties are awake. They live in the ports, never in the product.
 
+use jiff::SignedDuration;
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::Retention;
+use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::{Regions, Settings};
 use snapkeep_domain::snapshot::{HOLD, Snapshot, SnapshotState};
 
@@ -25,6 +27,12 @@ pub enum Sabotage {
     ForgetsTheFloor,
     /// Makes a second snapshot for the slot.
     MakesTwo,
+    /// Does not see what is being made.
+    OverlooksWhatIsUnderWay,
+    /// Takes every failure for an old one.
+    ForgetsToWait,
+    /// Takes the newest snapshot for a fresh one, however old it is.
+    OverlooksStaleness,
     /// Orders snapshots without tags, so that it never recognises them.
     ForgetsItsTags,
     /// Orders without the intent being in the ledger.
@@ -64,6 +72,9 @@ impl Sabotage {
         (Sabotage::CountsWhatIsNotThere, Property::Floor),
         (Sabotage::ForgetsTheFloor, Property::Floor),
         (Sabotage::MakesTwo, Property::OnePerSlot),
+        (Sabotage::OverlooksWhatIsUnderWay, Property::OneAtATime),
+        (Sabotage::ForgetsToWait, Property::Backoff),
+        (Sabotage::OverlooksStaleness, Property::Freshness),
         (Sabotage::ForgetsItsTags, Property::Tracked),
         (Sabotage::ForgetsItsIntents, Property::IntentFirst),
         (Sabotage::BackdatesMarks, Property::Grace),
@@ -87,6 +98,11 @@ impl Sabotage {
             Sabotage::KeepsLess => {
                 if let Ok(less) = "last=1".parse() {
                     settings.policies.default.retention = Retention::Keep(less);
+                }
+            }
+            Sabotage::OverlooksStaleness => {
+                if let Ok(rarely) = "monthly@1-03:00".parse() {
+                    settings.policies.default.schedule = rarely;
                 }
             }
             Sabotage::ForgetsTheFloor => settings.min_keep = MinKeep::Count(0),
@@ -113,6 +129,22 @@ impl Sabotage {
             _ => {}
         }
         report
+    }
+
+    /// What the broken variant makes of the ledger's answers.
+    pub(super) fn misread(self, records: &mut Vec<Record>) {
+        match self {
+            Sabotage::OverlooksWhatIsUnderWay => records.retain(|record| {
+                !matches!(record.state, State::Requested | State::Pending | State::Intended)
+            }),
+            Sabotage::ForgetsToWait => {
+                for record in records.iter_mut().filter(|record| record.state == State::Failed) {
+                    let long_ago = record.entered() - SignedDuration::from_hours(24);
+                    record.times.insert(State::Failed, long_ago);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What the broken variant makes of the provider's answers.
