@@ -48,12 +48,20 @@ fn called(text: &str) -> BTreeSet<String> {
 
 /// The methods that a runner calls, itself or by what it shares with the others.
 fn methods(function: &str) -> BTreeSet<String> {
-    let runner = read(format!("shared/app/src/{}.rs", function.to_lowercase()));
+    let runner = runner(&function.to_lowercase());
     let mut all = called(&runner);
     // After its run, every function tells people.
     all.extend(called(&read("shared/app/src/notify.rs")));
     all.extend(shared(&runner));
     all
+}
+
+/// A runner's own code.
+fn runner(function: &str) -> String {
+    let own = read(format!("shared/app/src/{function}.rs"));
+    let modules = own.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let modules = modules.map(|module| read(format!("shared/app/src/{function}/{module}.rs")));
+    modules.fold(own.clone(), |all, module| all + &module)
 }
 
 /// What the lanes call for a runner: in the functions that it uses of them, and in those that these use.
