@@ -1,7 +1,9 @@
 """Another implementation of AWS, moto, takes the translated template and listens to its notices.
 
 Reads the template as the first line on standard input and prints one line of JSON when everything is
-there; then answers each further line with the messages that came since: `{"topic": [...], "bus": [...]}`.
+there; then answers each further line with the messages that came since: `{"topic": [...], "bus": [...],
+"rules": {"CreateGoOn": [...], ...}}`. A line that is an event is put on the bus first. `rules` is what each rule of the
+stack on that bus hands on, as moto matches the patterns.
 """
 
 import json
@@ -73,6 +75,21 @@ client("events").put_targets(
     Rule="heard", EventBusName="heard", Targets=[{"Id": "queue", "Arn": arn}]
 )
 
+# What the stack's own rules on this bus match goes to a queue for each of them: moto does not hand events to
+# functions, and fails where it should.
+rule_queues = {}
+for logical in [name for name in made if name.endswith("GoOn")]:
+    address, arn = queue(logical)
+    rules = client("events").list_rules(EventBusName="heard")["Rules"]
+    [rule] = [rule["Name"] for rule in rules if logical in rule["Name"]]
+    on = {"Rule": rule, "EventBusName": "heard"}
+    [target] = client("events").list_targets_by_rule(**on)["Targets"]
+    function = made[logical.removesuffix("GoOn")]
+    assert target["Arn"].endswith(f":function:{function}"), target
+    client("events").remove_targets(Ids=[target["Id"]], **on)
+    client("events").put_targets(Targets=[{"Id": "heard", "Arn": arn}], **on)
+    rule_queues[logical] = address
+
 
 def drain(address):
     bodies = []
@@ -100,6 +117,18 @@ print(
     ),
     flush=True,
 )
-for _ in sys.stdin:
-    print(json.dumps({"topic": drain(topic_queue), "bus": drain(bus_queue)}), flush=True)
+for line in sys.stdin:
+    if line.strip():
+        event = json.loads(line)
+        entry = {
+            "EventBusName": "heard",
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"]),
+        }
+        put = client("events").put_events(Entries=[entry])
+        assert put["FailedEntryCount"] == 0, put
+    handed_on = {logical: drain(address) for logical, address in rule_queues.items()}
+    heard = {"topic": drain(topic_queue), "bus": drain(bus_queue), "rules": handed_on}
+    print(json.dumps(heard), flush=True)
 server.stop()

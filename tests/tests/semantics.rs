@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::schedule::Schedule;
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, snapshot_name};
 use snapkeep_domain::time::{Zone, parse_duration};
 use snapkeep_testkit::simulation::{REGIONS, Simulation};
 use snapkeep_tests::at;
@@ -92,6 +92,9 @@ impl Story {
                 provider.untag_snapshot(region, &self.snapshot(which)?.name, key);
                 Ok(())
             }
+            [name, "is", "due", "and", "its", "snapshot's", "name", "is", "taken"] => {
+                self.take_name(name)
+            }
             [name, "is", "launched"] => {
                 provider.launch(region, name, BTreeMap::new());
                 Ok(())
@@ -134,6 +137,32 @@ impl Story {
             None => Ok(()),
             Some(violation) => Err(format!("{violation:?}")),
         }
+    }
+
+    /// Something that is not ours gets the name that the due snapshot of this instance would have.
+    fn take_name(&self, instance: &str) -> Result<(), String> {
+        let world = &self.simulation.world;
+        let all = world.provider.all_instances();
+        let instance = all.into_iter().find(|one| one.name == instance);
+        let Instance { id, name, region, .. } = instance.ok_or("there is no such instance")?;
+        let vars = &self.simulation.deployments[0].vars;
+        let settings = Settings::read(vars, Role::Create).map_err(|error| error.to_string())?;
+        let policy = &settings.policies.default;
+        let slot = policy.schedule.latest(&policy.zone, world.now());
+        let deployment = &settings.deployment;
+        world.provider.insert(Snapshot {
+            id: "by-hand".to_owned(),
+            name: snapshot_name(deployment, &id, &name, slot, 1),
+            region,
+            source_name: name,
+            source: id,
+            source_place: None,
+            created_at: world.now(),
+            state: SnapshotState::Available,
+            tags: BTreeMap::new(),
+            size_gb: 20,
+        });
+        Ok(())
     }
 
     /// Our available snapshots: the oldest, or the newest.

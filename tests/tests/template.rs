@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
 use snapkeep_aws::dynamodb::schema;
+use snapkeep_aws::notifications::{SOURCE, TICK};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::notice::{Telling, Topic};
 use snapkeep_domain::settings::{Role, Settings, VARIABLES};
@@ -119,12 +120,20 @@ fn every_function_has_a_rule_a_log_that_ends_and_dead_letters() {
             (30..=900).contains(&own["Timeout"].as_u64().unwrap()),
             "an intent's lease is 15 minutes"
         );
-        let rule = properties(&format!("{function}Tick"));
-        assert!(rule["ScheduleExpression"].as_str().unwrap().starts_with("cron("));
-        let target = &rule["Targets"][0];
-        assert_eq!(target["Arn"], json!({"Fn::GetAtt": [function, "Arn"]}));
-        assert_eq!(target["DeadLetterConfig"]["Arn"], dead_letters);
-        assert_eq!(target["RetryPolicy"]["MaximumEventAgeInSeconds"], 3600);
+        for (rule, member) in [("Tick", "ScheduleExpression"), ("GoOn", "EventPattern")] {
+            let id = format!("{function}{rule}");
+            let rule = properties(&id);
+            assert!(rule.get(member).is_some(), "{id}");
+            let target = &rule["Targets"][0];
+            assert_eq!(target["Arn"], json!({"Fn::GetAtt": [function, "Arn"]}));
+            assert_eq!(target["DeadLetterConfig"]["Arn"], dead_letters);
+            assert_eq!(target["RetryPolicy"]["MaximumEventAgeInSeconds"], 3600);
+            let may = properties(&format!("{id}Permission"));
+            assert_eq!(may["Action"], "lambda:InvokeFunction");
+            assert_eq!(may["Principal"], "events.amazonaws.com");
+            assert_eq!(may["FunctionName"], json!({"Ref": function}));
+            assert_eq!(may["SourceArn"], json!({"Fn::GetAtt": [id, "Arn"]}));
+        }
         let later = properties(&format!("{function}EventInvokeConfig"));
         assert_eq!(later["DestinationConfig"]["OnFailure"]["Destination"], dead_letters);
         assert_eq!(later["MaximumEventAgeInSeconds"], 3600);
@@ -136,8 +145,52 @@ fn every_function_has_a_rule_a_log_that_ends_and_dead_letters() {
     assert_eq!(of_type("AWS::Lambda::Function").len(), 3);
     let queue = &properties("DeadLettersPolicy")["PolicyDocument"]["Statement"][0];
     assert_eq!(queue["Principal"]["Service"], "events.amazonaws.com");
-    let rules = FUNCTIONS.map(|function| json!({"Fn::GetAtt": [format!("{function}Tick"), "Arn"]}));
+    let rules = FUNCTIONS.iter().flat_map(|function| {
+        ["Tick", "GoOn"].map(|rule| json!({"Fn::GetAtt": [format!("{function}{rule}"), "Arn"]}))
+    });
+    let rules: Vec<Value> = rules.collect();
     assert_eq!(queue["Condition"]["ArnEquals"]["aws:SourceArn"], json!(rules));
+    assert_eq!(of_type("AWS::Events::Rule").len(), rules.len());
+}
+
+#[test]
+fn a_tick_goes_to_the_function_that_it_names_in_this_deployment() {
+    let deployment = &properties("Create")["Environment"]["Variables"]["SNAPKEEP_DEPLOYMENT"];
+    for function in FUNCTIONS {
+        let rule = properties(&format!("{function}GoOn"));
+        // The bus that the functions send to.
+        let bus = &properties(function)["Environment"]["Variables"]["SNAPKEEP_EVENT_BUS"];
+        assert_eq!(rule["EventBusName"], *bus);
+        let pattern = json!({
+            "source": [SOURCE],
+            "detail-type": [TICK],
+            "detail": {"deployment": [deployment], "function": [function.to_lowercase()]},
+        });
+        assert_eq!(rule["EventPattern"], pattern, "{function}");
+    }
+}
+
+#[test]
+fn the_functions_do_not_all_start_in_the_same_minute() {
+    let minutes = |function: &str| -> BTreeSet<u32> {
+        let rule = properties(&format!("{function}Tick"));
+        let cron = rule["ScheduleExpression"].as_str().unwrap();
+        let cron = cron.strip_prefix("cron(").and_then(|cron| cron.strip_suffix(" * * * ? *)"));
+        let (first, every) = cron.unwrap().split_once('/').unwrap_or((cron.unwrap(), "60"));
+        (first.parse().unwrap()..60).step_by(every.parse().unwrap()).collect()
+    };
+    let [create, poll, prune] = FUNCTIONS.map(minutes);
+    assert_eq!((create.len(), poll.len(), prune.len()), (4, 6, 1));
+    assert!(create.is_disjoint(&poll) && prune.is_disjoint(&create));
+    // What is due at a full hour is asked for at once, and looked at before the next is due.
+    assert!(create.contains(&0));
+}
+
+/// The memory that a function has unless somebody says otherwise.
+fn memory(function: &str) -> u64 {
+    let parameter = format!("{function}Memory");
+    assert_eq!(properties(function)["MemorySize"], json!({"Ref": parameter}));
+    stack()["Parameters"][parameter]["Default"].as_u64().unwrap()
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The stack as the template makes it, taken by an implementation of AWS that is not ours: its table
-//! is the ledger, and its topic and event bus listen.
+//! is the ledger, its topic and event bus listen, and its rules say whom a Tick is for.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -7,9 +7,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use snapkeep_cloud::knobs::{Knobs, Rate};
 use snapkeep_cloud::lambda::{Function, FunctionConfig};
 use snapkeep_tests::binaries::binary;
-use snapkeep_tests::{python, root, translated};
+use snapkeep_tests::{REGION, python, root, translated};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -64,8 +65,20 @@ impl Moto {
         (all("topic").iter().map(subject).collect(), all("bus").iter().map(event).collect())
     }
 
+    /// Puts this event on the bus, if it is one, and returns what each rule of the stack handed on since it was
+    /// asked last.
+    async fn handed_on(&mut self, event: Option<&Value>) -> BTreeMap<String, Vec<Value>> {
+        let line = event.map(ToString::to_string).unwrap_or_default();
+        let heard = self.answer(line.as_bytes()).await;
+        serde_json::from_value(heard["rules"].clone()).unwrap()
+    }
+
     /// The function of this logical id, with the environment that the stack gives it.
     fn function(&self, id: &str, world: &World, more: &[(&str, &str)]) -> Function {
+        Function::new(self.config(id, world, more))
+    }
+
+    fn config(&self, id: &str, world: &World, more: &[(&str, &str)]) -> FunctionConfig {
         let name = self.stack["resources"][id].as_str().unwrap();
         let variables = self.stack["environments"][name].as_object().unwrap();
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -79,7 +92,7 @@ impl Moto {
             config.env.insert(format!("AWS_ENDPOINT_URL_{service}"), url.to_owned());
         }
         config.env.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        Function::new(config)
+        config
     }
 }
 
@@ -118,7 +131,7 @@ async fn the_stack_tells_people_once_and_again_when_it_is_over() {
     tick(2, "prune").await;
     assert_eq!(moto.heard().await, (vec![], vec![]));
 
-    // An event bus that is out of order does not silence people; once it works, programs hear of it too.
+    // An event bus that is out of order does not silence people, nor are they told twice for its sake.
     world.tag("web", "snapkeep:keep", "dayly=7");
     let dead = [("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:9"), ("AWS_MAX_ATTEMPTS", "1")];
     let create = moto.function("Create", &world, &dead);
@@ -126,7 +139,7 @@ async fn the_stack_tells_people_once_and_again_when_it_is_over() {
     assert_eq!(told["failures"][0]["operation"], "PutEvents", "{told:#}");
     assert_eq!(moto.heard().await, (vec![held_back.to_owned()], vec![]));
     tick(0, "create").await;
-    assert_eq!(moto.heard().await.1, ["Snapshot Held Back"]);
+    assert_eq!(moto.heard().await, (vec![], vec![]));
 
     create.shutdown().await;
     for function in &functions {
@@ -134,6 +147,77 @@ async fn the_stack_tells_people_once_and_again_when_it_is_over() {
     }
     moto.process.kill().await.unwrap();
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tick_goes_by_the_stacks_rules_to_the_function_that_sent_it_and_to_no_other() {
+    let knobs = Knobs {
+        rates: vec![Rate {
+            operation: "CreateInstanceSnapshot".to_owned(),
+            region: None,
+            per_second: 2.0,
+            burst: Some(2),
+        }],
+        ..Knobs::default()
+    };
+    let world = World::start_with(knobs, &[]).await;
+    let mut moto = Moto::start().await;
+    let names: Vec<String> = (0..16).map(|number| format!("web-{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.launch(&names, &[("snapkeep", "on")]);
+    // So little time that the pace of two a second does not let all of them through.
+    let mut config = moto.config("Create", &world, &[]);
+    config.timeout = Duration::from_secs(6);
+    let create = Function::new(config);
+
+    let mut report = report_of(&create, &world.event("create")).await;
+    let (mut requested, mut runs) = (count(&report, "requested"), 0);
+    assert!(report["left"].as_u64().unwrap() > 0, "{report:#}");
+    while report["left"] != 0 {
+        runs += 1;
+        let handed_on = moto.handed_on(None).await;
+        let of = |rule: &str| handed_on[rule].clone();
+        assert_eq!((of("PollGoOn").len(), of("PruneGoOn").len()), (0, 0));
+        let [tick] = &of("CreateGoOn")[..] else { panic!("{handed_on:#?}") };
+        assert_eq!(tick["detail"]["run"], runs);
+        assert_eq!(tick["detail"]["place"], REGION);
+        report = report_of(&create, tick).await;
+        requested += count(&report, "requested");
+    }
+    assert_eq!((requested, world.made().len()), (16, 16), "{report:#}");
+    let handed_on = moto.handed_on(None).await;
+    assert!(handed_on.values().all(Vec::is_empty), "nothing was left: {handed_on:#?}");
+
+    // By hand: each function's Tick is for it alone, and what is not for this deployment is for nobody.
+    let tick = |source: &str, kind: &str, deployment: &str, function: &str| {
+        json!({"source": source, "detail-type": kind, "detail":
+            {"deployment": deployment, "function": function, "place": REGION, "run": 1}})
+    };
+    let deployment = moto.stack["outputs"]["Deployment"].as_str().unwrap().to_owned();
+    for function in ["Create", "Poll", "Prune"] {
+        let own = tick("snapkeep", "Tick", &deployment, &function.to_lowercase());
+        for (rule, events) in moto.handed_on(Some(&own)).await {
+            let expected = usize::from(rule == format!("{function}GoOn"));
+            assert_eq!(events.len(), expected, "{rule} on a Tick for {function}");
+        }
+    }
+    for other in [
+        tick("snapkeep", "Tick", "another", "create"),
+        tick("snapkeep", "Tick", &deployment, "restore"),
+        tick("somebody", "Tick", &deployment, "create"),
+        tick("snapkeep", "Snapshot Available", &deployment, "create"),
+    ] {
+        let handed_on = moto.handed_on(Some(&other)).await;
+        assert!(handed_on.values().all(Vec::is_empty), "{other}: {handed_on:#?}");
+    }
+
+    create.shutdown().await;
+    moto.process.kill().await.unwrap();
+    world.end().await;
+}
+
+async fn report_of(function: &Function, event: &Value) -> Value {
+    report(function.invoke(event.clone()).await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

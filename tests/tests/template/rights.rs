@@ -1,6 +1,6 @@
 //! What the functions may do: derived from the ports that they use, at home and in other accounts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use snapkeep_domain::snapshot::{HOLD, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, TIMEZONE};
@@ -21,18 +21,26 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("deleter.delete", &["lightsail:DeleteInstanceSnapshot"]),
     ("ledger.claim", &["dynamodb:PutItem"]),
     ("ledger.advance", &["dynamodb:PutItem"]),
+    ("ledger.open", &["dynamodb:Query"]),
     ("ledger.live", &["dynamodb:Query"]),
     ("ledger.recent", &["dynamodb:Query"]),
+    ("ledger.memory", &["dynamodb:Query"]),
+    // A resource is remembered whole at first, and then member by member.
+    ("ledger.remember", &["dynamodb:PutItem", "dynamodb:UpdateItem"]),
+    ("ledger.note", &["dynamodb:UpdateItem"]),
+    ("ledger.put_run", &["dynamodb:PutItem"]),
     ("matters.known", &["dynamodb:Query"]),
     ("matters.put", &["dynamodb:PutItem"]),
     ("notifier.listens", &[]),
-    ("notifier.publish", &["events:PutEvents", "sns:Publish"]),
+    ("notifier.events", &["events:PutEvents"]),
+    ("notifier.mail", &["sns:Publish"]),
+    ("relay.go_on", &["events:PutEvents"]),
 ];
 
 /// The ports' methods that a text calls.
 fn called(text: &str) -> BTreeSet<String> {
     let call = regex_lite::Regex::new(
-        r"\b(inventory|creator|deleter|ledger|matters|notifier)\s*\.\s*([a-z_]+)\(",
+        r"\b(inventory|creator|deleter|ledger|matters|notifier|relay)\s*\.\s*([a-z_]+)\(",
     )
     .unwrap();
     call.captures_iter(text).map(|found| format!("{}.{}", &found[1], &found[2])).collect()
@@ -40,14 +48,40 @@ fn called(text: &str) -> BTreeSet<String> {
 
 /// The methods that a runner calls, itself or by what it shares with the others.
 fn methods(function: &str) -> BTreeSet<String> {
-    let runner = read(format!("shared/app/src/{}.rs", function.to_lowercase()));
+    let runner = runner(&function.to_lowercase());
     let mut all = called(&runner);
     // After its run, every function tells people.
     all.extend(called(&read("shared/app/src/notify.rs")));
-    for part in read("shared/app/src/gather.rs").split("pub(crate) async fn ").skip(1) {
-        let name = part.split(['(', '<']).next().unwrap();
-        if runner.contains(&format!("gather::{name}(")) {
-            all.extend(called(part));
+    all.extend(shared(&runner));
+    all
+}
+
+/// A runner's own code.
+fn runner(function: &str) -> String {
+    let own = read(format!("shared/app/src/{function}.rs"));
+    let modules = own.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let modules = modules.map(|module| read(format!("shared/app/src/{function}/{module}.rs")));
+    modules.fold(own.clone(), |all, module| all + &module)
+}
+
+/// What the lanes call for a runner: in the functions that it uses of them, and in those that these use.
+fn shared(runner: &str) -> BTreeSet<String> {
+    let lanes = read("shared/app/src/lane.rs");
+    let mut functions: BTreeMap<&str, &str> = BTreeMap::new();
+    for part in lanes.split("fn ").skip(1) {
+        functions.insert(part.split(['(', '<']).next().unwrap(), part);
+    }
+    let uses = |text: &str, of: &[&str]| -> Vec<&str> {
+        let used = |name: &&str| of.iter().any(|of| text.contains(&format!("{of}{name}(")));
+        functions.keys().copied().filter(used).collect()
+    };
+    let mut todo = uses(runner, &["run.", "Run::"]);
+    assert!(todo.contains(&"finish"), "nothing is used of the lanes");
+    let (mut seen, mut all) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(name) = todo.pop() {
+        if seen.insert(name) {
+            all.extend(called(functions[name]));
+            todo.extend(uses(functions[name], &["self."]));
         }
     }
     all

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use snapkeep_domain::settings::VARIABLES;
 use snapkeep_tests::{python, read};
 
-use super::{FUNCTIONS, of_type, stack, statements, texts, translated};
+use super::{FUNCTIONS, memory, of_type, stack, statements, texts, translated};
 
 /// What of the functions' own a stack without functions says by their names.
 fn by_name(value: &Value) -> Value {
@@ -54,27 +54,39 @@ fn the_stack_for_cargo_lambda_is_the_same_but_for_the_functions() {
             // Its rules are not always there, so that the queue knows them by their names.
             "AWS::SQS::QueuePolicy" => {
                 let statement = &theirs["Properties"]["PolicyDocument"]["Statement"][0];
-                let rules =
-                    statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"].as_str().unwrap();
+                let rules = &statement["Condition"]["ArnLike"]["aws:SourceArn"];
+                let arn = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule";
+                let named =
+                    |bus: &str| json!({"Fn::Sub": format!("{arn}/{bus}${{AWS::StackName}}-*")});
+                assert_eq!(*rules, json!([named(""), named("${EventBus}/")]));
                 for function in FUNCTIONS {
-                    let rule = &other[format!("{function}Tick")]["Properties"]["Name"];
-                    assert!(rules.ends_with(":rule/${AWS::StackName}-*"));
-                    assert_eq!(
-                        *rule,
-                        json!({"Fn::Sub": format!("${{AWS::StackName}}-{}", function.to_lowercase())})
-                    );
+                    for (rule, ends) in [("Tick", ""), ("GoOn", "-go-on")] {
+                        let rule = &other[format!("{function}{rule}")]["Properties"]["Name"];
+                        let name = format!("${{AWS::StackName}}-{}{ends}", function.to_lowercase());
+                        assert_eq!(*rule, json!({"Fn::Sub": name}));
+                    }
                 }
             }
             "AWS::Events::Rule" => {
-                same("ScheduleExpression");
+                for member in ["ScheduleExpression", "EventBusName", "EventPattern"] {
+                    same(member);
+                }
                 let target = |rule: &Value| {
                     let target = &rule["Properties"]["Targets"][0];
                     (target["RetryPolicy"].clone(), target["DeadLetterConfig"].clone())
                 };
                 assert_eq!(target(theirs), target(resource), "{id}");
                 let arn = theirs["Properties"]["Targets"][0]["Arn"]["Fn::Sub"].as_str().unwrap();
-                let function = id.trim_end_matches("Tick").to_lowercase();
+                let (function, may) = if id.ends_with("Tick") {
+                    (id.trim_end_matches("Tick"), "MayTick")
+                } else {
+                    (id.trim_end_matches("GoOn"), "MayGoOn")
+                };
+                let may = &other[format!("{function}{may}")]["Properties"];
+                assert_eq!(may["SourceArn"], json!({"Fn::GetAtt": [id, "Arn"]}));
+                let function = function.to_lowercase();
                 assert!(arn.ends_with(&format!(":function:${{AWS::StackName}}-{function}")));
+                assert!(may["FunctionName"]["Fn::Sub"].as_str().unwrap().ends_with(&function));
             }
             "AWS::Logs::LogGroup" => same("RetentionInDays"),
             "AWS::Lambda::Function" | "AWS::Lambda::Permission" => {}
@@ -131,7 +143,8 @@ fn what_the_readme_deploys_by_cargo_lambda_is_complete() {
         let command = format!(
             "cargo lambda deploy snapkeep-{name} --binary-name {name} --memory {} --timeout {} \\\n       \
              --role \"$(output {function}Role)\" --env-var \"$(output Environment)\"",
-            own["MemorySize"], own["Timeout"]
+            memory(function),
+            own["Timeout"]
         );
         assert!(readme.contains(&command), "missing in README.md: {command}");
         assert!(other["Outputs"].get(format!("{function}Role")).is_some());

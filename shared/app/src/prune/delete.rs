@@ -1,0 +1,119 @@
+//! Carries out a deletion: intent, last look, effect.
+
+use snapkeep_domain::answer::{Look, ProviderError};
+use snapkeep_domain::notice::{Notice, Topic};
+use snapkeep_domain::prune::{self, LastLook, Step};
+use snapkeep_domain::record::Record;
+
+use super::{Prune, TRIES_MAX, Todo};
+use crate::pace::Heard;
+use crate::ports::{Deadline, Deleter, Inventory, Ledger, Remember};
+use crate::report::{Counter, Failure, Part};
+use crate::work::{Turn, heard, pause};
+
+impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
+    /// Deletes one snapshot: intent, last look, effect. `poll` confirms it.
+    pub(super) async fn delete(&self, mut todo: Box<Todo>) -> Turn<Box<Todo>> {
+        let (run, lane) = (self.run, self.lane);
+        let Step::Delete { record, judged } = &todo.step else { return Turn::Done(None) };
+        let mut part = Part::default();
+        let done = |part: Part, heard| {
+            lane.add(part);
+            lane.done();
+            Turn::Done(heard)
+        };
+        let intent = match todo.intent.take() {
+            Some(intent) => intent,
+            None => {
+                let intent = prune::intent(record, &run.cx);
+                match self.write(&intent, None, None, &mut part).await {
+                    Some(written) => written,
+                    None => return done(part, None),
+                }
+            }
+        };
+        // The last look comes right before each try.
+        let found = match run.inventory.snapshot(&lane.place, &record.name).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                // After a lost answer it is gone by our hand.
+                if todo.error.is_some() {
+                    pruned(&intent, &mut part);
+                }
+                lane.achieved();
+                return done(part, Some(Heard::Through));
+            }
+            Err(error) => return self.again(todo, intent, error, part),
+        };
+        let look = Look::Found(Box::new(found.clone()));
+        match prune::last_look(&intent, judged, &look, &run.cx) {
+            LastLook::Delete => {}
+            other => {
+                lane.achieved();
+                self.object(other, &mut part).await;
+                return done(part, Some(Heard::Through));
+            }
+        }
+        let answer = self.deleter.delete(&lane.place, &record.name).await;
+        let settled = prune::settle(&intent, &found, &answer, &run.cx);
+        match (settled, answer) {
+            (LastLook::Again | LastLook::Wait, Err(error)) => self.again(todo, intent, error, part),
+            (LastLook::Delete, _) => {
+                pruned(&intent, &mut part);
+                lane.achieved();
+                done(part, Some(Heard::Through))
+            }
+            (settled, answer) => {
+                if let (LastLook::Object { .. }, Err(error)) = (&settled, &answer) {
+                    let failure = Failure::from(error).in_region(&lane.place);
+                    part.failures.push(failure.of(&intent.resource, &intent.name));
+                }
+                lane.achieved();
+                self.object(settled, &mut part).await;
+                done(part, Some(Heard::Through))
+            }
+        }
+    }
+
+    /// The intent stands; what was throttled, busy or lost is tried again in this run, with another last look.
+    fn again(
+        &self,
+        mut todo: Box<Todo>,
+        intent: Record,
+        error: ProviderError,
+        part: Part,
+    ) -> Turn<Box<Todo>> {
+        self.lane.add(part);
+        let (kind, heard, tries) = (error.kind, heard(&error), todo.tries);
+        if kind.transient() && (heard == Heard::Throttled || tries + 1 < TRIES_MAX) {
+            (todo.intent, todo.error, todo.tries) = (Some(intent), Some(error), tries + 1);
+            return Turn::Again(todo, heard, pause(kind, tries));
+        }
+        self.unanswered(&todo.step, &error);
+        self.lane.done();
+        Turn::Done(Some(heard))
+    }
+
+    /// Writes what stands against a deletion.
+    async fn object(&self, look: LastLook, part: &mut Part) {
+        let LastLook::Object { next, finding } = look else { return };
+        match next {
+            Some(next) => {
+                self.write(&next, Some(Counter::Rescued), Some(*finding), part).await;
+            }
+            None => part.findings.push(*finding),
+        }
+    }
+
+    pub(super) fn unanswered(&self, step: &Step, error: &ProviderError) {
+        if let Step::Delete { record, .. } = step {
+            self.lane.fail(Failure::from(error).of(&record.resource, &record.name));
+        }
+    }
+}
+
+fn pruned(intent: &Record, part: &mut Part) {
+    part.counts.push(Counter::Pruned);
+    let message = format!("{} is deleted: {}", intent.name, intent.reason);
+    part.notices.push(Notice::of_record(Topic::Pruned, intent, message));
+}
