@@ -20,6 +20,10 @@ lint:
 test *filter:
     cargo test --locked {{filter}}
 
+# Fuzzes parsers, create, poll or prune (needs cargo-fuzz): `just fuzz prune -runs=1000000`.
+fuzz target *arguments:
+    cargo fuzz run --sanitizer none {{target}} -- -max_len=1024 -len_control=0 {{arguments}}
+
 # Shows the main job: 90 days on the embedded cloud, in seconds.
 demo *arguments:
     cargo run --release -- demo {{arguments}}

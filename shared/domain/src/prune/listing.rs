@@ -82,7 +82,9 @@ struct Group {
 }
 
 /// The snapshots of a place. Each counts once: when something changes while pages are turned, a list may show
-/// an element twice, and the later page is the fresher one.
+/// an element twice, and the later page is the fresher one. When that
+/// one does not tell the origin, nobody knows in which group the earlier one is: what is among the others does
+/// not count as ours, whatever a group says.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     ours: BTreeMap<ResourceId, Group>,
@@ -139,15 +141,22 @@ impl Listing {
 
     /// What our snapshots were taken of: id and name.
     pub fn sources(&self) -> impl Iterator<Item = (&ResourceId, &str)> {
-        let filled = self.ours.iter().filter(|(_, group)| !group.snapshots.is_empty());
+        let filled = self.ours.iter().filter(|(_, group)| self.seen(group).next().is_some());
         filled.map(|(id, group)| (id, group.name.as_str()))
+    }
+
+    /// What of a group is still ours.
+    fn seen<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (&'a str, &'a Seen)> {
+        let ours = group.snapshots.iter().filter(|(name, _)| !self.others.contains_key(*name));
+        ours.map(|(name, seen)| (name.as_str(), seen))
     }
 
     /// Our snapshots of a resource, by name; and the resource's name.
     #[must_use]
-    pub fn of(&self, id: &ResourceId) -> Option<(&str, &BTreeMap<String, Seen>)> {
-        let group = self.ours.get(id).filter(|group| !group.snapshots.is_empty())?;
-        Some((&group.name, &group.snapshots))
+    pub fn of(&self, id: &ResourceId) -> Option<(&str, BTreeMap<&str, &Seen>)> {
+        let group = self.ours.get(id)?;
+        let seen: BTreeMap<&str, &Seen> = self.seen(group).collect();
+        (!seen.is_empty()).then_some((&group.name, seen))
     }
 
     /// Whether the lists showed anything of this name, ours or not.
@@ -172,7 +181,7 @@ impl Listing {
     /// How many snapshots there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.others.len() + self.ours.values().map(|group| group.snapshots.len()).sum::<usize>()
+        self.others.len() + self.ours.values().flat_map(|group| self.seen(group)).count()
     }
 
     /// Whether there is none.
@@ -228,13 +237,31 @@ mod tests {
         listing.add(&later, "dep");
         let (name, ours) = listing.of(&later.source).unwrap();
         assert_eq!((name, ours.len(), listing.len()), ("web", 2, 2));
-        assert_eq!(ours[&later.name].state, SnapshotState::Available);
+        assert_eq!(ours[later.name.as_str()].state, SnapshotState::Available);
         // Its tags came, or went, while the pages were turned.
         let bare = Snapshot { tags: BTreeMap::new(), ..later.clone() };
         listing.add(&bare, "dep");
         assert_eq!((listing.len(), listing.foreign()), (2, 1));
         listing.add(&later, "dep");
         assert_eq!((listing.len(), listing.foreign()), (2, 0));
+    }
+
+    #[test]
+    fn an_element_that_a_later_page_shows_without_its_origin_is_no_longer_ours() {
+        let (mut listing, ours) = (Listing::default(), snapshot(1));
+        listing.add(&ours, "dep");
+        let mut late = ours.clone();
+        late.source.0.clear();
+        listing.add(&late, "dep");
+        assert!(listing.of(&ours.source).is_none() && listing.sources().next().is_none());
+        assert_eq!((listing.len(), listing.foreign()), (1, 1));
+        // The others of its resource are ours as before.
+        listing.add(&snapshot(2), "dep");
+        let (_, left) = listing.of(&ours.source).unwrap();
+        assert!(left.keys().eq(&[snapshot(2).name.as_str()]) && listing.len() == 2);
+        listing.add(&ours, "dep");
+        let (_, both) = listing.of(&ours.source).unwrap();
+        assert_eq!((both.len(), listing.len(), listing.foreign()), (2, 2, 0));
     }
 
     #[test]

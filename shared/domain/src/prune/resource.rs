@@ -51,20 +51,20 @@ impl Candidate<'_> {
 
 /// The snapshots of ours of a resource, the newest first.
 fn candidates<'a>(
-    seen: &'a BTreeMap<String, Seen>,
+    seen: BTreeMap<&'a str, &'a Seen>,
     records: &'a [Record],
     place: &str,
 ) -> Vec<Candidate<'a>> {
     let by_name: BTreeMap<&str, &Record> = records.iter().map(|r| (r.name.as_str(), r)).collect();
-    let candidate = |(name, seen): (&'a String, &'a Seen)| {
-        let named = by_name.get(name.as_str()).copied();
+    let candidate = |(name, seen): (&'a str, &'a Seen)| {
+        let named = by_name.get(name).copied();
         let agrees = |r: &&Record| {
             (r.slot, r.attempt, r.region.as_str()) == (seen.slot, seen.attempt, place)
         };
         let record = named.filter(agrees);
         Candidate { name, seen, record, disagrees: named.is_some() && record.is_none() }
     };
-    let mut all: Vec<Candidate<'_>> = seen.iter().map(candidate).collect();
+    let mut all: Vec<Candidate<'_>> = seen.into_iter().map(candidate).collect();
     all.sort_by_key(|c| std::cmp::Reverse((c.seen.slot, c.seen.attempt, c.name)));
     all
 }
@@ -78,8 +78,7 @@ pub(super) fn judge(
     cx: &Context<'_>,
 ) {
     let (settings, now) = (cx.settings, cx.now);
-    let none = BTreeMap::new();
-    let (name, seen) = facts.listing.of(id).unwrap_or(("", &none));
+    let (name, seen) = facts.listing.of(id).unwrap_or(("", BTreeMap::new()));
     let candidates = candidates(seen, records, &facts.place);
     let subject = Subject { id, name, candidates: &candidates, records };
     let terms = terms(plan, &subject, facts, cx);
