@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::{ErrorKind, Look, ProviderError};
 use snapkeep_domain::create::{
-    Facts, Outcome, Settled, Take, Verdict, missed_slots, plan, questions, settle, tags,
+    Facts, Outcome, Settled, Take, Verdict, defer, missed_slots, plan, questions, settle, tags,
 };
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::poll;
@@ -204,7 +204,7 @@ fn settled(
     look: Option<&Look>,
     now: &str,
 ) -> Settled {
-    settle(intent, answer, look, &context(&settings(&[]), at(now)))
+    settle(intent, answer, look, false, &context(&settings(&[]), at(now)))
 }
 
 fn written(settled: Settled) -> (Record, Outcome, Option<Code>) {
@@ -219,7 +219,7 @@ fn what_was_given_up_is_asked_for_before_it_is_made_again() {
     let failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
     let mut facts = facts("daily@03:00", vec![failed.clone()]);
     assert_eq!(asked(&facts, "2026-11-20T04:09:59Z"), Vec::<String>::new());
-    assert_eq!(asked(&facts, "2026-11-20T04:10:00Z"), [failed.name.clone()]);
+    assert_eq!(asked(&facts, "2026-11-20T04:10:00Z"), [failed.name.as_str()]);
     for state in [SnapshotState::Pending, SnapshotState::Available] {
         facts.looks.insert(failed.name.clone(), found(&failed, state));
         assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served);
@@ -235,7 +235,7 @@ fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
     // The answer to the last slot's request was lost; this slot is due.
     let lost = intended("2026-11-20T03:00:00Z");
     let mut facts = facts("hourly", vec![lost.clone()]);
-    assert_eq!(asked(&facts, "2026-11-20T04:00:00Z"), [lost.name.clone()]);
+    assert_eq!(asked(&facts, "2026-11-20T04:00:00Z"), [lost.name.as_str()]);
     let waits = |facts: &Facts| code(&verdict(facts, "2026-11-20T04:00:00Z"));
     assert_eq!(waits(&facts), Some(Code::WaitingForPending), "nobody knows");
     for (look, waiting) in [
@@ -271,6 +271,11 @@ fn an_answer_is_settled_by_what_it_means() {
         let (next, outcome, finding) = written(settled(&intent, &error(kind), None, now));
         assert_eq!((next.state, outcome), (State::Intended, Outcome::Deferred), "{kind:?}");
         assert_eq!((next.leased_until, finding), (None, Some(Code::CreateDeferred)), "{kind:?}");
+    }
+    // A refusal after a lost answer says nothing of what became of the first request.
+    let throttled = error(ErrorKind::Throttled).unwrap_err();
+    for (lost, lease) in [(false, None), (true, intent.leased_until)] {
+        assert_eq!(defer(&intent, &throttled, lost).next.leased_until, lease);
     }
     let taken = error(ErrorKind::NameTaken);
     assert_eq!(settled(&intent, &taken, None, now), Settled::Look);

@@ -21,8 +21,8 @@ use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
 use crate::pages::{self, Turned};
 use crate::ports::{
-    Creator, Deadline, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Note, Order, Relay,
-    Remember, Write,
+    Creator, Deadline, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Note, Order, Records,
+    Relay, Remember, Write,
 };
 use crate::report::{Counter, Failure, Part, Report, TickError};
 use crate::work::{Queue, Turn, bounded, drain, heard, pause};
@@ -65,6 +65,8 @@ struct Claimed {
     intent: Record,
     error: ProviderError,
     tries: u32,
+    /// An answer was lost: the effect is unknown, whatever the later ones say.
+    lost: bool,
 }
 
 /// `create` in one place.
@@ -82,7 +84,12 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         if !known.is_empty() && !run.enter(lane).await {
             return;
         }
-        let in_flight = match run.ledger.open(&lane.place).await {
+        // Where the ledger knows nobody, nothing is under way.
+        let open = match known.is_empty() {
+            true => Ok(Records::default()),
+            false => run.ledger.open(&lane.place).await,
+        };
+        let in_flight = match open {
             Ok(open) => {
                 lane.report().unreadable(&open.unreadable);
                 open.records
@@ -126,6 +133,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let fetch = |token| run.inventory.instances(&lane.place, token);
         pages::turn(run.deadline, "GetInstances", fetch, async |turned| {
             let Turned::Page(instances) = turned else { return };
+            lane.answered();
             let fresh = instances.into_iter().filter(|instance| seen.insert(instance.id.clone()));
             let mut due = Vec::new();
             let mut changed = Vec::new();
@@ -190,8 +198,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
 
     /// Serves one resource: its records, the plan, the claim, and the request.
     async fn serve(&self, mut due: Box<Due>, in_flight: &[Record]) -> Turn<Box<Due>> {
-        if let Some(claimed) = due.claimed.take() {
-            return self.ask(due, claimed.intent, claimed.tries).await;
+        if let Some(Claimed { intent, tries, lost, .. }) = due.claimed.take() {
+            return self.ask(due, intent, tries, lost).await;
         }
         let mut part = Part::default();
         let intent = match self.plan(&due, in_flight, &mut part).await {
@@ -200,7 +208,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         };
         self.lane.add(part);
         match intent {
-            Some(intent) => self.ask(due, intent, 0).await,
+            Some(intent) => self.ask(due, intent, 0, false).await,
             None => {
                 self.lane.done();
                 Turn::Done(None)
@@ -288,7 +296,13 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     }
 
     /// Asks for the snapshot: the ask is the look. What was throttled, busy or lost is asked for again.
-    async fn ask(&self, mut due: Box<Due>, intent: Record, tries: u32) -> Turn<Box<Due>> {
+    async fn ask(
+        &self,
+        mut due: Box<Due>,
+        intent: Record,
+        tries: u32,
+        lost: bool,
+    ) -> Turn<Box<Due>> {
         let (run, lane) = (self.run, self.lane);
         let order = Order {
             region: lane.place.clone(),
@@ -300,17 +314,20 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let error = answer.as_ref().err();
         let heard = error.map_or(Heard::Through, heard);
         let mut part = Part::default();
-        if error.is_none_or(|error| error.kind.answered()) {
+        let lost = lost || error.is_some_and(|error| error.kind.effect_unknown());
+        if heard == Heard::Through {
             lane.achieved();
+        }
+        if error.is_none_or(|error| error.kind.answered()) {
             let note = Note::Answered(run.cx.now);
             if let Err(error) = run.ledger.note(&due.instance.id, note).await {
                 part.failures.push(self.failed(&error, &due));
             }
         }
-        let mut settled = create::settle(&intent, &answer, None, &run.cx);
+        let mut settled = create::settle(&intent, &answer, None, lost, &run.cx);
         if settled == Settled::Look {
             let look = self.look(&due, &intent.name, &mut part).await;
-            settled = create::settle(&intent, &answer, Some(&look), &run.cx);
+            settled = create::settle(&intent, &answer, Some(&look), lost, &run.cx);
         }
         match (settled, answer) {
             (Settled::Write(settlement), answer) => {
@@ -319,11 +336,12 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             (_, Err(error)) if error.kind != ErrorKind::Indeterminate || tries < LOST_MAX => {
                 lane.add(part);
                 let pause = pause(error.kind, tries);
-                due.claimed = Some(Claimed { intent, error, tries: tries + 1 });
+                due.claimed = Some(Claimed { intent, error, tries: tries + 1, lost });
                 return Turn::Again(due, heard, pause);
             }
             (_, Err(error)) => {
-                self.write(&due, create::defer(&intent, &error), Some(&error), &mut part).await;
+                self.write(&due, create::defer(&intent, &error, lost), Some(&error), &mut part)
+                    .await;
             }
             (_, Ok(())) => {}
         }
@@ -364,9 +382,9 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
 
     /// What there was no time for: an intent of it is free again, as far as that is known.
     async fn defer(&self, mut due: Box<Due>) {
-        let Some(Claimed { intent, error, .. }) = due.claimed.take() else { return };
+        let Some(Claimed { intent, error, lost, .. }) = due.claimed.take() else { return };
         let mut part = Part::default();
-        self.write(&due, create::defer(&intent, &error), Some(&error), &mut part).await;
+        self.write(&due, create::defer(&intent, &error, lost), Some(&error), &mut part).await;
         self.lane.add(part);
     }
 

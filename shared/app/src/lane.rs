@@ -38,8 +38,23 @@ pub(crate) struct Lane {
     ended: AtomicBool,
     /// How listing the place went.
     listed: Mutex<Option<Result<(), ProviderError>>>,
-    /// The lease.
-    entered: Mutex<Option<LastRun>>,
+    /// Whether any page of its lists came.
+    answered: AtomicBool,
+    lease: Mutex<Lease>,
+}
+
+/// How far a lane is with its lease.
+#[derive(Default)]
+enum Lease {
+    /// Nobody has asked for it.
+    #[default]
+    Open,
+    /// It is ours.
+    Ours(Box<LastRun>),
+    /// It could not be had or written; claims keep the run safe without it.
+    Without,
+    /// Another run has it.
+    Elsewhere,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,6 +87,11 @@ impl Lane {
 
     pub(crate) fn achieved(&self) {
         self.achieved.store(true, Ordering::Relaxed);
+    }
+
+    /// A page of its lists came.
+    pub(crate) fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn listed(&self, result: Result<(), ProviderError>) {
@@ -114,6 +134,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let Invocation { now, leased_until, tick, deadline } = invocation;
         let memory = ledger.memory().await?;
         let mut report = Report::new(role.as_str(), *now);
+        report.partial = tick.is_some();
         report.unreadable(&memory.unreadable);
         if role != Role::Poll {
             report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
@@ -151,7 +172,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             achieved: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             listed: Mutex::default(),
-            entered: Mutex::default(),
+            answered: AtomicBool::new(false),
+            lease: Mutex::default(),
         });
         lock(&self.lanes).push(Arc::clone(&lane));
         lane
@@ -159,7 +181,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     /// The places that the ledger knows of.
     pub(crate) fn known(&self) -> BTreeSet<String> {
-        self.memory.protected.iter().map(|item| item.place.clone()).collect()
+        let active = self.memory.protected.iter().filter(|item| item.idle_since.is_none());
+        active.map(|item| item.place.clone()).collect()
     }
 
     /// Whether the configuration lets the place be looked after.
@@ -245,10 +268,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         }));
         self.within(self.deadline.end(), all).await;
         let mut results = std::mem::take(&mut *lock(&results));
-        match results.iter().position(Result::is_ok) {
-            None if !results.is_empty() => results.swap_remove(0),
-            _ => Ok(()),
-        }
+        let all_failed =
+            !lanes.is_empty() && results.len() == lanes.len() && results.iter().all(Result::is_err);
+        if all_failed { results.swap_remove(0) } else { Ok(()) }
     }
 
     /// Reports a Tick event for a place that is not looked after.
@@ -292,14 +314,15 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     }
 
     fn is_left_out(&self, place: &str) {
-        let count = self.protected(place).count();
+        let count = self.protected(place).filter(|item| item.idle_since.is_none()).count();
+        let region = place.split('@').next().unwrap_or(place);
         let resources = if count == 1 { "resource" } else { "resources" };
         let message = format!(
             "the configuration leaves out {place}, where the ledger knows {count} {resources}: nothing is \
              taken or pruned there"
         );
         let fix = format!(
-            "add {place} to SNAPKEEP_REGIONS, or tag the resources off and delete their snapshots"
+            "add {region} to SNAPKEEP_REGIONS, and the account's role to SNAPKEEP_ROLE_ARNS"
         );
         let finding = Finding::new(Code::PlaceLeftOut, message).named(place);
         lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));
@@ -313,16 +336,22 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     /// Takes the lane's lease; `false` when another run of this function holds it.
     pub(crate) async fn enter(&self, lane: &Lane) -> bool {
-        if lock(&lane.entered).is_some() {
-            return true;
+        match &*lock(&lane.lease) {
+            Lease::Open => {}
+            Lease::Ours(_) | Lease::Without => return true,
+            Lease::Elsewhere => return false,
         }
-        let last = self.last_run(&lane.place);
+        let (function, place) = (self.role.as_str(), &lane.place);
+        let last = self.last_run(place);
+        // What another version wrote cannot be asked for the lease.
+        let key = format!("{function}#{place}");
+        let unreadable = self.memory.unreadable.iter().any(|item| item.sort_key == key);
         let entered = match last {
             Some(last) if last.is_held(self.cx.now) => Ok(None),
             _ => {
                 let run = LastRun {
-                    function: self.role.as_str().to_owned(),
-                    place: lane.place.clone(),
+                    function: function.to_owned(),
+                    place: place.clone(),
                     at: self.cx.now,
                     seconds: 0,
                     counts: last.map(|last| last.counts.clone()).unwrap_or_default(),
@@ -335,25 +364,23 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 self.ledger.put_run(&run).await
             }
         };
-        match entered {
-            Ok(Some(run)) => {
-                *lock(&lane.entered) = Some(run);
-                true
-            }
+        let lease = match entered {
+            Ok(Some(run)) => Lease::Ours(Box::new(run)),
+            Ok(None) if unreadable => Lease::Without,
             Ok(None) => {
-                let message =
-                    format!("another run of {} is at work in {}", self.role.as_str(), lane.place);
-                lane.report()
-                    .findings
-                    .push(Finding::new(Code::LaneHeld, message).named(&lane.place));
-                false
+                let message = format!("another run of {function} is at work in {place}");
+                let finding = Finding::new(Code::LaneHeld, message).named(place);
+                lane.report().findings.push(finding);
+                Lease::Elsewhere
             }
-            // Claims keep it safe without the lease.
             Err(error) => {
                 lane.fail(Failure::from(&error));
-                true
+                Lease::Without
             }
-        }
+        };
+        let enters = !matches!(lease, Lease::Elsewhere);
+        *lock(&lane.lease) = lease;
+        enters
     }
 
     /// Gives the leases back, sends on what is left, and puts the report together.
@@ -382,7 +409,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     fn outcomes(&self, lanes: &[Arc<Lane>]) -> Result<(), TickError> {
         let results: Vec<(&Arc<Lane>, Result<(), ProviderError>)> =
             lanes.iter().filter_map(|lane| Some((lane, lock(&lane.listed).clone()?))).collect();
-        let any = results.iter().any(|(_, result)| result.is_ok());
+        // What was listed was served, even if a later page failed.
+        let answered = |lane: &Lane| lane.answered.load(Ordering::Relaxed);
+        let any = results.iter().any(|(lane, result)| result.is_ok() || answered(lane));
         let mut transient = None;
         for (lane, result) in results {
             let Err(error) = result else {
@@ -418,15 +447,15 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     async fn leave(&self, lane: &Lane, relay: &impl Relay) {
         let (left, goes_on) = lane.rest();
-        let entered = lock(&lane.entered).take();
-        if let Some(run) = entered {
+        let lease = std::mem::take(&mut *lock(&lane.lease));
+        if let Lease::Ours(run) = lease {
             let run = {
                 let report = lane.report();
                 let counts =
                     report.counts.iter().map(|(c, n)| (c.as_str().to_owned(), *n)).collect();
                 let failures = report.failures.len() as u64;
                 let seconds = self.deadline.elapsed().as_secs();
-                LastRun { seconds, counts, failures, left, held_until: None, ..run }
+                LastRun { seconds, counts, failures, left, held_until: None, ..*run }
             };
             if let Err(error) = self.ledger.put_run(&run).await {
                 lane.fail(Failure::from(&error));

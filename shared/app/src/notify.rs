@@ -108,7 +108,10 @@ fn in_doubt(report: &Report, matter: &Matter) -> bool {
     let covered = match &matter.place {
         Some(place) => report.covered.contains(place),
         // What belongs to no place was looked at, if the run got so far.
-        None => report.left == 0,
+        None => {
+            let failed = |failure: &Failure| failure.resource.is_none() && failure.region.is_none();
+            !report.partial && report.left == 0 && !report.failures.iter().any(failed)
+        }
     };
     !covered || report.failures.iter().any(touches) || report.findings.iter().any(elsewhere)
 }

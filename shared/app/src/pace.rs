@@ -266,7 +266,8 @@ mod tests {
 
     /// Sends as fast as the pace allows for so long; how many went through and how many were throttled.
     fn run(per_second: f64, burst: f64, latency: Duration, time: Duration) -> (f64, f64) {
-        let mut service = Service { per_second, burst, tokens: burst, at: Duration::ZERO, calls: 0 };
+        let mut service =
+            Service { per_second, burst, tokens: burst, at: Duration::ZERO, calls: 0 };
         let mut pace = Pace::default();
         let mut under_way: BTreeMap<(Duration, u64), (Duration, Heard)> = BTreeMap::new();
         let (mut at, mut number) = (Duration::ZERO, 0);

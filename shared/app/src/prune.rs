@@ -67,6 +67,8 @@ struct Todo {
     intent: Option<Record>,
     error: Option<ProviderError>,
     tries: u32,
+    /// The deletion was asked for, and its answer lost.
+    lost: bool,
 }
 
 impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
@@ -95,23 +97,12 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     async fn gather(&self) -> Option<Facts> {
         let (run, lane) = (self.run, self.lane);
         let mut facts = Facts { place: lane.place.clone(), ..Facts::default() };
-        let protected = run.memory.protected.iter();
+        let protected = run.protected(&lane.place);
         facts.protected = protected.map(|item| (item.resource.clone(), item.clone())).collect();
-        match run.ledger.live(&lane.place).await {
-            Ok(live) => {
-                lane.report().unreadable(&live.unreadable);
-                facts.unreadable = live.unreadable.into_iter().map(|item| item.resource).collect();
-                for record in live.records {
-                    // The index is read page by page: a record that moved meanwhile shows twice.
-                    let records = facts.records.entry(record.resource.clone()).or_default();
-                    records.push(record);
-                }
-                facts.records.values_mut().for_each(newest_only);
-            }
-            Err(error) => {
-                lane.fail(Failure::from(&error));
-                return None;
-            }
+        // Where the ledger knows nobody, its records are asked for only if something of ours is there.
+        let known = !facts.protected.is_empty();
+        if known && !self.recall(&mut facts).await {
+            return None;
         }
         // Snapshots first: one that is made in between is then in no list, and no harm is done.
         let deployment = &run.cx.settings.deployment;
@@ -140,10 +131,36 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 .await
             }
         };
+        let ours = facts.listing.sources().next().is_some();
+        if !known && ours && listed.is_ok() && !self.recall(&mut facts).await {
+            return None;
+        }
         let whole = listed.is_ok();
         lane.listed(listed);
         lane.report().count(Counter::Instances, if whole { facts.instances.len() } else { 0 });
         whole.then_some(facts)
+    }
+
+    /// Adds the ledger's live records of the place; `false` when they cannot be had.
+    async fn recall(&self, facts: &mut Facts) -> bool {
+        let (run, lane) = (self.run, self.lane);
+        match run.ledger.live(&lane.place).await {
+            Ok(live) => {
+                lane.report().unreadable(&live.unreadable);
+                facts.unreadable = live.unreadable.into_iter().map(|item| item.resource).collect();
+                for record in live.records {
+                    // The index is read page by page: a record that moved meanwhile shows twice.
+                    let records = facts.records.entry(record.resource.clone()).or_default();
+                    records.push(record);
+                }
+                facts.records.values_mut().for_each(newest_only);
+                true
+            }
+            Err(error) => {
+                lane.fail(Failure::from(&error));
+                false
+            }
+        }
     }
 
     /// Asks by name for what the lists should have shown.
@@ -327,7 +344,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         lane.open(steps.len());
         let todo = steps.into_iter().enumerate().map(|(number, step)| {
             let rank = (step.order(), number);
-            (rank, Box::new(Todo { step, intent: None, error: None, tries: 0 }))
+            (rank, Box::new(Todo { step, intent: None, error: None, tries: 0, lost: false }))
         });
         let left = drain(
             run.deadline,
@@ -364,7 +381,6 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Step::Delete { .. } => return self.delete(todo).await,
         }
         self.lane.add(part);
-        self.lane.achieved();
         self.lane.done();
         Turn::Done(None)
     }
@@ -390,6 +406,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     ) -> Option<Record> {
         match self.run.ledger.advance(record).await {
             Ok(Write::Done(written)) => {
+                self.lane.achieved();
                 part.counts.extend(counter);
                 part.findings.extend(finding);
                 return Some(*written);

@@ -183,6 +183,9 @@ pub struct Report {
     /// The places in which the run did all that it should.
     #[serde(skip)]
     pub covered: BTreeSet<String>,
+    /// Whether the run was for one place alone.
+    #[serde(skip)]
+    pub partial: bool,
     /// The records whose missed slots are in this report: they are taken out of the ledger once it is out.
     #[serde(skip)]
     pub told: Vec<Record>,
@@ -208,6 +211,7 @@ impl Report {
             left: 0,
             notices: Vec::new(),
             covered: BTreeSet::new(),
+            partial: false,
             told: Vec::new(),
             ages: Vec::new(),
         }

@@ -290,12 +290,14 @@ pub enum Outcome {
     Deferred,
 }
 
-/// Settles an intent by the provider's answer, and by a look at the name where it is taken.
+/// Settles an intent by the provider's answer, and by a look at the name where it is taken. `lost` says that an
+/// earlier answer in this run was lost, so that the effect is unknown whatever this one says.
 #[must_use]
 pub fn settle(
     intent: &Record,
     answer: &Result<(), ProviderError>,
     look: Option<&Look>,
+    lost: bool,
     cx: &Context<'_>,
 ) -> Settled {
     let write = |next: Record, outcome, finding| {
@@ -312,7 +314,7 @@ pub fn settle(
         return Settled::Again;
     }
     if error.kind != ErrorKind::NameTaken {
-        return Settled::Write(Box::new(defer(intent, error)));
+        return Settled::Write(Box::new(defer(intent, error, lost)));
     }
     match look {
         None => Settled::Look,
@@ -335,19 +337,19 @@ pub fn settle(
                 let next = intent.as_made(found).moved(State::Requested, cx.now, again);
                 write(next, Outcome::Tracked, None)
             }
-            Recognition::Unknown => Settled::Write(Box::new(defer(intent, error))),
-            Recognition::Foreign => doubt(intent, error, cx),
+            Recognition::Unknown => Settled::Write(Box::new(defer(intent, error, lost))),
+            Recognition::Foreign => doubt(intent, error, lost, cx),
         },
         // Not shown by that name: something of another kind has it, or it was asked for just now.
-        Some(Look::Missing) => doubt(intent, error, cx),
-        Some(Look::Unknown) => Settled::Write(Box::new(defer(intent, error))),
+        Some(Look::Missing) => doubt(intent, error, lost, cx),
+        Some(Look::Unknown) => Settled::Write(Box::new(defer(intent, error, lost))),
     }
 }
 
 /// The name shows something that is not ours: believed at the second look.
-fn doubt(intent: &Record, error: &ProviderError, cx: &Context<'_>) -> Settled {
+fn doubt(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -> Settled {
     match foreign(intent, cx.now) {
-        Some(noted) => Settled::Write(Box::new(defer(&noted, error))),
+        Some(noted) => Settled::Write(Box::new(defer(&noted, error, lost))),
         None => {
             let step = name_taken(intent, cx.now);
             Settled::Write(Box::new(Settlement {
@@ -362,9 +364,9 @@ fn doubt(intent: &Record, error: &ProviderError, cx: &Context<'_>) -> Settled {
 /// Not this snapshot's fault: the intent is kept. After a plain refusal it is free for the next tick; when
 /// the effect may have happened, it is only free once this invocation must be over.
 #[must_use]
-pub fn defer(intent: &Record, error: &ProviderError) -> Settlement {
+pub fn defer(intent: &Record, error: &ProviderError, lost: bool) -> Settlement {
     let mut next = Record { reason: error.to_string(), ..intent.clone() };
-    if !error.kind.effect_unknown() {
+    if !error.kind.effect_unknown() && !lost {
         next.leased_until = None;
     }
     let finding = Finding::new(

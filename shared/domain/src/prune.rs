@@ -56,7 +56,7 @@ pub struct Facts {
     pub records: BTreeMap<ResourceId, Vec<Record>>,
     /// Resources with a record that cannot be read.
     pub unreadable: BTreeSet<ResourceId>,
-    /// What the ledger remembers of the resources.
+    /// What the ledger remembers of the place's resources.
     pub protected: BTreeMap<ResourceId, Protected>,
     /// What became of the sources that the list does not show.
     pub sources: BTreeMap<ResourceId, Source>,
@@ -112,8 +112,8 @@ impl Step {
             Step::Rescue(_) => 0,
             Step::Adopt(_) => 1,
             Step::Write(_) => 2,
-            Step::Delete { .. } => 3,
-            Step::Mark(_) => 4,
+            Step::Mark(_) => 3,
+            Step::Delete { .. } => 4,
         }
     }
 
@@ -181,8 +181,7 @@ impl Facts {
         let mut all: BTreeSet<&ResourceId> = self.instances.keys().collect();
         all.extend(self.listing.sources().map(|(id, _)| id));
         all.extend(self.records.keys());
-        let here = self.protected.values().filter(|item| item.place == self.place);
-        all.extend(here.map(|item| &item.resource));
+        all.extend(self.protected.keys());
         all.into_iter().cloned().collect()
     }
 

@@ -119,7 +119,8 @@ async fn share_of_a_rate() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: see docs/PERFORMANCE.md"]
 async fn calls_for_a_life() {
-    let vars = [("SNAPKEEP_REGIONS", REGION), ("SNAPKEEP_KEEP", "last=3"), ("SNAPKEEP_GRACE", "0h")];
+    let vars =
+        [("SNAPKEEP_REGIONS", REGION), ("SNAPKEEP_KEEP", "last=3"), ("SNAPKEEP_GRACE", "0h")];
     let world = World::start(&vars).await;
     instances(&world, 200);
     world.quiet_nights(6).await;
@@ -209,7 +210,8 @@ fn history(world: &World, region: &str, snapshots: usize) {
             ];
             let tags: Vec<Value> =
                 tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-            let body = json!({"instanceName": instance, "instanceSnapshotName": name, "tags": tags});
+            let body =
+                json!({"instanceName": instance, "instanceSnapshotName": name, "tags": tags});
             lightsail.call(now + SignedDuration::from_mins(2), region, CREATE, &body).unwrap();
         }
     }

@@ -69,11 +69,7 @@ impl World {
     }
 
     /// With functions that may run for so long.
-    pub(crate) async fn start_for(
-        timeout: Duration,
-        knobs: Knobs,
-        vars: &[(&str, &str)],
-    ) -> Self {
+    pub(crate) async fn start_for(timeout: Duration, knobs: Knobs, vars: &[(&str, &str)]) -> Self {
         let clock = Clock::stepped(at(START));
         let table = schema::create_table_request("ledger");
         let mut config = CloudConfig::new(clock, table);

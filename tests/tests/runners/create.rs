@@ -503,3 +503,40 @@ fn a_place_that_hangs_costs_its_neighbours_nothing() {
     assert!(report.failures.iter().all(|f| f.region.as_deref() == Some(REGIONS[1])));
     assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
 }
+
+#[test]
+fn a_busy_instance_makes_no_run_follow_another() {
+    for (kind, goes_on) in [(ErrorKind::Busy, false), (ErrorKind::Throttled, true)] {
+        let mut world = world();
+        let me = begun(&mut world, Role::Create, "create");
+        // One got through, so that something was achieved; the other does not.
+        if kind == ErrorKind::Throttled {
+            world.next(me, None);
+        }
+        world.refuse("create", kind, minutes(10));
+        let report = finished(&mut world, me);
+        assert!(report.left > 0, "{report:?}");
+        assert_eq!(!world.world.undelivered().is_empty(), goes_on, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_lost_answer_stays_lost_whatever_the_next_one_says() {
+    let mut world = world();
+    let me = begun(&mut world, Role::Create, "create");
+    world.next(me, Some(Fault::Before(ErrorKind::Indeterminate)));
+    world.refuse("create", ErrorKind::Throttled, minutes(10));
+    finished(&mut world, me);
+    let records = world.world.ledgers[0].all();
+    let doubtful = records.iter().filter(|record| record.effect_unknown()).count();
+    assert_eq!((records.len(), doubtful), (2, 1), "{records:?}");
+}
+
+#[test]
+fn a_run_that_served_somebody_is_no_error_whatever_a_later_page_says() {
+    let mut world = fleet();
+    let me = begun(&mut world, Role::Create, "remember");
+    world.refuse("instances", ErrorKind::Throttled, hours(1));
+    let report = finished(&mut world, me);
+    assert_eq!((counts(&report)["requested"], report.failures.len()), (20, 1));
+}

@@ -37,7 +37,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Ok(Some(found)) => found,
             Ok(None) => {
                 // After a lost answer it is gone by our hand.
-                if todo.error.is_some() {
+                if todo.lost {
                     pruned(&intent, &mut part);
                 }
                 lane.achieved();
@@ -55,6 +55,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
         }
         let answer = self.deleter.delete(&lane.place, &record.name).await;
+        todo.lost |= answer.as_ref().is_err_and(|error| error.kind.effect_unknown());
         let settled = prune::settle(&intent, &found, &answer, &run.cx);
         match (settled, answer) {
             (LastLook::Again | LastLook::Wait, Err(error)) => self.again(todo, intent, error, part),

@@ -160,9 +160,11 @@ impl Remember for DynamoLedger {
             0 => self.put_item(item, if_free).await?,
             version => {
                 self.put_item(item, |put| {
-                    put.condition_expression("#version = :version")
+                    put.condition_expression("#version = :version AND #format <= :format")
                         .expression_attribute_names("#version", schema::VERSION)
                         .expression_attribute_values(":version", number(version))
+                        .expression_attribute_names("#format", schema::FORMAT)
+                        .expression_attribute_values(":format", number(u64::from(FORMAT)))
                 })
                 .await?
             }

@@ -14,6 +14,7 @@ use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::run::LastRun;
+use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
@@ -318,7 +319,11 @@ impl Inventory for Ports {
             self.told(|doing| doing.looks.insert(place, found.clone()));
         }
         answer.map(|mut found| {
-            if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found) {
+            let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
+            if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found)
+                // What poll sees is not what this saboteur is about.
+                && (!counts || self.world.role(self.me) == Some(Role::Prune))
+            {
                 sabotage.distort(std::slice::from_mut(found));
             }
             found

@@ -375,6 +375,11 @@ impl World {
         self.lock().running.get(&me).is_none_or(|doing| record.format <= doing.format)
     }
 
+    /// Which function this invocation is of.
+    pub(super) fn role(&self, me: InvocationId) -> Option<Role> {
+        self.lock().running.get(&me).map(|doing| doing.role)
+    }
+
     /// How long this invocation has run.
     pub(super) fn elapsed(&self, me: InvocationId) -> Duration {
         let now = self.now();
@@ -429,6 +434,12 @@ impl World {
         if let Some(doing) = running.get(&me) {
             watch.out(doing, &report);
         }
+    }
+
+    /// What functions left in places, and the bus has not delivered: the places.
+    #[must_use]
+    pub fn undelivered(&self) -> Vec<String> {
+        self.lock().ticks.iter().map(|(.., tick)| tick.place.clone()).collect()
     }
 
     /// An invocation leaves something in a place: the bus has its event.
