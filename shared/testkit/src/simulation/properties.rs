@@ -10,7 +10,7 @@ use snapkeep_domain::finding::Code;
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::release_code;
-use snapkeep_domain::record::{EDGES, Record, State};
+use snapkeep_domain::record::{EDGES, INVOCATION_LIFE, Record, State};
 use snapkeep_domain::snapshot::{
     ATTEMPTS_MAX, Hold, Instance, Ownership, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState,
 };
@@ -132,6 +132,8 @@ pub(super) struct Watch {
     pub(super) ledger_lost: Option<Timestamp>,
     /// The holds that instances carried when a run of a deployment last saw them, and when that was.
     seen_held: BTreeMap<(String, ResourceId), (Timestamp, Hold)>,
+    /// The formats that functions wrote: what a newer version wrote, an older one cannot read.
+    formats: BTreeSet<u32>,
     /// When each attempt of a slot was made, by deployment, resource and slot.
     tried: BTreeMap<(String, ResourceId, String), BTreeMap<u32, Timestamp>>,
     /// Slots reported as missed, by deployment and resource.
@@ -151,6 +153,7 @@ impl Watch {
 
     /// An invocation begins.
     pub(super) fn began(&mut self, doing: &Doing) {
+        self.formats.insert(doing.format);
         self.clocks_off = self.clocks_off.max(doing.now.duration_since(doing.started).abs());
     }
 
@@ -218,10 +221,12 @@ impl Watch {
         let under_way = all.iter().find(|other| {
             let asked = other.created_at - CREATED_LAG;
             other.id != made.id
+                && self.formats.len() == 1
                 && other.state == SnapshotState::Pending
                 && !self.stripped.contains(&other.id)
                 && !self.lost_since(asked)
-                && doing.now.duration_since(asked) + self.clocks_off * 2 < timeout
+                // The record says when the run began that asked for it.
+                && doing.now.duration_since(asked) + self.clocks_off * 2 + INVOCATION_LIFE < timeout
                 && self.made.get(&other.id).is_some_and(|m| {
                     (&m.deployment, &m.resource) == (&entry.deployment, &entry.resource)
                 })
@@ -239,7 +244,7 @@ impl Watch {
         let Some((before, at)) = last.filter(|(before, _)| *before < attempt) else { return };
         let hours = SignedDuration::from_hours(1 << (attempt - 2));
         let waited = doing.now.duration_since(at) + self.clocks_off * 2;
-        let holds = waited >= hours || self.lost_since(at);
+        let holds = waited >= hours || self.lost_since(at) || self.formats.len() > 1;
         self.check(holds && attempt <= ATTEMPTS_MAX, Property::Backoff, || {
             format!("{} follows attempt {before} after {waited:#}", made.name)
         });

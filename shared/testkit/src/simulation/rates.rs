@@ -81,7 +81,7 @@ impl Rates {
         };
         let focuses = ["delete", "delete", "create", "claim", "advance", "snapshots", "snapshot"];
         rates.focus = (rng.u8(0..4) == 0).then(|| focuses[rng.usize(0..focuses.len())]);
-        rates.page_size = [1, 3, 7, 20][rng.usize(0..4)];
+        rates.page_size = [2, 5, 20][rng.usize(0..3)];
         let actions = Action::ALL.iter().copied().filter(|_| rng.u8(0..3) == 0);
         rates.actions = actions.collect();
         rates.hours_between_actions = rng.u32(1..=12);

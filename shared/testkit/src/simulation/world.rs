@@ -410,7 +410,9 @@ impl World {
 
     /// How many elements a page has.
     pub(super) fn page_size(&self) -> usize {
-        self.lock().rates.page_size.max(1)
+        let inner = self.lock();
+        // What is listed must fit into a run.
+        if inner.healthy { 20 } else { inner.rates.page_size.max(1) }
     }
 
     /// All instances of a Region that is enabled.
