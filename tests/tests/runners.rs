@@ -16,6 +16,8 @@ use snapkeep_testkit::simulation::{REGIONS, Simulation};
 
 #[path = "runners/create.rs"]
 mod create;
+#[path = "runners/fleets.rs"]
+mod fleets;
 #[path = "runners/prune.rs"]
 mod prune;
 

@@ -36,6 +36,7 @@ pub mod invocation;
 pub mod people;
 pub mod ports;
 pub mod properties;
+pub mod property;
 pub mod rates;
 pub mod sabotage;
 mod scripted;

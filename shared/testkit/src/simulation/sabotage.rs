@@ -2,15 +2,17 @@
 //! shows that the properties are awake. They live in the ports, never in the product.
 
 use jiff::SignedDuration;
+use snapkeep_app::ports::Order;
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::Retention;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::{Regions, Settings};
-use snapkeep_domain::snapshot::{HOLD, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 
 use super::properties::Property;
+use super::world::World;
 
 /// A way of being broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,5 +159,51 @@ impl Sabotage {
                 _ => {}
             }
         }
+    }
+}
+
+/// What saboteurs do to the world.
+impl World {
+    /// What a saboteur makes beside the order.
+    pub(super) fn make_another(&self, order: &Order) {
+        let instances = self.provider.all_instances();
+        let instance =
+            instances.iter().find(|i| i.name == order.instance && i.region == order.region);
+        let other = format!("{}-again", order.name);
+        if let Some(instance) = instance
+            && self.provider.is_free(&order.region, &other)
+        {
+            let snapshot = Snapshot {
+                id: format!("another/{other}"),
+                name: other,
+                region: order.region.clone(),
+                source: instance.id.clone(),
+                source_name: instance.name.clone(),
+                source_place: None,
+                created_at: self.now(),
+                state: SnapshotState::Available,
+                tags: order.tags.clone(),
+                size_gb: 20,
+            };
+            self.lock().watch.smuggled(&snapshot);
+            self.provider.insert(snapshot);
+        }
+    }
+
+    /// A snapshot in the Region that no deployment made, for a saboteur.
+    pub(super) fn some_foreign(&self, region: &str) -> Option<String> {
+        let mut all = self.provider.all_snapshots();
+        all.retain(|s| s.region == region && s.ownership("none") == Ownership::Foreign);
+        all.retain(|s| !self.lock().watch.made(&s.id));
+        all.retain(|s| s.state != SnapshotState::Pending);
+        all.first().map(|snapshot| snapshot.name.clone())
+    }
+
+    /// A snapshot in the Region that a deployment made and that is not there yet, for a saboteur.
+    pub(super) fn some_pending(&self, region: &str) -> Option<String> {
+        let mut all = self.provider.all_snapshots();
+        all.retain(|s| s.region == region && s.state == SnapshotState::Pending);
+        all.retain(|s| self.lock().watch.made(&s.id));
+        all.first().map(|snapshot| snapshot.name.clone())
     }
 }
