@@ -197,7 +197,7 @@ impl Facts {
                 plan.unreported.push(record.clone());
             }
             plan.steps.extend(self.lost_ownership(record, cx));
-            if let Some(look) = self.looks.get(&record.name) {
+            if let Some(look) = self.looks.get(&record.name).filter(|_| could_vanish(record)) {
                 plan.vanished(record, look, cx.now);
             }
         }
@@ -270,4 +270,43 @@ pub fn overdue(age: &Age) -> Option<Finding> {
 #[must_use]
 pub fn takes_part(item: &Protected) -> bool {
     item.standing == Standing::On
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::PolicyText;
+    use crate::settings::{Role, Settings};
+
+    #[test]
+    fn a_look_says_nothing_of_a_record_that_nobody_asked_about() {
+        let now: Timestamp = "2026-11-20T03:00:00Z".parse().unwrap();
+        let id = ResourceId("arn:web".to_owned());
+        let (name, timezone) = ("default".to_owned(), "UTC".to_owned());
+        let seen = Seen {
+            slot: "2026-11-19T03:00:00Z".parse().unwrap(),
+            attempt: 1,
+            state: SnapshotState::Available,
+            hold: None,
+            created_at: "2026-11-19T03:00:30Z".parse().unwrap(),
+            size_gb: 20,
+            policy: PolicyText { name, schedule: None, keep: None, timezone }.into(),
+        };
+        let gone = Record {
+            missing_since: Some(seen.created_at),
+            ..seen.adopted("web-1", (&id, "web", "eu-west-1"), now)
+        };
+        // Only a ledger that somebody wrote into has two items of one name.
+        let made = Record { state: State::Pending, leftover: true, ..gone.clone() };
+        let mut facts = Facts::default();
+        facts.records.insert(id.clone(), vec![gone, made]);
+        assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());
+        facts.looks.insert("web-1".to_owned(), Look::Missing);
+        let table = ("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned());
+        let settings = Settings::read(&[table].into(), Role::Prune).unwrap();
+        let cx = Context { settings: &settings, now, leased_until: now };
+        let steps = facts.plan(&id, &cx).steps;
+        let deleted = |step: &Step| matches!(step, Step::Write(r) if r.state == State::Deleted);
+        assert!(steps.len() == 1 && deleted(&steps[0]), "{steps:?}");
+    }
 }
