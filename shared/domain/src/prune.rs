@@ -196,7 +196,7 @@ impl Facts {
                 plan.unreported.push(record.clone());
             }
             plan.steps.extend(self.lost_ownership(record, cx));
-            if let Some(look) = self.looks.get(&record.name) {
+            if let Some(look) = self.looks.get(&record.name).filter(|_| could_vanish(record)) {
                 plan.vanished(record, look, cx.now);
             }
         }
@@ -269,4 +269,97 @@ pub fn overdue(age: &Age) -> Option<Finding> {
 #[must_use]
 pub fn takes_part(item: &Protected) -> bool {
     item.standing == Standing::On
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Mark, PolicyText};
+    use crate::settings::{Role, Settings};
+    use crate::snapshot::{MANAGED_BY, SLOT, SOURCE, Snapshot, snapshot_name};
+
+    fn settings(keep: &str) -> Settings {
+        let vars = [("SNAPKEEP_LEDGER_TABLE", "ledger"), ("SNAPKEEP_KEEP", keep)];
+        let vars = vars.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Settings::read(&vars.into(), Role::Prune).unwrap()
+    }
+
+    fn snapshot(source: &ResourceId, slot: &str) -> Snapshot {
+        let tags = [(MANAGED_BY, "snapkeep"), (SLOT, slot), (SOURCE, &source.0)];
+        let slot: Slot = slot.parse().unwrap();
+        Snapshot {
+            id: "id".to_owned(),
+            name: snapshot_name("snapkeep", source, "web", slot, 1),
+            region: "eu-west-1".to_owned(),
+            source: source.clone(),
+            source_name: "web".to_owned(),
+            source_place: None,
+            created_at: slot.timestamp(),
+            state: SnapshotState::Available,
+            tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            size_gb: 20,
+        }
+    }
+
+    #[test]
+    fn what_another_run_may_be_deleting_counts_toward_no_floor_even_if_its_record_disagrees() {
+        let now: Timestamp = "2026-11-20T04:00:00Z".parse().unwrap();
+        let long_ago = "2026-11-10T04:00:00Z".parse().unwrap();
+        let id = ResourceId("arn:web".to_owned());
+        let place = "eu-west-1".to_owned();
+        let mut facts = Facts { place: place.clone(), ..Facts::default() };
+        let tags = [("snapkeep".to_owned(), String::new())].into();
+        let instance = Instance { id: id.clone(), name: "web".to_owned(), region: place, tags };
+        facts.instances.insert(id.clone(), instance);
+        for slot in ["2026-11-19T03:00:00Z", "2026-11-20T03:00:00Z"] {
+            facts.listing.add(&snapshot(&id, slot), "snapkeep");
+        }
+        let (_, seen) = facts.listing.of(&id).unwrap();
+        let adopted =
+            |(name, seen): (&str, &Seen)| seen.adopted(name, (&id, "web", "eu-west-1"), now);
+        let mut records: Vec<Record> = seen.into_iter().map(adopted).collect();
+        let (survivors, newest, oldest) = (1, None, None);
+        let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest };
+        (records[0].state, records[0].mark) = (State::Expiring, Some(mark));
+        let until = now + crate::record::INVOCATION_LIFE;
+        (records[1].state, records[1].leased_until) = (State::Deleting, Some(until));
+        records[1].region = "us-east-1".to_owned();
+        facts.records.insert(id.clone(), records);
+        let settings = settings("last=1");
+        let plan = facts.plan(&id, &Context { settings: &settings, now, leased_until: until });
+        let verdicts: Vec<&Verdict> = plan.verdicts.iter().map(|judged| &judged.verdict).collect();
+        let (disagrees, floor) = (Guard::RecordDisagrees, Guard::Floor);
+        assert_eq!(verdicts, [&Verdict::Guarded(disagrees), &Verdict::Guarded(floor)]);
+    }
+
+    #[test]
+    fn a_look_says_nothing_of_a_record_that_nobody_asked_about() {
+        let now: Timestamp = "2026-11-20T03:00:00Z".parse().unwrap();
+        let id = ResourceId("arn:web".to_owned());
+        let (name, timezone) = ("default".to_owned(), "UTC".to_owned());
+        let seen = Seen {
+            slot: "2026-11-19T03:00:00Z".parse().unwrap(),
+            attempt: 1,
+            state: SnapshotState::Available,
+            hold: None,
+            created_at: "2026-11-19T03:00:30Z".parse().unwrap(),
+            size_gb: 20,
+            policy: PolicyText { name, schedule: None, keep: None, timezone }.into(),
+        };
+        let gone = Record {
+            missing_since: Some(seen.created_at),
+            ..seen.adopted("web-1", (&id, "web", "eu-west-1"), now)
+        };
+        // Only a ledger that somebody wrote into has two items of one name.
+        let made = Record { state: State::Pending, leftover: true, ..gone.clone() };
+        let mut facts = Facts::default();
+        facts.records.insert(id.clone(), vec![gone, made]);
+        assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());
+        facts.looks.insert("web-1".to_owned(), Look::Missing);
+        let settings = settings("all");
+        let cx = Context { settings: &settings, now, leased_until: now };
+        let steps = facts.plan(&id, &cx).steps;
+        let deleted = |step: &Step| matches!(step, Step::Write(r) if r.state == State::Deleted);
+        assert!(steps.len() == 1 && deleted(&steps[0]), "{steps:?}");
+    }
 }

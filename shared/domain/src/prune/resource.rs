@@ -39,8 +39,8 @@ pub(super) struct Candidate<'a> {
     pub(super) name: &'a str,
     pub(super) seen: &'a Seen,
     pub(super) record: Option<&'a Record>,
-    /// There is a record of its name, and it says something else.
-    pub(super) disagrees: bool,
+    /// The record of its name that says something else.
+    pub(super) disagrees: Option<&'a Record>,
 }
 
 impl Candidate<'_> {
@@ -62,7 +62,7 @@ fn candidates<'a>(
             (r.slot, r.attempt, r.region.as_str()) == (seen.slot, seen.attempt, place)
         };
         let record = named.filter(agrees);
-        Candidate { name, seen, record, disagrees: named.is_some() && record.is_none() }
+        Candidate { name, seen, record, disagrees: named.filter(|r| !agrees(r)) }
     };
     let mut all: Vec<Candidate<'_>> = seen.into_iter().map(candidate).collect();
     all.sort_by_key(|c| std::cmp::Reverse((c.seen.slot, c.seen.attempt, c.name)));
@@ -95,8 +95,8 @@ pub(super) fn judge(
         terms.keep.judge(&times, &terms.zone)
     };
     let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
-    let going =
-        |at: usize| available.get(at).and_then(|c| c.record).is_some_and(|r| r.being_deleted(now));
+    let named = |at: usize| available.get(at).and_then(|c| c.record.or(c.disagrees));
+    let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(now));
     settings.min_keep.protect(&mut kept, &times, &terms.zone, stays, going);
 
     // The rules' word on each candidate, before guards and grace: `None` is condemned.
@@ -119,7 +119,7 @@ pub(super) fn judge(
     let mark = mark(&candidates, &rulings, cx);
     for (c, ruling) in candidates.iter().zip(rulings) {
         let (verdict, step) = match (ruling, c.record) {
-            (_, None) if c.disagrees => {
+            (_, None) if c.disagrees.is_some() => {
                 let message = format!("the record of {} says something else; it is kept", c.name);
                 plan.findings.push(Finding::new(Code::RecordDisagrees, message).of(id, name));
                 (Verdict::Guarded(Guard::RecordDisagrees), None)
