@@ -11,7 +11,7 @@ use snapkeep_app::ports::{ErrorKind, Order, ProviderError, Records, Tick};
 use snapkeep_app::report::Report;
 use snapkeep_domain::record::{FORMAT, Mark, Record, State};
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 
 use super::invocation::Doing;
 use super::ports::Fault;
