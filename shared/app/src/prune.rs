@@ -246,6 +246,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             report.count(Counter::Snapshots, facts.listing.len());
             report.count(Counter::Foreign, facts.listing.foreign());
             report.findings.extend(facts.listing.findings());
+            let (place, snapshots) = (&lane.place, facts.listing.len());
+            report.findings.extend(prune::memory_short(place, snapshots, run.cx.settings));
         }
         for id in facts.resources() {
             let mut plan = facts.plan(&id, &run.cx);

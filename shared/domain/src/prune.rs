@@ -25,7 +25,7 @@ mod resource;
 mod terms;
 
 pub use delete::{LastLook, intent, last_look, settle};
-pub use guard::{Guard, cap_marks};
+pub use guard::{Guard, cap_marks, memory_short};
 pub use listing::{Listing, Other, Seen};
 pub use resource::Verdict;
 

@@ -99,6 +99,8 @@ pub struct Settings {
     pub topic: Option<String>,
     /// The event bus that programs listen to.
     pub event_bus: Option<String>,
+    /// The memory that the function has, in MB, where it is told.
+    pub memory_mb: Option<u64>,
     /// What was set badly, but is not used by this function.
     pub problems: Vec<Problem>,
 }
@@ -151,6 +153,9 @@ impl Reader<'_> {
         }
     }
 }
+
+/// Lambda says here how much memory a function has, in MB.
+const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
 /// The variables this code knows, for spotting typos.
 pub const VARIABLES: [&str; 21] = [
@@ -279,6 +284,7 @@ impl Settings {
                 let fits = text.len() <= 256 && text.chars().all(legal);
                 if fits { Ok(Some(text.to_owned())) } else { Err(form.to_owned()) }
             }),
+            memory_mb: vars.get(MEMORY_VARIABLE).and_then(|text| text.parse().ok()),
             problems: Vec::new(),
         };
         if !reader.fatal.is_empty() {

@@ -186,6 +186,32 @@ impl Brake<'_> {
     }
 }
 
+/// What `prune` holds for each snapshot of a place, in bytes, and what it takes without any, in MB.
+const BYTES_A_SNAPSHOT: u64 = 1536;
+const MEMORY_AT_REST_MB: u64 = 40;
+
+/// Says that a place has more snapshots than the function's memory is meant for, before there is too little.
+#[must_use]
+pub fn memory_short(place: &str, snapshots: usize, settings: &Settings) -> Option<Finding> {
+    let memory = settings.memory_mb?;
+    let held = (snapshots as u64).saturating_mul(BYTES_A_SNAPSHOT) / 1_000_000;
+    let needed = held.saturating_add(MEMORY_AT_REST_MB);
+    // Four fifths: the rest is for the pages that are being read.
+    if needed.saturating_mul(5) <= memory.saturating_mul(4) {
+        return None;
+    }
+    let message = format!(
+        "{place} has {snapshots} snapshots, for which prune needs about {needed} MB; it has {memory} MB"
+    );
+    let fix = format!(
+        "set the memory of the prune function to {} MB or more",
+        needed.saturating_mul(5) / 4
+    );
+    Some(
+        Finding::new(Code::MemoryShort, message).named(place).value(snapshots.to_string()).fix(fix),
+    )
+}
+
 /// `SNAPKEEP_MAX_DELETES`: a run that would mark more than this in a place marks none there.
 #[must_use]
 pub fn cap_marks(place: &str, steps: &mut Vec<Step>, settings: &Settings) -> Option<Finding> {
@@ -204,4 +230,27 @@ pub fn cap_marks(place: &str, steps: &mut Vec<Step>, settings: &Settings) -> Opt
         .value(marks.to_string())
         .fix("look at the plan of a dry run, then raise SNAPKEEP_MAX_DELETES or loosen the retention");
     Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::settings::Role;
+
+    #[test]
+    fn too_little_memory_is_said_before_there_is_too_little() {
+        let with = |memory: &str| {
+            let vars =
+                [("SNAPKEEP_LEDGER_TABLE", "ledger"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory)];
+            let vars: BTreeMap<String, String> =
+                vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            Settings::read(&vars, Role::Prune).unwrap()
+        };
+        assert_eq!(memory_short("eu-west-1", 100_000, &with("256")), None);
+        let finding = memory_short("eu-west-1", 110_000, &with("256")).unwrap();
+        assert_eq!((finding.code, finding.value.as_deref()), (Code::MemoryShort, Some("110000")));
+        assert_eq!(memory_short("eu-west-1", 10_000_000, &with("")), None, "nobody says how much");
+    }
 }

@@ -228,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_and_its_record_take_little_memory() {
+        // Besides their texts, some 400 bytes: a place may have a hundred thousand.
+        let bytes = size_of::<Seen>() + size_of::<Record>();
+        assert!(bytes <= 720, "{bytes}");
+    }
+
+    #[test]
     fn an_element_that_pages_show_twice_counts_once_and_the_later_one_is_the_fresher() {
         let mut listing = Listing::default();
         for hour in [1, 2, 1] {
