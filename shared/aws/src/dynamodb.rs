@@ -144,6 +144,24 @@ fn if_free(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
         .expression_attribute_names("#resource", schema::RESOURCE)
 }
 
+/// Only where this version stands; an item of a newer format stays as it is, whatever its version.
+fn if_still(put: PutItemFluentBuilder, version: u64) -> PutItemFluentBuilder {
+    put.condition_expression("#version = :version AND #format <= :format")
+        .expression_attribute_names("#version", schema::VERSION)
+        .expression_attribute_values(":version", number(version))
+        .expression_attribute_names("#format", schema::FORMAT)
+        .expression_attribute_values(":format", number(u64::from(FORMAT)))
+}
+
+/// Only where what was read still stands; version 0 is that nothing was there.
+fn if_version(version: u64) -> impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder {
+    move |put| if version == 0 { if_free(put) } else { if_still(put, version) }
+}
+
+fn number(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
 /// What a call's failure amounts to.
 fn failed<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> LedgerError
 where
@@ -195,20 +213,9 @@ impl Ledger for DynamoLedger {
     }
 
     async fn advance(&self, record: &Record) -> Result<Write, LedgerError> {
-        let before = AttributeValue::N(record.version.to_string());
-        let record = Record { version: record.version.saturating_add(1), ..record.clone() };
-        self.put(record, |put| {
-            // An item of a newer format stays as it is, whatever its version.
-            put.condition_expression(
-                "attribute_exists(#resource) AND #version = :version AND #format <= :format",
-            )
-            .expression_attribute_names("#resource", schema::RESOURCE)
-            .expression_attribute_names("#version", schema::VERSION)
-            .expression_attribute_values(":version", before)
-            .expression_attribute_names("#format", schema::FORMAT)
-            .expression_attribute_values(":format", AttributeValue::N(FORMAT.to_string()))
-        })
-        .await
+        let before = record.version;
+        let record = Record { version: before.saturating_add(1), ..record.clone() };
+        self.put(record, |put| if_still(put, before)).await
     }
 
     async fn open(&self, place: &str) -> Result<Records, LedgerError> {

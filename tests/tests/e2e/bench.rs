@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::knobs::{Knobs, Latency, Rate};
 use snapkeep_domain::snapshot::{ResourceId, snapshot_name};
 use snapkeep_domain::time::Slot;
@@ -145,8 +146,27 @@ async fn calls_of_lives(count: usize) -> BTreeMap<String, f64> {
         let requests = requests - before.get(&operation).copied().unwrap_or(0);
         all.insert(operation, each(requests));
     }
+    // Records and resources that are remembered, in bytes as DynamoDB bills them, all but exactly.
+    for item in world.all_items() {
+        let kind = item[schema::RESOURCE]["S"].as_str().unwrap();
+        let kind = if item.get("state").is_some() { "bytes of a record" } else { kind };
+        let largest = all.entry(kind.to_owned()).or_default();
+        *largest = largest.max(billed(&item) as f64);
+    }
     world.end().await;
     all
+}
+
+/// The names and the values of an item; the names of types are not billed.
+fn billed(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => members.iter().fold(0, |sum, (name, value)| {
+            sum + billed(value) + if name.len() == 1 { 0 } else { name.len() }
+        }),
+        Value::Array(values) => values.iter().map(billed).sum(),
+        Value::String(text) => text.len(),
+        _ => 1,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,6 +177,9 @@ async fn a_life_costs_one_request_three_looks_and_one_deletion() {
     assert_eq!(calls["GetInstanceSnapshot"], 3.0, "{calls:?}");
     // A record has six states to come to; what is remembered of its resource is written twice.
     assert!(calls["PutItem"] < 8.0 && calls["UpdateItem"] <= 2.0, "{calls:?}");
+    // Each write is one unit of a kilobyte, and the one query reads ten resources a unit.
+    assert!(calls["bytes of a record"] < 1024.0, "{calls:?}");
+    assert!(calls[schema::PROTECTED] < 400.0, "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

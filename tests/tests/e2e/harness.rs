@@ -288,10 +288,18 @@ impl World {
 
     /// All that the table has, by sort key.
     pub(crate) fn all_items(&self) -> Vec<Value> {
-        let request = serde_json::from_value(json!({"TableName": "ledger"})).unwrap();
-        let answer = self.cloud.dynamodb().database().scan(request).unwrap();
-        let answer = serde_json::to_value(answer).unwrap();
-        let mut items = answer["Items"].as_array().unwrap().clone();
+        let (mut items, mut start) = (Vec::new(), Value::Null);
+        loop {
+            let request = json!({"TableName": "ledger", "ExclusiveStartKey": start});
+            let request = serde_json::from_value(request).unwrap();
+            let answer = self.cloud.dynamodb().database().scan(request).unwrap();
+            let answer = serde_json::to_value(answer).unwrap();
+            items.extend(answer["Items"].as_array().unwrap().iter().cloned());
+            start = answer["LastEvaluatedKey"].clone();
+            if start.is_null() {
+                break;
+            }
+        }
         items.sort_by_key(|item| item[schema::SLOT]["S"].to_string());
         items
     }

@@ -1,11 +1,9 @@
 //! What people were told, as items of the ledger's table in a partition of their own.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use snapkeep_app::ports::{LedgerError, Matters, Unreadable};
 use snapkeep_domain::notice::Matter;
-use snapkeep_domain::record::FORMAT;
 
-use super::{DynamoLedger, Put, codec, if_free, items, schema, unwritable};
+use super::{DynamoLedger, Put, codec, if_version, items, schema, unwritable};
 
 impl Matters for DynamoLedger {
     async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
@@ -25,23 +23,7 @@ impl Matters for DynamoLedger {
     async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {
         let raised = Matter { version: matter.version.saturating_add(1), ..matter.clone() };
         let item = codec::encode_matter(&raised).map_err(unwritable)?;
-        let put = match matter.version {
-            0 => self.put_item(item, if_free).await?,
-            version => {
-                self.put_item(item, |put| {
-                    put.condition_expression("#version = :version AND #format <= :format")
-                        .expression_attribute_names("#version", schema::VERSION)
-                        .expression_attribute_values(":version", number(version))
-                        .expression_attribute_names("#format", schema::FORMAT)
-                        .expression_attribute_values(":format", number(u64::from(FORMAT)))
-                })
-                .await?
-            }
-        };
+        let put = self.put_item(item, if_version(matter.version)).await?;
         Ok(matches!(put, Put::Done).then_some(raised))
     }
-}
-
-pub(super) fn number(number: u64) -> AttributeValue {
-    AttributeValue::N(number.to_string())
 }

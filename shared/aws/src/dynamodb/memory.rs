@@ -15,8 +15,9 @@ use snapkeep_domain::record::FORMAT;
 use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::ResourceId;
 
-use super::matters::number;
-use super::{DynamoLedger, Put, codec, failed, if_free, items, schema, unwritable};
+use super::{
+    DynamoLedger, Put, codec, failed, if_free, if_version, items, number, schema, unwritable,
+};
 
 const UPDATE_ITEM: &str = "UpdateItem";
 
@@ -156,19 +157,7 @@ impl Remember for DynamoLedger {
     async fn put_run(&self, run: &LastRun) -> Result<Option<LastRun>, LedgerError> {
         let raised = LastRun { version: run.version.saturating_add(1), ..run.clone() };
         let item = codec::encode_run(&raised).map_err(unwritable)?;
-        let put = match run.version {
-            0 => self.put_item(item, if_free).await?,
-            version => {
-                self.put_item(item, |put| {
-                    put.condition_expression("#version = :version AND #format <= :format")
-                        .expression_attribute_names("#version", schema::VERSION)
-                        .expression_attribute_values(":version", number(version))
-                        .expression_attribute_names("#format", schema::FORMAT)
-                        .expression_attribute_values(":format", number(u64::from(FORMAT)))
-                })
-                .await?
-            }
-        };
+        let put = self.put_item(item, if_version(run.version)).await?;
         Ok(matches!(put, Put::Done).then_some(raised))
     }
 }
