@@ -121,6 +121,8 @@ pub struct Event {
 struct Region {
     instances: BTreeMap<String, Instance>,
     snapshots: BTreeMap<String, Snapshot>,
+    /// Whether a snapshot is to vanish: a Region may have too many to look through in each call.
+    vanishing: bool,
     operations: Vec<operations::Operation>,
 }
 
@@ -231,7 +233,7 @@ impl Lightsail {
         if let Some((FaultKind::Hang, time)) = fault {
             return Ok(Answer::Hung(time));
         }
-        if let Some(region) = self.regions.get_mut(region) {
+        if let Some(region) = self.regions.get_mut(region).filter(|region| region.vanishing) {
             region.snapshots.retain(|_, snapshot| !snapshot.vanished(now));
         }
         let call = Call { now, region, body: members, fate };

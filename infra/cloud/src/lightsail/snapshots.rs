@@ -66,7 +66,9 @@ impl Lightsail {
         };
         let (done_at, failed) = (snapshot.settles_at, fate.is_some());
         self.note(call, "CreateInstanceSnapshot", &snapshot);
-        self.at(call.region).snapshots.insert(name.clone(), snapshot);
+        let region = self.at(call.region);
+        region.vanishing |= fate == Some(FaultKind::Vanish);
+        region.snapshots.insert(name.clone(), snapshot);
         let about = |resource, resource_type, zone, details| About {
             kind: "CreateInstanceSnapshot",
             resource,
