@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use snapkeep_app::ports::{Ledger, LedgerError, Records, Write};
+use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
 use snapkeep_domain::record::{FORMAT, Record};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
@@ -204,6 +204,23 @@ async fn items(
         from = Some(next);
     }
     Err(error("TooManyPages".to_owned(), format!("no end after {PAGES_MAX} pages")))
+}
+
+/// Every item of a query as what it stands for, and those that cannot be read.
+async fn all<T>(
+    query: QueryFluentBuilder,
+    decode: impl Fn(Item) -> Result<T, Unreadable>,
+) -> Result<(Vec<T>, Vec<Unreadable>), LedgerError> {
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+    items(query, |item| {
+        match decode(item) {
+            Ok(one) => found.push(one),
+            Err(why) => unreadable.push(why),
+        }
+        true
+    })
+    .await?;
+    Ok((found, unreadable))
 }
 
 impl Ledger for DynamoLedger {

@@ -3,21 +3,12 @@
 use snapkeep_app::ports::{LedgerError, Matters, Unreadable};
 use snapkeep_domain::notice::Matter;
 
-use super::{DynamoLedger, Put, codec, if_version, items, schema, unwritable};
+use super::{DynamoLedger, Put, all, codec, if_version, schema, unwritable};
 
 impl Matters for DynamoLedger {
     async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
         let query = self.query(schema::RESOURCE, schema::MATTERS).consistent_read(true);
-        let (mut known, mut unreadable) = (Vec::new(), Vec::new());
-        items(query, |item| {
-            match codec::decode_matter(&item) {
-                Ok(matter) => known.push(matter),
-                Err(why) => unreadable.push(why),
-            }
-            true
-        })
-        .await?;
-        Ok((known, unreadable))
+        all(query, |item| codec::decode_matter(&item)).await
     }
 
     async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {

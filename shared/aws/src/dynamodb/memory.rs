@@ -16,7 +16,7 @@ use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::ResourceId;
 
 use super::{
-    DynamoLedger, Put, codec, failed, if_free, if_version, items, number, schema, unwritable,
+    DynamoLedger, Put, all, codec, failed, if_free, if_version, number, schema, unwritable,
 };
 
 const UPDATE_ITEM: &str = "UpdateItem";
@@ -90,27 +90,14 @@ impl DynamoLedger {
 
 impl Remember for DynamoLedger {
     async fn memory(&self) -> Result<Memory, LedgerError> {
-        let (mut protected, mut runs) = (Vec::new(), Vec::new());
-        let (mut bad, mut bad_runs) = (Vec::new(), Vec::new());
-        let of_resources = items(self.query(schema::RESOURCE, schema::PROTECTED), |item| {
-            match codec::decode_protected(item) {
-                Ok(item) => protected.push(item),
-                Err(why) => bad.push(why),
-            }
-            true
-        });
+        let of_resources =
+            all(self.query(schema::RESOURCE, schema::PROTECTED), codec::decode_protected);
         // The leases among them must be the latest.
         let query = self.query(schema::RESOURCE, schema::RUNS).consistent_read(true);
-        let of_runs = items(query, |item| {
-            match codec::decode_run(item) {
-                Ok(run) => runs.push(run),
-                Err(why) => bad_runs.push(why),
-            }
-            true
-        });
-        try_join(of_resources, of_runs).await?;
-        bad.append(&mut bad_runs);
-        Ok(Memory { protected, runs, unreadable: bad })
+        let of_runs = all(query, codec::decode_run);
+        let ((protected, mut unreadable), (runs, bad)) = try_join(of_resources, of_runs).await?;
+        unreadable.extend(bad);
+        Ok(Memory { protected, runs, unreadable })
     }
 
     async fn remember(&self, item: &Protected) -> Result<bool, LedgerError> {
