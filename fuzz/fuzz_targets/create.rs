@@ -122,19 +122,21 @@ fn check_answers(u: &mut Unstructured<'_>, intent: &Record, cx: &Context<'_>) ->
         intent.foreign_since = Some(near(u, cx.now)?);
     }
     let look = look(u, &intent, cx.now)?;
+    let lost = chance(u, 2)?;
     for answer in answers() {
         let kind = answer.as_ref().err().map(|error| error.kind);
         for look in [None, Some(&look)] {
-            match create::settle(&intent, &answer, look, cx) {
+            match create::settle(&intent, &answer, look, lost, cx) {
                 Settled::Look => assert!(kind == Some(ErrorKind::NameTaken) && look.is_none()),
                 Settled::Again => assert!(kind.is_some_and(ErrorKind::transient)),
                 Settled::Write(settlement) => check_settlement(&intent, &settlement, kind),
             }
         }
         if let Err(error) = &answer {
-            let deferred = create::defer(&intent, error);
+            let deferred = create::defer(&intent, error, lost);
             check_settlement(&intent, &deferred, None);
-            assert_eq!(deferred.next.leased_until.is_some(), error.kind.effect_unknown());
+            let leased = lost || error.kind.effect_unknown();
+            assert_eq!(deferred.next.leased_until.is_some(), leased);
         }
     }
     Ok(())

@@ -41,7 +41,7 @@ fn place(u: &mut Unstructured<'_>, settings: &Settings, now: Timestamp) -> Resul
         }
         if chance(u, 8)? {
             let (schedule, zone) = (&policy.schedule, &policy.zone);
-            let mut item = Protected::rebuilt(&instance.id, name, REGION, policy.text());
+            let mut item = Protected::rebuilt(&instance.id, name, REGION, policy.text().into());
             item.newest = Some(slot(u, schedule, zone, now)?);
             item.hold = if chance(u, 8)? { item.hold } else { None };
             item.since = Some(near(u, now)?);

@@ -231,7 +231,7 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
         name: snapshot_name(DEPLOYMENT, &id, name, slot, attempt),
         resource: id,
         resource_name: name.to_owned(),
-        policy: policy_text(u)?,
+        policy: policy_text(u)?.into(),
         leased_until: maybe_time(u, 8, now)?,
         missed: u32::from(u8::arbitrary(u)? % 4),
         missing_since: maybe_time(u, 4, now)?,
@@ -246,7 +246,8 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
     }
     if matches!(state, State::Expiring | State::Deleting) != chance(u, 1)? {
         let (at, execute_at) = (any_time(u, now)?, any_time(u, now)?);
-        record.mark = Some(Mark { at, execute_at, survivors: 1, newest: None, oldest: None });
+        let mark = Mark { at, execute_at, survivors: 1, newest: None, oldest: None };
+        record.mark = Some(mark.into());
     }
     // A copy in another Region, or a ledger that somebody edited.
     if chance(u, 1)? {

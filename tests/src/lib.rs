@@ -290,7 +290,8 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
             schedule: Some("daily@03:00".to_owned()),
             keep: keep.map(str::to_owned),
             timezone: "UTC".to_owned(),
-        },
+        }
+        .into(),
         leased_until: None,
         missed: 0,
         missing_since: None,
@@ -321,11 +322,11 @@ pub fn snapshot_of(record: &Record) -> Snapshot {
 pub fn mark(record: &mut Record, marked: Timestamp) {
     record.state = State::Expiring;
     record.times.insert(State::Expiring, marked);
-    record.mark = Some(Mark {
+    record.mark = Some(Box::new(Mark {
         at: marked,
         execute_at: marked + SignedDuration::from_hours(72),
         survivors: 0,
         newest: None,
         oldest: None,
-    });
+    }));
 }

@@ -276,7 +276,7 @@ fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     assert_eq!(marks(&lives.plan()), 9);
     assert!(orphan(&lives.plan()).message.contains("another instance has its name now"));
     let mut all = world.clone();
-    all.facts.records[0].policy.keep = Some("all".into());
+    std::sync::Arc::make_mut(&mut all.facts.records[0].policy).keep = Some("all".into());
     assert_eq!(marks(&all.plan()), 0);
     let mut held = world.clone();
     held.facts.snapshots[9].tags.insert(HOLD.into(), String::new());

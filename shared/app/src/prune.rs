@@ -495,5 +495,5 @@ fn newest_only(records: &mut Vec<Record>) {
             newest.insert(key, record);
         }
     }
-    records.extend(newest.into_values());
+    *records = newest.into_values().collect();
 }

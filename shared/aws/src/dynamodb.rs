@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
-use snapkeep_domain::record::{FORMAT, Record};
+use snapkeep_domain::record::{FORMAT, PolicyTexts, Record};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -109,9 +109,13 @@ impl DynamoLedger {
         last: impl Fn(&Item) -> bool,
     ) -> Result<Records, LedgerError> {
         let mut records = Records::default();
+        let mut policies = PolicyTexts::default();
         items(query, |item| {
             match codec::decode(&item) {
-                Ok(record) => records.records.push(record),
+                Ok(mut record) => {
+                    record.policy = policies.shared(record.policy);
+                    records.records.push(record);
+                }
                 Err(unreadable) => records.unreadable.push(unreadable),
             }
             !last(&item)

@@ -245,7 +245,7 @@ fn intent(facts: &Facts, slot: Slot, attempt: u32, cx: &Context<'_>) -> Record {
         name: snapshot_name(&cx.settings.deployment, id, name, slot, attempt),
         region: region.clone(),
         resource_name: name.clone(),
-        policy: facts.protection.policy.text(),
+        policy: facts.protection.policy.text().into(),
         leased_until: Some(cx.leased_until),
         missed: 0,
         missing_since: None,

@@ -2,6 +2,8 @@
 //! itself: it gives `create` its order, keeps the hold of an instance that is gone, and says since when a
 //! resource is protected and where to look after it.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -58,7 +60,7 @@ pub struct Protected {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// The policy in force, its overrides applied.
-    pub policy: PolicyText,
+    pub policy: Arc<PolicyText>,
     /// Since when it neither takes part nor has a live record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<Timestamp>,
@@ -105,7 +107,7 @@ impl Protected {
             standing,
             since,
             hold: protection.hold.as_ref().map(Hold::text),
-            policy: protection.policy.text(),
+            policy: protection.policy.text().into(),
             idle_since: match (standing, has_records) {
                 (Standing::On, _) | (_, Some(true)) => None,
                 (_, Some(false)) => idle_since.or(idle.then_some(now)),
@@ -129,7 +131,12 @@ impl Protected {
 
     /// The item of an instance that is gone, after the ledger has lost it: it counts as held.
     #[must_use]
-    pub fn rebuilt(resource: &ResourceId, name: &str, place: &str, policy: PolicyText) -> Self {
+    pub fn rebuilt(
+        resource: &ResourceId,
+        name: &str,
+        place: &str,
+        policy: Arc<PolicyText>,
+    ) -> Self {
         Protected {
             resource: resource.clone(),
             name: name.to_owned(),

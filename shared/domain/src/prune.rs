@@ -320,7 +320,7 @@ mod tests {
         let mut records: Vec<Record> = seen.into_iter().map(adopted).collect();
         let (survivors, newest, oldest) = (1, None, None);
         let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest };
-        (records[0].state, records[0].mark) = (State::Expiring, Some(mark));
+        (records[0].state, records[0].mark) = (State::Expiring, Some(mark.into()));
         let until = now + crate::record::INVOCATION_LIFE;
         (records[1].state, records[1].leased_until) = (State::Deleting, Some(until));
         records[1].region = "us-east-1".to_owned();

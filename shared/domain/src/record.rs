@@ -1,6 +1,7 @@
 //! The ledger's record of one (resource, slot), and its state machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,22 @@ pub struct PolicyText {
     pub timezone: String,
 }
 
+/// The policy texts met so far: most records and snapshots share theirs with many others.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyTexts(BTreeSet<Arc<PolicyText>>);
+
+impl PolicyTexts {
+    /// The same text, held once.
+    pub fn shared(&mut self, text: impl Into<Arc<PolicyText>>) -> Arc<PolicyText> {
+        let text = text.into();
+        if let Some(known) = self.0.get(&text) {
+            return Arc::clone(known);
+        }
+        self.0.insert(Arc::clone(&text));
+        text
+    }
+}
+
 /// An announced deletion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -167,7 +184,7 @@ pub struct Record {
     /// The name of the resource, for people.
     pub resource_name: String,
     /// The policy in force when it was made.
-    pub policy: PolicyText,
+    pub policy: Arc<PolicyText>,
     /// Until when an intent belongs to the invocation that claimed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leased_until: Option<Timestamp>,
@@ -183,7 +200,7 @@ pub struct Record {
     pub foreign_since: Option<Timestamp>,
     /// The announced deletion, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mark: Option<Mark>,
+    pub mark: Option<Box<Mark>>,
     /// Whether a failed attempt left something at the provider.
     #[serde(default)]
     pub remains: bool,
@@ -193,29 +210,39 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// When each state was last entered: a small table, because a run of `prune` holds many records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When each state was last entered, to the microsecond: a small table, because a run of `prune` holds many
+/// records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<State, Timestamp>", into = "BTreeMap<State, Timestamp>")]
-pub struct Times([Option<Timestamp>; State::ALL.len()]);
+pub struct Times([i64; State::ALL.len()]);
+
+/// Stands for a state that was never entered; no time is that long ago.
+const NEVER: i64 = i64::MIN;
+
+impl Default for Times {
+    fn default() -> Self {
+        Times([NEVER; State::ALL.len()])
+    }
+}
 
 impl Times {
     /// When the state was last entered.
     #[must_use]
     pub fn get(&self, state: State) -> Option<Timestamp> {
-        self.0.get(state as usize).copied().flatten()
+        self.0.get(state as usize).and_then(|micros| Timestamp::from_microsecond(*micros).ok())
     }
 
     /// Notes that the state was entered.
     pub fn insert(&mut self, state: State, at: Timestamp) {
         if let Some(time) = self.0.get_mut(state as usize) {
-            *time = Some(at);
+            *time = at.as_microsecond();
         }
     }
 
     /// Forgets the state.
     pub fn remove(&mut self, state: State) {
         if let Some(time) = self.0.get_mut(state as usize) {
-            *time = None;
+            *time = NEVER;
         }
     }
 }
@@ -361,7 +388,8 @@ impl Record {
     #[must_use]
     pub fn as_made(&self, found: &Snapshot) -> Record {
         let schedule = self.policy.schedule.clone();
-        Record { policy: PolicyText { schedule, ..found.policy_text() }, ..self.clone() }
+        let policy = PolicyText { schedule, ..found.policy_text() };
+        Record { policy: policy.into(), ..self.clone() }
     }
 
     /// Whose the snapshot of its name is.
@@ -433,12 +461,19 @@ mod tests {
                 schedule: None,
                 keep: None,
                 timezone: "UTC".to_owned(),
-            },
+            }
+            .into(),
             leased_until: Some(at),
             missed: 2,
             missing_since: Some(at),
             foreign_since: Some(at),
-            mark: Some(Mark { at, execute_at: at, survivors: 0, newest: None, oldest: None }),
+            mark: Some(Box::new(Mark {
+                at,
+                execute_at: at,
+                survivors: 0,
+                newest: None,
+                oldest: None,
+            })),
             remains: true,
         }
     }

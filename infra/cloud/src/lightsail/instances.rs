@@ -200,7 +200,7 @@ impl Lightsail {
     pub(super) fn get_instances(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {
         let paging = Paging::new(&self.knobs);
         let instances = self.at(call.region).instances.values();
-        let items = instances.map(|i| (i.created_at, i.name.clone(), i)).collect();
+        let items = instances.map(|i| (i.created_at, i.name.as_str(), i)).collect();
         let (items, token) = page(items, call, &paging)?;
         let show = |i: &Instance| shapes::instance(i, call.region, call.now);
         Ok(list("instances", items.into_iter().map(show).collect(), token))

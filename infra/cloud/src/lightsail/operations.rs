@@ -81,7 +81,7 @@ impl Lightsail {
         let operations = &self.at(call.region).operations;
         let of = |o: &&Operation| resource.is_none_or(|name| o.resource == name);
         let items = operations.iter().filter(of);
-        let items = items.map(|o| (o.created_at, o.id.clone(), o.show(call.now))).collect();
+        let items = items.map(|o| (o.created_at, o.id.as_str(), o.show(call.now))).collect();
         let (items, token) = page(items, call, &paging)?;
         Ok(list("operations", items, token))
     }

@@ -53,34 +53,45 @@ impl Token {
     }
 }
 
-/// One page of a list, newest first, and the token of the next.
+/// One page of a list, newest first, and the token of the next. Only the page is sorted: a list may have a
+/// hundred thousand elements, and each of its pages comes through here.
 pub(super) fn page<T>(
-    mut items: Vec<(Timestamp, String, T)>,
+    mut items: Vec<(Timestamp, &str, T)>,
     call: &Call<'_>,
     paging: &Paging,
 ) -> Result<(Vec<T>, Option<String>), ApiError> {
-    items.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
-    let mut first = 0;
+    let newest_first =
+        |a: &(Timestamp, &str, T), b: &(Timestamp, &str, T)| (b.0, a.1).cmp(&(a.0, b.1));
+    let mut skip = 0;
     if let Some(text) = call.optional("pageToken")? {
         let bad = || ApiError::invalid(format!("The page token {text} is not valid"));
         let (made_at, token) = Token::read(text).ok_or_else(bad)?;
         if paging.life.is_some_and(|life| call.now.duration_since(made_at) > life) {
             return Err(ApiError::invalid(format!("The page token {text} has expired")));
         }
-        first = match token {
-            Token::Offset(offset) => offset.min(items.len()),
-            Token::After(at, after) => items
-                .iter()
-                .position(|(time, name, _)| (at, name) > (*time, &after))
-                .unwrap_or(items.len()),
-        };
+        match token {
+            Token::Offset(offset) => skip = offset.min(items.len()),
+            Token::After(at, after) => {
+                items.retain(|(time, name, _)| (at, *name) > (*time, after.as_str()));
+            }
+        }
     }
-    let end = items.len().min(first.saturating_add(paging.size));
-    let token = (end < items.len()).then(|| match (paging.tokens, items[..end].last()) {
-        (PageTokens::Stable, Some((at, name, _))) => Token::After(*at, name.clone()),
+    let end = items.len().min(skip.saturating_add(paging.size));
+    if skip > 0 && skip < items.len() {
+        items.select_nth_unstable_by(skip, newest_first);
+    }
+    let mut rest = items.split_off(skip);
+    let more = rest.len() > end - skip;
+    if more {
+        rest.select_nth_unstable_by(end - skip, newest_first);
+    }
+    rest.truncate(end - skip);
+    rest.sort_unstable_by(newest_first);
+    let token = more.then(|| match (paging.tokens, rest.last()) {
+        (PageTokens::Stable, Some((at, name, _))) => Token::After(*at, (*name).to_owned()),
         _ => Token::Offset(end),
     });
-    let shown = items.drain(first..end).map(|(_, _, item)| item).collect();
+    let shown = rest.into_iter().map(|(_, _, item)| item).collect();
     Ok((shown, token.map(|token| token.write(call.now))))
 }
 

@@ -96,7 +96,7 @@ impl Lightsail {
         let lag = SignedDuration::from_secs(self.knobs.list_lag_seconds.into());
         let snapshots = self.at(call.region).snapshots.values();
         let visible = snapshots.filter(|s| s.requested_at + lag <= call.now);
-        let items = visible.map(|s| (s.created_at(), s.name.clone(), s)).collect();
+        let items = visible.map(|s| (s.created_at(), s.name.as_str(), s)).collect();
         let (items, token) = page(items, call, &paging)?;
         let show = |s: &Snapshot| shapes::snapshot(s, call.region, call.now);
         Ok(list("instanceSnapshots", items.into_iter().map(show).collect(), token))

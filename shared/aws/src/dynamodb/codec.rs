@@ -203,18 +203,19 @@ mod tests {
                 schedule: Some("hourly".to_owned()),
                 keep: None,
                 timezone: "Europe/Berlin".to_owned(),
-            },
+            }
+            .into(),
             leased_until: None,
             missed: 3,
             missing_since: Some(at("2026-11-20T03:00:00Z")),
             foreign_since: Some(at("2026-11-20T03:00:00Z")),
-            mark: Some(Mark {
+            mark: Some(Box::new(Mark {
                 at: at("2026-11-28T03:10:00Z"),
                 execute_at: at("2026-12-01T03:10:00Z"),
                 survivors: 2,
                 newest: Some("2026-11-27T03:00:00Z".parse().unwrap()),
                 oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
-            }),
+            })),
             remains: false,
         }
     }
@@ -342,7 +343,8 @@ mod tests {
             let mut record = Record { state, attempt, missed, version, ..record() };
             let [resource, name, reason, policy, keep] = texts.try_into().unwrap();
             (record.resource, record.name, record.reason) = (ResourceId(resource), name, reason);
-            (record.policy.name, record.policy.keep) = (policy, Some(keep));
+            record.policy =
+                PolicyText { name: policy, keep: Some(keep), ..(*record.policy).clone() }.into();
             prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
         }
 

@@ -204,7 +204,7 @@ fn brake(
         let newly = |r: &&Record| matches!(r.state, State::Available | State::Failed);
         if let Some(record) = c.record.filter(newly).filter(|_| condemned(index)) {
             names.push(c.name);
-            marks.push((at, &record.policy));
+            marks.push((at, &*record.policy));
         }
     }
     let Terms { keep, zone, confirmed, .. } = terms;
@@ -254,7 +254,7 @@ fn condemn(
                 _ => format!("no rule of `{}` in {} keeps it", terms.keep, terms.zone.name()),
             };
             let mut marked = record.moved(State::Expiring, now, reason);
-            marked.mark = Some(mark.clone());
+            marked.mark = Some(Box::new(mark.clone()));
             (Verdict::Mark, Some(Step::Mark(Box::new(marked))))
         }
         // Another run is at it.

@@ -10,7 +10,7 @@ use crate::protected::{Age, Protected, release_code};
 use crate::prune::guard::{Guard, in_future, is_stale};
 use crate::prune::resource::Candidate;
 use crate::prune::{Facts, Plan, Source};
-use crate::record::{PolicyText, Record};
+use crate::record::Record;
 use crate::settings::Context;
 use crate::snapshot::{Hold, Instance, ResourceId};
 use crate::tags::{OptIn, Protection};
@@ -250,7 +250,7 @@ fn gone(
     let zone: Option<Zone> = record.and_then(|r| r.policy.timezone.parse().ok());
     let zone = zone.unwrap_or_else(Zone::utc);
     let rebuilt = || {
-        let policy = subject.candidates.first().map(|c| PolicyText::clone(&c.seen.policy));
+        let policy = subject.candidates.first().map(|c| c.seen.policy.clone());
         policy.map(|policy| Protected::rebuilt(id, name, place, policy))
     };
     plan.remember = match known {

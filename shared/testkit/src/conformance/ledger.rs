@@ -279,7 +279,8 @@ fn record(resource: &str, hour: i64) -> Record {
             schedule: Some("hourly".to_owned()),
             keep: Some("last=3".to_owned()),
             timezone: "UTC".to_owned(),
-        },
+        }
+        .into(),
         leased_until: Some(slot(hour + 1).timestamp()),
         missed: 0,
         missing_since: None,

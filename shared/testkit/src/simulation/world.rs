@@ -9,7 +9,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ErrorKind, Order, ProviderError, Records, Tick};
 use snapkeep_app::report::Report;
-use snapkeep_domain::record::{FORMAT, Mark, Record, State};
+use snapkeep_domain::record::{FORMAT, Record, State};
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 
@@ -358,11 +358,9 @@ impl World {
         match (inner.sabotage, record.state) {
             (Some(Sabotage::BackdatesMarks), State::Expiring) => {
                 let long_ago = |at: Timestamp| at - SignedDuration::from_hours(240);
-                record.mark = record.mark.map(|mark| Mark {
-                    at: long_ago(mark.at),
-                    execute_at: long_ago(mark.execute_at),
-                    ..mark
-                });
+                if let Some(mark) = &mut record.mark {
+                    (mark.at, mark.execute_at) = (long_ago(mark.at), long_ago(mark.execute_at));
+                }
             }
             (Some(Sabotage::JumpsStates), State::Expiring) => record.state = State::Deleting,
             _ => {}
