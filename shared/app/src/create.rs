@@ -12,6 +12,7 @@ use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, V
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::run::LastRun;
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{Instance, ResourceId};
 use snapkeep_domain::tags::{OptIn, Protection};
@@ -114,11 +115,16 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         bounded(left.into_iter().map(|due| self.defer(due))).await;
     }
 
-    /// When the first is served. Where a run lately left something, all are listed first, so that who has
-    /// waited longest comes first; but not for longer than a part of the time.
+    /// When the first is served. Where the last run left something or was refused something (by a quota that is
+    /// full, say), all are listed first, so that who has waited longest comes first; but not for longer than
+    /// a part of the time.
     fn opens(&self) -> Duration {
-        let left = self.run.last_run(&self.lane.place).is_some_and(|last| last.left > 0);
-        if left { self.run.deadline.stop() / 3 } else { Duration::ZERO }
+        let fell_short = |last: &LastRun| last.left > 0 || last.failures > 0;
+        if self.run.last_run(&self.lane.place).is_some_and(fell_short) {
+            self.run.deadline.stop() / 3
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Lists the instances; what is due goes to whoever serves it as soon as its page is there.

@@ -77,8 +77,9 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         if run.protected(&lane.place).next().is_some() && !run.enter(lane).await {
             return;
         }
-        let steps = {
-            // What the lists show is held until it is planned for.
+        let deletions = {
+            // What the lists show is held until it is planned for, and what is planned until it is written: after
+            // a lost ledger that is as much.
             let _listing = run.listing.acquire().await;
             let Some(mut facts) = self.gather().await else {
                 self.ages_remembered();
@@ -88,9 +89,13 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 return;
             }
             self.ask(&mut facts).await;
-            self.plan(facts).await
+            let steps = self.plan(facts).await;
+            let (deletions, writes): (Vec<_>, Vec<_>) =
+                steps.into_iter().partition(|step| matches!(step, Step::Delete { .. }));
+            self.carry_out(writes).await;
+            deletions
         };
-        self.carry_out(steps).await;
+        self.carry_out(deletions).await;
     }
 
     /// The ledger's live records, and both lists; nothing when any of it cannot be had whole.
@@ -169,8 +174,9 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let questions = facts.questions();
         let sources = questions.sources.into_iter().map(|(id, name)| Question::Source(id, name));
         let snapshots = questions.snapshots.into_iter().map(Question::Snapshot);
-        let all = sources.chain(snapshots).enumerate();
-        let queue = Queue::new(all.map(|(rank, question)| (rank, (question, 0))));
+        let all: Vec<Question> = sources.chain(snapshots).collect();
+        lane.open(all.len());
+        let queue = Queue::new(all.into_iter().enumerate().map(|(rank, one)| (rank, (one, 0))));
         let found = Mutex::new(&mut *facts);
         let left = drain(
             run.deadline,
@@ -186,7 +192,6 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 Question::Source(id, _) => drop(facts.sources.insert(id, Source::Unknown)),
                 Question::Snapshot(name) => drop(facts.looks.insert(name, Look::Unknown)),
             }
-            lane.open(1);
         }
     }
 
@@ -217,11 +222,15 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 });
             }),
         };
-        let Err(error) = answer else { return Turn::Done(Some(Heard::Through)) };
+        let Err(error) = answer else {
+            lane.done();
+            return Turn::Done(Some(Heard::Through));
+        };
         let heard = heard(&error);
         if error.kind.transient() && (heard == Heard::Throttled || tries + 1 < TRIES_MAX) {
             return Turn::Again((question, tries + 1), heard, pause(error.kind, tries));
         }
+        lane.done();
         let failure = Failure::from(&error);
         match question {
             Question::Source(id, name) => {

@@ -40,10 +40,11 @@ impl ErrorKind {
         matches!(self, ErrorKind::Throttled | ErrorKind::Busy | ErrorKind::Indeterminate)
     }
 
-    /// Whether the provider answered the request itself: too many requests are no answer to any.
+    /// Whether the provider answered the request itself. Too many requests, and a quota that is full, are no answer to
+    /// any: who is let through when there is room again is who has waited longest.
     #[must_use]
     pub fn answered(self) -> bool {
-        !matches!(self, ErrorKind::Throttled | ErrorKind::Indeterminate)
+        !matches!(self, ErrorKind::Throttled | ErrorKind::Quota | ErrorKind::Indeterminate)
     }
 }
 

@@ -18,7 +18,7 @@ type Key = (ResourceId, String);
 
 /// Everything that a ledger held at some time.
 #[derive(Clone, Debug)]
-pub struct Backup(BTreeMap<Key, Item>, Remembered);
+pub struct Backup(BTreeMap<Key, Item>, Remembered, BTreeMap<String, Matter>);
 
 /// What it remembers besides records.
 #[derive(Clone, Debug, Default)]
@@ -125,6 +125,17 @@ impl MemoryLedger {
     pub fn clear(&self) {
         self.lock().clear();
         *self.remembered() = Remembered::default();
+        self.matters().clear();
+    }
+
+    /// What it remembers of a resource.
+    #[must_use]
+    pub fn remembers(&self, resource: &ResourceId) -> Option<Protected> {
+        self.remembered().protected.get(resource).cloned()
+    }
+
+    fn matters(&self) -> MutexGuard<'_, BTreeMap<String, Matter>> {
+        self.matters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -156,13 +167,14 @@ impl MemoryLedger {
     /// What it holds now.
     #[must_use]
     pub fn backup(&self) -> Backup {
-        Backup(self.lock().clone(), self.remembered().clone())
+        Backup(self.lock().clone(), self.remembered().clone(), self.matters().clone())
     }
 
     /// Goes back to what it held then.
     pub fn restore(&self, backup: Backup) {
         *self.lock() = backup.0;
         *self.remembered() = backup.1;
+        *self.matters() = backup.2;
     }
 
     /// Puts `record` as `version` if what stands there now may give way to it.
@@ -266,12 +278,12 @@ impl Remember for MemoryLedger {
 
 impl Matters for MemoryLedger {
     async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
-        let matters = self.matters.lock().unwrap_or_else(PoisonError::into_inner);
+        let matters = self.matters();
         Ok((matters.values().cloned().collect(), Vec::new()))
     }
 
     async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {
-        let mut matters = self.matters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut matters = self.matters();
         let key = Matter::key(&matter.finding);
         if matters.get(&key).map_or(0, |standing| standing.version) != matter.version {
             return Ok(None);

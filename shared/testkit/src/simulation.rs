@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{Invocation, Tick};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
+use snapkeep_domain::finding::Finding;
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE};
 use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::Tags;
@@ -33,13 +34,16 @@ use world::{NEXT_FORMAT, World, settings};
 pub mod deployment;
 pub mod health;
 pub mod invocation;
+mod mail;
 pub mod people;
 pub mod ports;
+mod progress;
 pub mod properties;
 pub mod property;
 pub mod rates;
 pub mod sabotage;
 mod scripted;
+pub mod service;
 pub mod turns;
 pub mod world;
 
@@ -95,7 +99,10 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut simulation = Simulation::random(seed, options);
-    let days = simulation.world.lock().rng.i64(1..=4);
+    let days = match simulation.world.provider.all_instances().len() {
+        ..=3 => simulation.world.lock().rng.i64(1..=4),
+        _ => 1,
+    };
     let end = simulation.world.now() + SignedDuration::from_hours(24 * days);
     simulation.until(end);
     simulation.recover(RECOVERY);
@@ -115,6 +122,10 @@ pub struct Simulation {
     queue: BTreeMap<(Timestamp, u64), Event>,
     people: People,
     answers: Option<Vec<Result<Report, TickError>>>,
+    /// What the last run of each function found in the healthy world, by deployment.
+    last: Vec<BTreeMap<&'static str, Vec<Finding>>>,
+    /// There are so many instances that calls take less time, as if many were under way at once.
+    crowded: bool,
     /// From then on nothing may be reported.
     quiet_from: Option<Timestamp>,
     events: u64,
@@ -125,13 +136,20 @@ pub struct Simulation {
 impl Simulation {
     fn random(seed: u64, options: Options) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let rates = Rates::draw(&mut rng);
-        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap());
-        for at in 0..rng.u8(1..=3) {
-            provider.launch(REGIONS[rng.usize(0..2)], &format!("web-{at}"), on());
-        }
+        let mut rates = Rates::draw(&mut rng);
         let mut deployments = vec![Deployment::draw("snapkeep", &mut rng)];
-        if rng.u8(0..6) == 0 {
+        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap());
+        let count = match rng.u16(0..400) {
+            0 => deployments[0].fleet(&mut rates, &mut rng),
+            1..=16 => deployments[0].scarcity(&mut rates, &mut rng),
+            _ => rng.usize(1..=3),
+        };
+        for at in 0..count {
+            // Where there are many, each place has its share; where not all are served, there is one place.
+            let region = if rates.capacity.is_some() { 0 } else { rng.usize(0..2) };
+            provider.launch(REGIONS[region], &format!("web-{at}"), on());
+        }
+        if rng.u8(0..6) == 0 && count <= 3 {
             deployments.push(Deployment::draw("other", &mut rng));
         }
         let world =
@@ -141,6 +159,7 @@ impl Simulation {
             world.note(format_args!("{} {:?}", deployment.id, deployment.vars));
         }
         let mut simulation = Self::of(world, deployments);
+        simulation.crowded = count > 20;
         simulation.schedule();
         simulation.enqueue(simulation.world.now(), Event::Act);
         simulation
@@ -164,11 +183,13 @@ impl Simulation {
     fn of(world: World, deployments: Vec<Deployment>) -> Self {
         Simulation {
             world: Arc::new(world),
+            last: vec![BTreeMap::new(); deployments.len()],
             deployments,
             ticks: BTreeMap::new(),
             queue: BTreeMap::new(),
             people: People::default(),
             answers: None,
+            crowded: false,
             quiet_from: None,
             events: 0,
             calls: 0,
@@ -204,9 +225,16 @@ impl Simulation {
                 let chance = inner.rates.slow;
                 Rates::strikes(&mut inner.rng, chance)
             };
-            let millis = if slow { 300_000 } else { 2_000 };
+            let millis = match (slow, self.crowded) {
+                (true, _) => 300_000,
+                (false, true) => 100,
+                (false, false) => 2_000,
+            };
             let takes = SignedDuration::from_millis(inner.rng.i64(0..millis));
-            let (call, invocation) = waiting[inner.rng.usize(0..waiting.len())];
+            // Where it matters who is first, calls are answered in their order.
+            let in_order = inner.rates.capacity.is_some();
+            let next = if in_order { 0 } else { inner.rng.usize(0..waiting.len()) };
+            let (call, invocation) = waiting[next];
             let crash = !inner.healthy && {
                 let chance = inner.rates.crash;
                 Rates::strikes(&mut inner.rng, chance)
@@ -389,6 +417,7 @@ impl Simulation {
                 Role::Prune => prune::run(ports, ports, ports, ports, &settings, &invocation).await,
             };
             let mut report = result?;
+            notify::run(ports, ports, &mut report, &invocation).await;
             ports.out(&report);
             notify::acknowledge(ports, &mut report, &invocation).await;
             Ok(report)

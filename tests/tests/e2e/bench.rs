@@ -208,7 +208,8 @@ async fn memory_of_prune() {
         while left > 0 {
             let report = world.tick("prune").await;
             left = report["left"].as_u64().unwrap();
-            println!("  adopted {}, left {left}", count(&report, "adopted"));
+            let (adopted, peak) = (count(&report, "adopted"), peak(&world, "prune"));
+            println!("  adopted {adopted}, left {left}: {peak} MB");
         }
         // In a process of its own, with everything recorded.
         world.redeploy(&vars);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::{World, count, fine};
 
-/// The most memory that a function's process has had, in MB.
+/// The most memory that a function's newest process has had, in MB.
 pub(crate) fn peak(world: &World, function: &str) -> u64 {
     let name = world.deployment.function(function).name().to_owned();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -17,12 +17,11 @@ pub(crate) fn peak(world: &World, function: &str) -> u64 {
         read_to_string(format!("/proc/{pid}/environ"))
             .is_ok_and(|vars| vars.contains(&format!("AWS_LAMBDA_FUNCTION_NAME={name}\0")))
     };
-    let status = children.split_whitespace().filter(of).map(|pid| {
-        let status = read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.split_whitespace().next().unwrap().parse::<u64>().unwrap()
-    });
-    status.max().unwrap() / 1024
+    let newest =
+        children.split_whitespace().filter(of).max_by_key(|pid| pid.parse::<u32>().unwrap());
+    let status = read_to_string(format!("/proc/{}/status", newest.unwrap())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
 }
 
 /// Prints one line a function: instances, snapshots, peak memory, calls to Lightsail.

@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::settings::{Role, Settings};
 
 use super::people::{KEEPS, SCHEDULES};
+use super::rates::Rates;
+use super::service::Capacity;
 use super::world::settings;
+
+/// Named policies; the last cannot be read.
+const POLICIES: &str =
+    "gold: schedule=every-2h keep=hourly=3 daily=2; silver: keep=last=2; lead: keep=many";
 
 /// A deployment: its variables, as whoever deploys it has set them.
 #[derive(Clone, Debug)]
@@ -23,6 +30,28 @@ impl Deployment {
     /// What `prune` reads.
     pub(super) fn settings(&self) -> Settings {
         settings(&self.vars, Role::Prune).unwrap()
+    }
+
+    /// Hundreds of instances, in a service that does not tell of the past: how many.
+    pub(super) fn fleet(&mut self, rates: &mut Rates, rng: &mut Rng) -> usize {
+        self.set("SNAPKEEP_SCHEDULE", ["every-6h", "daily@03:00"][rng.usize(0..2)]);
+        self.set("SNAPKEEP_KEEP", "last=2");
+        (rates.stale, rates.page_size) = (0, 20);
+        rng.usize(100..=300)
+    }
+
+    /// More instances than the service lets through in a slot, and nothing else goes wrong: how many.
+    pub(super) fn scarcity(&mut self, rates: &mut Rates, rng: &mut Rng) -> usize {
+        self.set("SNAPKEEP_SCHEDULE", "hourly");
+        let an_hour = rng.usize(1..=4);
+        let kind = [ErrorKind::Throttled, ErrorKind::Quota][rng.usize(0..2)];
+        let capacity = Some(Capacity { an_hour, kind });
+        *rates = Rates { capacity, page_size: rates.page_size, ..Rates::default() };
+        an_hour + rng.usize(1..=8)
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.vars.insert(key.to_owned(), value.to_owned());
     }
 
     /// Draws its variables.
@@ -42,6 +71,9 @@ impl Deployment {
         one("SNAPKEEP_MAX_DELETE_PERCENT", &["0", "20", "50", "100"]);
         one("SNAPKEEP_ORPHAN_KEEP", &["", "6h", "1d"]);
         one("SNAPKEEP_PENDING_TIMEOUT", &["1h", "6h"]);
+        one("SNAPKEEP_POLICIES", &["", POLICIES]);
+        one("SNAPKEEP_MAX_DELETES", &["", "", "1", "2", "5"]);
+        one("SNAPKEEP_DRY_RUN", &["", "", "", "", "", "", "on"]);
         let mut minutes = |choices: [u32; 3]| choices[rng.usize(0..3)];
         let cadence = [minutes([30, 60, 60]), minutes([10, 20, 30]), minutes([60, 120, 180])];
         Deployment { id: id.to_owned(), vars, cadence }

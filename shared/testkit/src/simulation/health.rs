@@ -9,9 +9,9 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Hold, Instance, ResourceId, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
-use snapkeep_domain::time::Slot;
+use snapkeep_domain::time::{Slot, Zone};
 
 use super::invocation::{Doing, slot_of};
 use super::properties::Property;
@@ -41,7 +41,12 @@ impl Simulation {
             let mut inner = self.world.lock();
             inner.healthy = true;
             inner.outages.clear();
+            inner.unnamed.clear();
             inner.step = None;
+        }
+        // What was tried out is switched off.
+        for deployment in &mut self.deployments {
+            deployment.vars.remove("SNAPKEEP_DRY_RUN");
         }
         self.world.note(format_args!("healthy"));
         self.quiet_from = Some(now + time - QUIET);
@@ -62,6 +67,7 @@ impl Simulation {
                 }
             }
             self.is_well(deployment, &self.deployments[deployment].settings());
+            self.world.lock().watch.told(deployment, &self.last[deployment]);
         }
     }
 
@@ -71,7 +77,13 @@ impl Simulation {
             return;
         }
         let of = doing.settings.deployment.clone();
-        let Some(deployment) = self.deployments.iter_mut().find(|d| d.id == of) else { return };
+        let Some(at) = self.deployments.iter().position(|d| d.id == of) else { return };
+        self.last[at].insert(doing.role.as_str(), report.findings.clone());
+        let deployment = &mut self.deployments[at];
+        if report.findings.iter().any(|finding| finding.code == Code::TooManyMarks) {
+            // "If that is meant, raise it": it is.
+            deployment.vars.remove("SNAPKEEP_MAX_DELETES");
+        }
         for finding in report.findings.iter().filter(|f| f.code == Code::Brake) {
             // "If that is meant, add the code": it is.
             let confirmed = deployment.vars.entry("SNAPKEEP_CONFIRM".to_owned()).or_default();
@@ -112,7 +124,9 @@ impl Simulation {
                 format!("{} is not in the ledger", snapshot.name)
             });
         }
-        for instance in self.world.provider.all_instances() {
+        let instances = self.world.provider.all_instances();
+        self.orphans_go(of, settings, &instances, &records, &snapshots);
+        for instance in instances {
             let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
             if protection.opt_in != OptIn::On {
                 continue;
@@ -191,6 +205,60 @@ impl Simulation {
                 slots.len()
             )
         });
+    }
+
+    /// Of what is gone only the minimum stays, where that was asked for.
+    fn orphans_go(
+        &self,
+        of: usize,
+        settings: &Settings,
+        instances: &[Instance],
+        records: &[Record],
+        snapshots: &[Snapshot],
+    ) {
+        if settings.orphan_keep.is_none() {
+            return;
+        }
+        let now = self.world.now();
+        let mut orphans: BTreeMap<&ResourceId, Vec<(Timestamp, &Snapshot)>> = BTreeMap::new();
+        for snapshot in snapshots {
+            let lives = instances.iter().any(|instance| instance.id == snapshot.source);
+            if let Some(slot) = slot_of(snapshot, &snapshot.source, &settings.deployment)
+                && !lives
+            {
+                orphans.entry(&snapshot.source).or_default().push((slot, snapshot));
+            }
+        }
+        for (id, mut ours) in orphans {
+            ours.sort_by(|a, b| (b.0, &b.1.name).cmp(&(a.0, &a.1.name)));
+            let record = |name: &str| records.iter().find(|record| record.name == name);
+            let newest = ours.first().and_then(|(_, snapshot)| record(&snapshot.name));
+            let zone: Option<Zone> = newest.and_then(|r| r.policy.timezone.parse().ok());
+            let zone = zone.unwrap_or_else(Zone::utc);
+            let held = |s: &Snapshot| s.hold().is_some_and(|hold| hold.holds(now, &zone));
+            let kept_whole =
+                newest.is_none_or(|r| !matches!(r.policy.keep.as_deref(), Some(k) if k != "all"));
+            if kept_whole || ours.iter().any(|(_, s)| held(s)) || self.held_when_seen(of, id) {
+                continue;
+            }
+            let floor = match &settings.min_keep {
+                MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+                MinKeep::Rules(rules) => {
+                    let times: Vec<Timestamp> = ours.iter().map(|(time, _)| *time).collect();
+                    let kept = reference::keeps(&rules.to_string(), &times, zone.rules());
+                    kept.into_iter().filter(|kept| *kept).count()
+                }
+            };
+            self.check(ours.len() <= floor.max(1), Property::Converges, || {
+                let names: Vec<&String> = ours.iter().map(|(_, s)| &s.name).collect();
+                format!("{id:?} is gone, and of it stay {names:?}")
+            });
+        }
+    }
+
+    /// Whether the ledger remembers a hold of an instance.
+    fn held_when_seen(&self, of: usize, id: &ResourceId) -> bool {
+        self.world.ledgers[of].remembers(id).is_none_or(|item| item.hold.is_some())
     }
 
     fn keeps_the_right_ones(
@@ -279,6 +347,8 @@ fn unfounded<'a>(doing: &Doing, report: &'a Report) -> Option<&'a Finding> {
         | Code::Adopted => false,
         // What the next name's taker did a while ago.
         Code::AttemptFailed | Code::RetryLater => false,
+        // As many as never before are too old at once; whoever is told allows it.
+        Code::TooManyMarks => doing.settings.max_deletes.is_none(),
         // Something became too old under a policy that changed long ago; whoever is told confirms it.
         Code::Brake => {
             let code = finding.value.as_deref().unwrap_or_default();

@@ -30,6 +30,8 @@ pub(super) struct Doing {
     pub(super) asked: BTreeMap<(String, String), Option<Instance>>,
     /// Snapshots asked for by name.
     pub(super) looks: BTreeMap<(String, String), Option<Snapshot>>,
+    /// What the index showed it.
+    pub(super) open: Vec<Record>,
     /// What it marked: the records as they were before.
     pub(super) marked: BTreeMap<ResourceId, Vec<Record>>,
     /// Calls that went wrong and were not made good by the same call: they must show in its report.
@@ -56,6 +58,7 @@ impl Doing {
             snapshots: BTreeMap::new(),
             asked: BTreeMap::new(),
             looks: BTreeMap::new(),
+            open: Vec::new(),
             marked: BTreeMap::new(),
             unresolved: BTreeSet::new(),
         }

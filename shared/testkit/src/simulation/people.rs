@@ -26,6 +26,7 @@ pub enum Action {
     HoldInstance,
     HoldSnapshot,
     DeleteSnapshot,
+    HealSnapshot,
     StripTags,
     CopyTags,
     TakeSnapshotByHand,
@@ -38,6 +39,7 @@ pub enum Action {
     RestoreLedger,
     ExpireTombstone,
     DisableRegion,
+    UnnameRegion,
     StepClock,
     RollOut,
 }
@@ -53,6 +55,7 @@ impl Action {
         Action::HoldInstance,
         Action::HoldSnapshot,
         Action::DeleteSnapshot,
+        Action::HealSnapshot,
         Action::StripTags,
         Action::CopyTags,
         Action::TakeSnapshotByHand,
@@ -65,6 +68,7 @@ impl Action {
         Action::RestoreLedger,
         Action::ExpireTombstone,
         Action::DisableRegion,
+        Action::UnnameRegion,
         Action::StepClock,
         Action::RollOut,
     ];
@@ -136,7 +140,7 @@ impl People {
                 instance.name
             }),
             Action::OptInOrOut => instance.map_or_else(String::new, |instance| {
-                let value = word(&["", "on", "off", "nonsense", "-"]);
+                let value = word(&["", "on", "off", "gold", "silver", "nonsense", "-"]);
                 let (region, name) = (&instance.region, &instance.name);
                 match value {
                     "-" => world.provider.untag_instance(region, name, "snapkeep"),
@@ -186,6 +190,16 @@ impl People {
                 world.provider.vanish(&snapshot.region, &snapshot.name);
                 snapshot.name
             }),
+            // The service says that it failed, and later that it is there after all.
+            Action::HealSnapshot => {
+                let failed = |s: &&&Snapshot| s.state == SnapshotState::Error;
+                ours.iter().find(failed).map_or_else(String::new, |healed| {
+                    let (region, name) = (&healed.region, &healed.name);
+                    world.provider.set_state(region, name, SnapshotState::Available);
+                    world.lock().watch.healed.insert(healed.id.clone());
+                    name.clone()
+                })
+            }
             Action::StripTags => snapshot.map_or_else(String::new, |snapshot| {
                 let key = word(&[MANAGED_BY, "snapkeep:slot", "snapkeep:source", "snapkeep:keep"]);
                 world.provider.untag_snapshot(&snapshot.region, &snapshot.name, key);
@@ -268,6 +282,7 @@ impl People {
                 records.retain(|r| r.expires_at().is_some() && r.state == State::Deleted);
                 pick(records.len()).map_or_else(String::new, |at| {
                     world.ledgers[of].remove(&records[at]);
+                    world.lock().watch.expired = true;
                     self.touched_all = true;
                     records[at].name.clone()
                 })
@@ -277,6 +292,14 @@ impl People {
                 let enabled = coin();
                 world.provider.enable_region(region, enabled);
                 format!("{region} {enabled}")
+            }
+            Action::UnnameRegion => {
+                let region = super::REGIONS[usize::from(coin())];
+                let unnamed = &mut world.lock().unnamed;
+                if !unnamed.remove(region) {
+                    unnamed.insert(region.to_owned());
+                }
+                region.to_owned()
             }
             Action::StepClock => {
                 let by = world.lock().rng.i64(-STEP_MAX.as_mins()..=STEP_MAX.as_mins());

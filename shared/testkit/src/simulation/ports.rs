@@ -9,7 +9,6 @@ use snapkeep_app::ports::{
     Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Order,
     Page, ProviderError, Records, Relay, Remember, Tick, Unreadable, Write,
 };
-use snapkeep_app::report::Report;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
@@ -39,6 +38,8 @@ pub enum Fault {
     Doubled,
     /// The token of a page is too old.
     Expired,
+    /// What is read page by page changed between its pages.
+    Torn,
 }
 
 /// What the pages of each place's list showed.
@@ -73,12 +74,12 @@ pub struct Ports {
 const CLAIM: &str = "claim";
 const MESSAGE: &str = "a fault of the simulation";
 
-fn refusal(operation: &'static str, kind: ErrorKind) -> ProviderError {
+pub(super) fn refusal(operation: &'static str, kind: ErrorKind) -> ProviderError {
     ProviderError { kind, operation, code: format!("{kind:?}"), message: MESSAGE.to_owned() }
 }
 
 impl Ports {
-    async fn turn(&self, operation: &'static str, what: &str) -> Option<Fault> {
+    pub(super) async fn turn(&self, operation: &'static str, what: &str) -> Option<Fault> {
         self.turn_in(operation, what, None).await
     }
 
@@ -98,16 +99,11 @@ impl Ports {
         self.world.told(self.me, |doing| drop(note(doing)));
     }
 
-    /// The report of this invocation is out: whatever happens to it now, people can read it.
-    pub(super) fn out(&self, report: &Report) {
-        self.world.out(self.me, report);
-    }
-
-    fn ledger(&self) -> &MemoryLedger {
+    pub(super) fn ledger(&self) -> &MemoryLedger {
         &self.world.ledgers[self.of]
     }
 
-    fn sabotaged(&self, by: Sabotage) -> bool {
+    pub(super) fn sabotaged(&self, by: Sabotage) -> bool {
         self.world.sabotage() == Some(by)
     }
 
@@ -207,14 +203,17 @@ impl Ports {
             _ => self.ledger().live(place).await?,
         };
         let found = match fault {
-            Some(Fault::Stale) => self.world.past_live(self.of, place, states, now),
+            Some(Fault::Stale) => self.world.past_live(self.of, place, states, now, false),
+            Some(Fault::Torn) => self.world.past_live(self.of, place, states, now, true),
             _ => now,
         };
-        Ok(self.readable(found))
+        let found = self.readable(found);
+        self.told(|doing| doing.open.extend(found.records.iter().cloned()));
+        Ok(found)
     }
 
     /// Reads or writes what the ledger remembers besides records.
-    async fn remembering<T>(
+    pub(super) async fn remembering<T>(
         &self,
         operation: &'static str,
         what: &str,
@@ -266,6 +265,10 @@ impl Inventory for Ports {
             Err(_) if self.sabotaged(Sabotage::TrustsBrokenLists) => {
                 Ok(Page { elements: whole()?, broken: Vec::new(), next: None })
             }
+            Ok(mut page) if self.sabotaged(Sabotage::OverlooksInstances) => {
+                page.elements.pop();
+                Ok(page)
+            }
             page => page,
         }
     }
@@ -309,14 +312,17 @@ impl Inventory for Ports {
             Some(Fault::Before(kind)) => Err(refusal("snapshot", kind)),
             Some(Fault::Stale) => {
                 let now = self.world.provider.snapshot(region, name).await?;
+                let now = now.map(|found| self.world.shown(found));
                 let past = self.world.past_snapshots(region);
                 Ok(past.map_or(now, |past| past.into_iter().find(|s| s.name == name)))
             }
-            _ => self.world.provider.snapshot(region, name).await,
+            _ => {
+                let found = self.world.provider.snapshot(region, name).await;
+                found.map(|found| found.map(|found| self.world.shown(found)))
+            }
         };
         if let Ok(found) = &answer {
-            let place = (region.to_owned(), name.to_owned());
-            self.told(|doing| doing.looks.insert(place, found.clone()));
+            self.world.looked(self.me, (region, name), found.as_ref());
         }
         answer.map(|mut found| {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
@@ -412,7 +418,13 @@ impl Ledger for Ports {
 
 impl Remember for Ports {
     async fn memory(&self) -> Result<Memory, LedgerError> {
-        self.remembering("memory", "", self.ledger().memory()).await
+        let mut memory = self.remembering("memory", "", self.ledger().memory()).await?;
+        if self.sabotaged(Sabotage::ForgetsWhoWaited) {
+            for item in &mut memory.protected {
+                (item.answered, item.newest) = (None, None);
+            }
+        }
+        Ok(memory)
     }
 
     async fn remember(&self, item: &Protected) -> Result<bool, LedgerError> {

@@ -18,6 +18,7 @@ use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};
 
 use super::invocation::{Doing, slot_of};
+use super::progress::Told;
 pub use super::property::{Property, Violation};
 use crate::memory::CREATED_LAG;
 use crate::reference;
@@ -37,18 +38,34 @@ pub(super) struct Watch {
     made: BTreeMap<String, Made>,
     /// Snapshots whose tags somebody took away.
     pub(super) stripped: BTreeSet<String>,
+    /// Snapshots that were in error, and are available after all.
+    pub(super) healed: BTreeSet<String>,
     /// Snapshots that a function deleted.
     by_our_hand: BTreeSet<String>,
     /// By how much the clock of an invocation was wrong at most.
-    clocks_off: SignedDuration,
+    pub(super) clocks_off: SignedDuration,
     /// When the ledger last lost something.
     pub(super) ledger_lost: Option<Timestamp>,
     /// The holds that instances carried when a run of a deployment last saw them, and when that was.
     seen_held: BTreeMap<(String, ResourceId), (Timestamp, Hold)>,
     /// The formats that functions wrote: what a newer version wrote, an older one cannot read.
-    formats: BTreeSet<u32>,
+    pub(super) formats: BTreeSet<u32>,
     /// When each attempt of a slot was made, by deployment, resource and slot.
     tried: BTreeMap<(String, ResourceId, String), BTreeMap<u32, Timestamp>>,
+    /// When asking for a snapshot by its name first answered "not found", and since then nothing else: by
+    /// deployment, place and name.
+    pub(super) missing: BTreeMap<(String, String, String), Timestamp>,
+    /// Somebody took tombstones away.
+    pub(super) expired: bool,
+    /// What programs were told of each deployment, and whether it is over.
+    pub(super) heard: BTreeMap<(usize, Told), bool>,
+    /// Codes of mails that named only some of those that they were about.
+    pub(super) named_in_part: BTreeSet<Code>,
+    /// Who has had a name: names are used again.
+    pub(super) names: BTreeMap<String, BTreeSet<ResourceId>>,
+    /// In which hour a request for a snapshot of a resource was last let through; and the first hour.
+    pub(super) served_in: BTreeMap<ResourceId, i64>,
+    pub(super) first_hour: Option<i64>,
     /// Slots reported as missed, by deployment and resource.
     pub(super) missed: BTreeMap<(String, ResourceId), usize>,
 }
@@ -58,7 +75,12 @@ impl Watch {
         self.violation.get_or_insert(Violation { property, message });
     }
 
-    fn check(&mut self, holds: bool, property: Property, message: impl FnOnce() -> String) {
+    pub(super) fn check(
+        &mut self,
+        holds: bool,
+        property: Property,
+        message: impl FnOnce() -> String,
+    ) {
         if !holds && self.violation.is_none() {
             self.violate(property, message());
         }
@@ -80,7 +102,7 @@ impl Watch {
     }
 
     /// Whether something of the ledger went missing since then.
-    fn lost_since(&self, then: Timestamp) -> bool {
+    pub(super) fn lost_since(&self, then: Timestamp) -> bool {
         self.ledger_lost.is_some_and(|lost| lost >= then)
     }
 
@@ -114,6 +136,7 @@ impl Watch {
             other.id != made.id
                 && other.state != SnapshotState::Error
                 && !self.stripped.contains(&other.id)
+                && !self.healed.contains(&other.id)
                 && !entry.slot.is_empty()
                 // Never-miss beats at-most-one once the ledger has lost what an attempt came to.
                 && !self.lost_since(other.created_at - CREATED_LAG)
@@ -192,6 +215,7 @@ impl Watch {
             format!("{name} was deleted after an incomplete list of {}", gone.region)
         });
 
+        self.check(!doing.settings.dry_run, Property::DryRun, || format!("{name} was deleted"));
         self.marked_long_enough(doing, gone, record, now);
         self.floor(doing, gone, left);
         self.kept_by_policy(doing, gone);
@@ -332,10 +356,14 @@ impl Watch {
                 format!("{} has a tombstone, and nobody said that it is gone", new.name)
             });
         }
+        if let Some(old) = old {
+            self.gone(doing, old, new);
+        }
         if let Some(old) = old.filter(|old| old.state != new.state)
             && new.state == State::Expiring
         {
             doing.marked.entry(new.resource.clone()).or_default().push(old.clone());
+            self.marked_in_bounds(doing, &new.region);
             self.brake(doing, &new.resource);
         }
     }
@@ -383,6 +411,7 @@ impl Watch {
         let Ok(report) = result else { return };
         let unknown = |id: &ResourceId| doing.unresolved.contains(&("remember", id.0.clone()));
         for seen in doing.instances.values().flat_map(|view| &view.shown) {
+            self.names.entry(seen.name.clone()).or_default().insert(seen.id.clone());
             let key = (doing.settings.deployment.clone(), seen.id.clone());
             let hold = Hold::find(&seen.tags, &format!("{}:hold", doing.settings.tag));
             match hold.filter(|_| !unknown(&seen.id) && report.left == 0) {

@@ -35,8 +35,20 @@ pub enum Property {
     LegalEdges,
     /// A tombstone stands only for what the provider does not have.
     Tombstones,
+    /// What nobody deleted through us counts as gone only after two looks, some time apart.
+    TwoLooks,
+    /// A lane marks no more than `SNAPKEEP_MAX_DELETES`.
+    Capped,
+    /// A dry run changes nothing.
+    DryRun,
+    /// Nobody starves: with c of n due let through in each slot, nobody waits more than ⌈n ÷ c⌉ + 1 slots.
+    Fair,
+    /// A run with time and capacity left leaves nothing due but what is under way, in backoff or in other hands.
+    Progress,
     /// What went wrong in a run is in its report.
     Reported,
+    /// People are told of what lasts, and that it is over.
+    Told,
     /// Every slot that passed without a snapshot is counted once.
     MissedSlots,
     /// In a healthy world nothing is reported.
@@ -69,7 +81,13 @@ impl Property {
         Property::KeptByPolicy,
         Property::LegalEdges,
         Property::Tombstones,
+        Property::TwoLooks,
+        Property::Capped,
+        Property::DryRun,
+        Property::Fair,
+        Property::Progress,
         Property::Reported,
+        Property::Told,
         Property::MissedSlots,
         Property::Quiet,
         Property::Tracked,

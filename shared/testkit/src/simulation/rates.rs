@@ -7,6 +7,7 @@ use snapkeep_app::ports::ErrorKind;
 
 use super::people::Action;
 use super::ports::Fault;
+use super::service::{Capacity, Limit};
 
 /// No answer of a service is older than this.
 pub const STALE_MAX: SignedDuration = SignedDuration::from_mins(5);
@@ -14,8 +15,10 @@ pub const STALE_MAX: SignedDuration = SignedDuration::from_mins(5);
 pub const STEP_MAX: SignedDuration = SignedDuration::from_hours(6);
 
 /// The operations that change something.
-pub(super) const WRITES: [&str; 8] =
-    ["delete", "create", "claim", "advance", "remember", "note", "put_run", "go_on"];
+pub(super) const WRITES: [&str; 11] = [
+    "delete", "create", "claim", "advance", "remember", "note", "put_run", "go_on", "put", "mail",
+    "events",
+];
 
 /// Chances in ten thousand.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,14 @@ pub struct Rates {
     pub skewed: u32,
     /// A new snapshot turns to error, stays pending, is slow, or vanishes.
     pub ill_fated: u32,
+    /// What is read page by page changes between the pages.
+    pub torn: u32,
+    /// Tags or source of a new snapshot are shown late.
+    pub shown_late: u32,
+    /// How many calls a minute the service takes.
+    pub limit: Option<Limit>,
+    /// How many requests for snapshots it lets through.
+    pub capacity: Option<Capacity>,
     /// What people and services do meanwhile.
     pub actions: Vec<Action>,
     /// About how many hours lie between two of these.
@@ -77,11 +88,15 @@ impl Rates {
             late: some(2000),
             skewed: some(5000),
             ill_fated: some(2500),
+            torn: some(2000),
+            shown_late: some(4000),
             ..Rates::default()
         };
         let focuses = ["delete", "delete", "create", "claim", "advance", "snapshots", "snapshot"];
         rates.focus = (rng.u8(0..4) == 0).then(|| focuses[rng.usize(0..focuses.len())]);
         rates.page_size = [2, 5, 20][rng.usize(0..3)];
+        rates.limit = (rng.u8(0..4) == 0)
+            .then(|| Limit { per_minute: rng.u32(1..20), burst: rng.u32(1..10) });
         let actions = Action::ALL.iter().copied().filter(|_| rng.u8(0..3) == 0);
         rates.actions = actions.collect();
         rates.hours_between_actions = rng.u32(1..=12);
@@ -112,9 +127,11 @@ impl Rates {
             return Some(Fault::After);
         }
         let lists = matches!(operation, "instances" | "snapshots");
-        if (lists || matches!(operation, "snapshot" | "live" | "open"))
-            && Self::strikes(rng, self.stale)
-        {
+        let indexed = matches!(operation, "live" | "open");
+        if indexed && Self::strikes(rng, self.torn) {
+            return Some(Fault::Torn);
+        }
+        if (lists || indexed || operation == "snapshot") && Self::strikes(rng, self.stale) {
             return Some(Fault::Stale);
         }
         if lists && Self::strikes(rng, self.empty) {

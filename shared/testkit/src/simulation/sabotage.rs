@@ -51,6 +51,20 @@ pub enum Sabotage {
     JumpsStates,
     /// Takes an error for "not found".
     TakesAnErrorForGone,
+    /// Takes the first "not found" for the second.
+    BelievesOneLook,
+    /// Marks as many as it likes.
+    IgnoresTheCap,
+    /// Does what a dry run only plans.
+    ActsInADryRun,
+    /// Does not know who was asked for, and when.
+    ForgetsWhoWaited,
+    /// Does not serve the last instance of a page.
+    OverlooksInstances,
+    /// Takes what it tells people for told, and tells nobody.
+    TellsNobody,
+    /// Keeps what is left of instances that are gone.
+    KeepsOrphans,
     /// Leaves failures out of its report.
     HidesFailures,
     /// Leaves missed slots out of its report.
@@ -85,6 +99,13 @@ impl Sabotage {
         (Sabotage::KeepsLess, Property::KeptByPolicy),
         (Sabotage::JumpsStates, Property::LegalEdges),
         (Sabotage::TakesAnErrorForGone, Property::Tombstones),
+        (Sabotage::BelievesOneLook, Property::TwoLooks),
+        (Sabotage::IgnoresTheCap, Property::Capped),
+        (Sabotage::ActsInADryRun, Property::DryRun),
+        (Sabotage::ForgetsWhoWaited, Property::Fair),
+        (Sabotage::OverlooksInstances, Property::Progress),
+        (Sabotage::TellsNobody, Property::Told),
+        (Sabotage::KeepsOrphans, Property::Converges),
         (Sabotage::HidesFailures, Property::Reported),
         (Sabotage::HidesMissedSlots, Property::MissedSlots),
         (Sabotage::CriesWolf, Property::Quiet),
@@ -107,6 +128,9 @@ impl Sabotage {
                     settings.policies.default.schedule = rarely;
                 }
             }
+            Sabotage::IgnoresTheCap => settings.max_deletes = None,
+            Sabotage::ActsInADryRun => settings.dry_run = false,
+            Sabotage::KeepsOrphans => settings.orphan_keep = None,
             Sabotage::ForgetsTheFloor => settings.min_keep = MinKeep::Count(0),
             Sabotage::SkipsARegion => {
                 settings.regions = Regions::Only(vec![super::REGIONS[0].to_owned()]);
@@ -139,6 +163,12 @@ impl Sabotage {
             Sabotage::OverlooksWhatIsUnderWay => records.retain(|record| {
                 !matches!(record.state, State::Requested | State::Pending | State::Intended)
             }),
+            Sabotage::BelievesOneLook => {
+                for record in records.iter_mut() {
+                    let long_ago = record.entered() - SignedDuration::from_hours(24);
+                    record.missing_since = Some(long_ago);
+                }
+            }
             Sabotage::ForgetsToWait => {
                 for record in records.iter_mut().filter(|record| record.state == State::Failed) {
                     let long_ago = record.entered() - SignedDuration::from_hours(24);

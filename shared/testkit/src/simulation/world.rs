@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, Order, ProviderError, Records, Tick};
+use snapkeep_app::ports::{ErrorKind, Order, Records, Tick};
 use snapkeep_app::report::Report;
 use snapkeep_domain::record::{FORMAT, Record, State};
 use snapkeep_domain::settings::{Role, Settings};
@@ -18,6 +18,7 @@ use super::ports::Fault;
 use super::properties::{Property, Watch};
 use super::rates::{Rates, STALE_MAX, WRITES};
 use super::sabotage::Sabotage;
+use super::service::{Buckets, Late};
 use super::turns::{InvocationId, Turns};
 use crate::ledger::MemoryLedger;
 use crate::memory::MemoryProvider;
@@ -79,6 +80,12 @@ pub(super) struct Inner {
     pub(super) rollout: u32,
     pub(super) running: BTreeMap<InvocationId, Doing>,
     pub(super) watch: Watch,
+    /// What the service shows late, by the snapshot's id.
+    pub(super) late: BTreeMap<String, Late>,
+    /// What its rate still lets through.
+    pub(super) buckets: Buckets,
+    /// The hour, and how many requests for snapshots were let through in it.
+    pub(super) let_through: (i64, usize),
     /// Regions that exist, and that the provider does not name.
     pub(super) unnamed: BTreeSet<String>,
     /// What functions left in places, and the bus has not delivered.
@@ -112,6 +119,9 @@ impl World {
             rollout: 0,
             running: BTreeMap::new(),
             watch: Watch::default(),
+            late: BTreeMap::new(),
+            buckets: Buckets::default(),
+            let_through: (0, 0),
             unnamed: BTreeSet::new(),
             ticks: Vec::new(),
             scripted: None,
@@ -165,15 +175,17 @@ impl World {
     ) -> Option<Fault> {
         let now = self.now();
         let mut inner = self.lock();
-        let Inner { rng, rates, healthy, outages, scripted, .. } = &mut *inner;
-        outages.retain(|outage| outage.until > now);
-        let out = outages.iter().find(|o| {
+        inner.outages.retain(|outage| outage.until > now);
+        let out = inner.outages.iter().find(|o| {
             o.operation.is_none_or(|of| of == operation)
                 && o.region.as_ref().is_none_or(|region| place == Some(region.as_str()))
         });
+        let out = out.map(|outage| outage.kind);
+        let out = out.or_else(|| inner.over_limit(operation, place, now));
+        let Inner { rng, rates, healthy, scripted, .. } = &mut *inner;
         let fault = match (scripted.take(), out) {
             (Some(fault), _) => Some(fault),
-            (None, Some(outage)) => Some(Fault::Before(outage.kind)),
+            (None, Some(kind)) => Some(Fault::Before(kind)),
             (None, None) if *healthy => None,
             (None, None) => rates.fault(rng, operation),
         };
@@ -218,25 +230,29 @@ impl World {
     }
 
     pub(super) fn past_snapshots(&self, region: &str) -> Option<Vec<Snapshot>> {
-        self.past(|(_, all, _)| all.iter().filter(|s| s.region == region).cloned().collect())
+        let past: Vec<Snapshot> =
+            self.past(|(_, all, _)| all.iter().filter(|s| s.region == region).cloned().collect())?;
+        Some(past.into_iter().map(|snapshot| self.shown(snapshot)).collect())
     }
 
     pub(super) fn past_instances(&self, region: &str) -> Option<Vec<Instance>> {
         self.past(|(_, _, all)| all.iter().filter(|i| i.region == region).cloned().collect())
     }
 
-    /// The index as it was a short while ago.
+    /// The index as it was a short while ago; or `torn`, its first pages from then and its last from now.
     pub(super) fn past_live(
         &self,
         of: usize,
         place: &str,
         states: &[State],
         now: Records,
+        torn: bool,
     ) -> Records {
         let border = self.now() - STALE_MAX;
-        let inner = self.lock();
+        let mut inner = self.lock();
+        let key = |r: &Record| (r.live(), r.resource.clone(), r.sort_key());
         let mut all: BTreeMap<_, Record> =
-            now.records.into_iter().map(|r| ((r.resource.clone(), r.sort_key()), r)).collect();
+            now.records.iter().map(|r| ((r.resource.clone(), r.sort_key()), r.clone())).collect();
         for (at, ledger, before, after) in inner.written.iter().rev() {
             if *at < border {
                 break;
@@ -251,7 +267,15 @@ impl World {
             };
         }
         let shown = |record: &Record| record.live().is_some_and(|state| states.contains(&state));
-        Records { records: all.into_values().filter(shown).collect(), unreadable: now.unreadable }
+        let mut records: Vec<Record> = all.into_values().filter(shown).collect();
+        if torn && !records.is_empty() {
+            let at = inner.rng.usize(0..records.len());
+            records.sort_by_key(key);
+            let page = key(&records[at]);
+            records.truncate(at + 1);
+            records.extend(now.records.into_iter().filter(|record| key(record) > page));
+        }
+        Records { records, unreadable: now.unreadable }
     }
 
     /// Notes what an invocation was told.
@@ -291,11 +315,16 @@ impl World {
     /// A snapshot was made; now its fate befalls it.
     pub(super) fn saw_create(&self, me: InvocationId, order: &Order, fate: Fate) {
         let Some(made) = self.provider.find(&order.region, &order.name) else { return };
-        let all = self.provider.all_snapshots();
+        let (all, instances) = (self.provider.all_snapshots(), self.provider.all_instances());
+        let now = self.now();
         let mut inner = self.lock();
-        let Inner { running, watch, .. } = &mut *inner;
+        inner.comes_late(&made.id, now);
+        let Inner { running, watch, rates, .. } = &mut *inner;
         if let Some(doing) = running.get(&me) {
             watch.created(doing, &made, order, &all);
+            if let Some(capacity) = rates.capacity {
+                watch.let_through(&made, &instances, capacity.an_hour, now);
+            }
         }
         drop(inner);
         match fate {
@@ -413,18 +442,9 @@ impl World {
         if inner.healthy { 20 } else { inner.rates.page_size.max(1) }
     }
 
-    /// All instances of a Region that is enabled.
-    pub(super) fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
-        self.provider.whole(region).map(|(instances, _)| instances)
-    }
-
-    /// All snapshots of a Region that is enabled.
-    pub(super) fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
-        self.provider.whole(region).map(|(_, snapshots)| snapshots)
-    }
-
     /// A report is out.
-    pub(super) fn out(&self, me: InvocationId, report: &Report) {
+    pub(super) fn out(&self, me: InvocationId, of: usize, report: &Report) {
+        let (records, snapshots) = (self.ledgers[of].all(), self.provider.all_snapshots());
         let mut inner = self.lock();
         let report = match inner.sabotage {
             Some(by) => by.report(report.clone()),
@@ -433,6 +453,7 @@ impl World {
         let Inner { running, watch, .. } = &mut *inner;
         if let Some(doing) = running.get(&me) {
             watch.out(doing, &report);
+            watch.progressed(doing, &report, &records, &snapshots);
         }
     }
 

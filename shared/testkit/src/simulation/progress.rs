@@ -1,0 +1,243 @@
+//! What a run must have come to, and what people must have heard: properties of what was not done.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::report::Report;
+use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::notice::{Notice, Telling};
+use snapkeep_domain::record::{GONE_AFTER, Record, State};
+use snapkeep_domain::settings::Role;
+use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, ResourceId, Snapshot};
+use snapkeep_domain::tags::{OptIn, Protection};
+
+use super::invocation::{Doing, slot_of};
+use super::ports::Ports;
+use super::properties::{Property, Watch};
+use super::turns::InvocationId;
+use super::world::{Inner, World};
+
+/// What somebody is told of, apart from how it is worded: code, name and key.
+pub(super) type Told = (Code, String, Option<String>);
+
+impl World {
+    /// Shows the properties what asking for a snapshot by its name answered.
+    pub(super) fn looked(
+        &self,
+        me: InvocationId,
+        (region, name): (&str, &str),
+        found: Option<&Snapshot>,
+    ) {
+        let mut inner = self.lock();
+        let Inner { running, watch, .. } = &mut *inner;
+        let Some(doing) = running.get_mut(&me) else { return };
+        let key = (doing.settings.deployment.clone(), region.to_owned(), name.to_owned());
+        match found {
+            Some(_) => drop(watch.missing.remove(&key)),
+            None => drop(watch.missing.entry(key).or_insert(doing.now)),
+        }
+        doing.looks.insert((region.to_owned(), name.to_owned()), found.cloned());
+    }
+
+    /// What people or programs of a deployment were told.
+    pub(super) fn heard(&self, of: usize, notices: &[Notice]) {
+        let mut inner = self.lock();
+        for notice in notices {
+            let Some(code) = notice.code else { continue };
+            let name = notice.name.as_deref().unwrap_or_default();
+            // One mail may be about several, and name only some of them.
+            let names = name.split_once(" of them: ").map_or(name, |(_, names)| names);
+            if names.ends_with(" more") {
+                inner.watch.named_in_part.insert(code);
+            }
+            for name in names.split(", ") {
+                let told = (code, name.to_owned(), notice.key.clone());
+                inner.watch.heard.insert((of, told), notice.over);
+            }
+        }
+    }
+}
+
+impl Ports {
+    /// Shows the report as it goes out.
+    pub(super) fn out(&self, report: &Report) {
+        self.world.out(self.me, self.of, report);
+    }
+}
+
+impl Watch {
+    /// A record that is written: what nobody deleted is gone only after two answers, some time apart.
+    pub(super) fn gone(&mut self, doing: &Doing, old: &Record, new: &Record) {
+        let stood = match old.state {
+            State::Available | State::Expiring => true,
+            State::Failed => old.remains,
+            _ => false,
+        };
+        let given_up = new.state == State::Deleted || (new.state == State::Failed && !new.remains);
+        if !stood || !given_up || self.ledger_lost.is_some() {
+            return;
+        }
+        let key = (doing.settings.deployment.clone(), new.region.clone(), new.name.clone());
+        let apart = self.missing.get(&key).map(|first| doing.now.duration_since(*first));
+        let holds = apart.is_some_and(|apart| apart + self.clocks_off * 2 >= GONE_AFTER);
+        self.check(holds, Property::TwoLooks, || {
+            format!("{} counts as gone {apart:?} after the first look that missed it", new.name)
+        });
+    }
+
+    /// A lane marks no more than it may, and in a dry run nothing changes.
+    pub(super) fn marked_in_bounds(&mut self, doing: &Doing, place: &str) {
+        let marked = doing.marked.values().flatten().filter(|record| record.region == place);
+        let (marked, most) = (marked.count(), doing.settings.max_deletes);
+        let holds = most.is_none_or(|most| marked <= usize::try_from(most).unwrap_or(usize::MAX));
+        self.check(holds, Property::Capped, || {
+            format!("{marked} were marked in {place}, and at most {most:?} may be")
+        });
+        self.check(!doing.settings.dry_run, Property::DryRun, || {
+            format!("a dry run marked a snapshot in {place}")
+        });
+    }
+
+    /// Of n that are due, c are let through an hour: nobody waits longer than ⌈n ÷ c⌉ + 1 of them.
+    pub(super) fn let_through(
+        &mut self,
+        made: &Snapshot,
+        instances: &[Instance],
+        capacity: usize,
+        now: Timestamp,
+    ) {
+        let hour = now.as_second() / 3600;
+        let first = *self.first_hour.get_or_insert(hour);
+        self.served_in.insert(made.source.clone(), hour);
+        let most = i64::try_from(instances.len().div_ceil(capacity.max(1)) + 1).unwrap_or(i64::MAX);
+        for instance in instances {
+            let last = self.served_in.get(&instance.id).copied().unwrap_or(first - 1);
+            self.check(hour - last <= most, Property::Fair, || {
+                format!(
+                    "{} has waited {} hours, and {most} are the most",
+                    instance.name,
+                    hour - last
+                )
+            });
+        }
+    }
+
+    /// A run with time and capacity left leaves nothing due but what is under way, in backoff or in other hands.
+    pub(super) fn progressed(
+        &mut self,
+        doing: &Doing,
+        report: &Report,
+        records: &[Record],
+        snapshots: &[Snapshot],
+    ) {
+        let undisturbed = report.left == 0
+            && report.failures.is_empty()
+            && doing.unresolved.is_empty()
+            && !report.partial
+            && self.formats.len() == 1
+            && !self.expired
+            && !self.lost_since(doing.started)
+            && !report.findings.iter().any(|f| f.code == Code::LaneHeld);
+        match doing.role {
+            Role::Create if undisturbed => {
+                self.all_due_are_served(doing, report, records, snapshots)
+            }
+            Role::Poll if undisturbed => self.all_open_are_looked_at(doing),
+            _ => {}
+        }
+    }
+
+    fn all_due_are_served(
+        &mut self,
+        doing: &Doing,
+        report: &Report,
+        records: &[Record],
+        snapshots: &[Snapshot],
+    ) {
+        let complete = doing.instances.values().filter(|view| view.complete);
+        for instance in complete.flat_map(|view| &view.shown) {
+            let Protection { opt_in, policy, .. } =
+                Protection::read(&instance.tags, &doing.settings.tag, &doing.settings.policies);
+            if opt_in != OptIn::On || explained(report, &instance.id) {
+                continue;
+            }
+            let due = policy.schedule.latest(&policy.zone, doing.now);
+            // Its record may not say so yet, or have been lost.
+            let mut ours = snapshots
+                .iter()
+                .filter_map(|s| slot_of(s, &instance.id, &doing.settings.deployment));
+            if ours.any(|slot| slot >= due.timestamp()) {
+                continue;
+            }
+            let own = |r: &&Record| r.resource == instance.id && !r.leftover && r.slot >= due;
+            let taken = records.iter().find(own);
+            let holds = taken.is_some_and(|record| match record.state {
+                State::Intended => record.leased_until.is_some_and(|until| until > doing.now),
+                State::Failed => {
+                    let hours = 1 << record.attempt.saturating_sub(1).min(ATTEMPTS_MAX);
+                    let again = record.entered() + SignedDuration::from_hours(hours);
+                    record.attempt >= ATTEMPTS_MAX || again + self.clocks_off * 2 > doing.now
+                }
+                _ => true,
+            });
+            self.check(holds, Property::Progress, || {
+                format!("{} is due for {due}, and nobody took it: {taken:?}", instance.name)
+            });
+        }
+    }
+
+    fn all_open_are_looked_at(&mut self, doing: &Doing) {
+        let asked_for = |r: &&Record| matches!(r.state, State::Requested | State::Pending);
+        for record in doing.open.iter().filter(asked_for) {
+            let looked = doing.looks.contains_key(&(record.region.clone(), record.name.clone()));
+            self.check(looked, Property::Progress, || {
+                format!("{} is {:?}, and nobody looked", record.name, record.state)
+            });
+        }
+    }
+
+    /// In a healthy world people were told of what lasts, and that the rest is over.
+    pub(super) fn told(&mut self, of: usize, reports: &BTreeMap<&'static str, Vec<Finding>>) {
+        if self.ledger_lost.is_some() {
+            return;
+        }
+        // Of these there may be several of one name, and of the last only prune can tell.
+        let several = [Code::Brake, Code::PendingTooLong, Code::UnreadableRecord];
+        let lasts = |code: Code| {
+            matches!(code.telling(), Telling::While(_))
+                && !several.contains(&code)
+                && !self.named_in_part.contains(&code)
+        };
+        let unique = |name: &str| self.names.get(name).is_none_or(|ids| ids.len() < 2);
+        let found = reports.values().flatten().filter(|finding| lasts(finding.code));
+        let found = found.map(|f| (f.code, f.name.clone().unwrap_or_default(), f.key.clone()));
+        let lasting: Vec<Told> = found.filter(|(_, name, _)| unique(name)).collect();
+        let heard = self.heard.iter().filter(|((whose, _), over)| *whose == of && !**over);
+        let open = heard.map(|((_, matter), _)| matter);
+        let stale = open
+            .filter(|(code, name, _)| lasts(*code) && unique(name))
+            .find(|matter| !lasting.contains(matter))
+            .cloned();
+        let told = |matter: &&Told| self.heard.get(&(of, (*matter).clone())) == Some(&false);
+        let untold = lasting.iter().find(|matter| !told(matter)).cloned();
+        self.check(untold.is_none(), Property::Told, || format!("nobody was told of {untold:?}"));
+        self.check(stale.is_none(), Property::Told, || {
+            format!("nobody was told that it is over: {stale:?}")
+        });
+    }
+}
+
+/// Whether the report says why this resource's slot was not taken.
+fn explained(report: &Report, id: &ResourceId) -> bool {
+    let reasons = [
+        Code::WaitingForPending,
+        Code::ClaimedElsewhere,
+        Code::CreateDeferred,
+        Code::AttemptFailed,
+        Code::AttemptsExhausted,
+        Code::RetryLater,
+        Code::UnreadableRecord,
+    ];
+    let of = |finding: &&Finding| finding.resource.as_deref() == Some(id.0.as_str());
+    report.findings.iter().filter(of).any(|finding| reasons.contains(&finding.code))
+}

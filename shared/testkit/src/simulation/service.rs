@@ -1,0 +1,121 @@
+//! What the simulated service holds back: calls beyond its rate, requests beyond what a slot lets through, and
+//! members of what was just made.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use snapkeep_app::ports::{ErrorKind, ProviderError};
+use snapkeep_domain::snapshot::{Instance, Snapshot};
+
+use super::rates::Rates;
+use super::world::{Inner, World};
+
+/// Tags and source of a snapshot come this late at most: well before a second look counts.
+const LATE_MAX: i64 = 8 * 60;
+
+/// A token bucket for each operation in each place, in thousandths of a call.
+#[derive(Debug, Default)]
+pub(super) struct Buckets(BTreeMap<(String, &'static str), (Timestamp, i64)>);
+
+/// So many calls a minute.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// The rate of each operation in each place.
+    pub per_minute: u32,
+    /// So many at once after a pause.
+    pub burst: u32,
+}
+
+impl Buckets {
+    fn take(&mut self, limit: Limit, now: Timestamp, place: &str, operation: &'static str) -> bool {
+        let full = i64::from(limit.burst) * 60_000;
+        let key = (place.to_owned(), operation);
+        let (since, tokens) = self.0.entry(key).or_insert((now, full));
+        let grown = now.duration_since(*since).as_millis().min(i128::from(full));
+        let grown = i64::try_from(grown).unwrap_or(full) * i64::from(limit.per_minute);
+        (*since, *tokens) = (now, full.min(*tokens + grown));
+        let through = *tokens >= 60_000;
+        *tokens -= if through { 60_000 } else { 0 };
+        through
+    }
+}
+
+/// So many requests for snapshots an hour; the others are refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// How many.
+    pub an_hour: usize,
+    /// How the others are refused.
+    pub kind: ErrorKind,
+}
+
+/// What is not shown yet of a snapshot that was just made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Late {
+    until: Timestamp,
+    tags: bool,
+    source: bool,
+}
+
+impl Inner {
+    /// What the service refuses because there was too much.
+    pub(super) fn over_limit(
+        &mut self,
+        operation: &'static str,
+        place: Option<&str>,
+        now: Timestamp,
+    ) -> Option<ErrorKind> {
+        let place = place.filter(|_| !self.healthy)?;
+        if let Some(limit) = self.rates.limit
+            && !self.buckets.take(limit, now, place, operation)
+        {
+            return Some(ErrorKind::Throttled);
+        }
+        let capacity = self.rates.capacity.filter(|_| operation == "create")?;
+        let hour = now.as_second() / 3600;
+        if self.let_through.0 != hour {
+            self.let_through = (hour, 0);
+        }
+        self.let_through.1 += 1;
+        (self.let_through.1 > capacity.an_hour).then_some(capacity.kind)
+    }
+
+    /// Draws what the service shows late of a snapshot that was just made.
+    pub(super) fn comes_late(&mut self, id: &str, now: Timestamp) {
+        if self.healthy || !Rates::strikes(&mut self.rng, self.rates.shown_late) {
+            return;
+        }
+        let until = now + SignedDuration::from_secs(self.rng.i64(10..LATE_MAX));
+        let (tags, source) = [(true, false), (false, true), (true, true)][self.rng.usize(0..3)];
+        self.late.insert(id.to_owned(), Late { until, tags, source });
+    }
+}
+
+impl World {
+    /// A snapshot as the service shows it now.
+    pub(super) fn shown(&self, mut snapshot: Snapshot) -> Snapshot {
+        let inner = self.lock();
+        let late = inner.late.get(&snapshot.id).filter(|late| late.until > self.now());
+        if let Some(late) = late.filter(|_| !inner.healthy) {
+            if late.tags {
+                snapshot.tags.clear();
+            }
+            if late.source {
+                snapshot.source.0.clear();
+                snapshot.source_name.clear();
+            }
+        }
+        snapshot
+    }
+
+    /// All instances of a Region that is enabled.
+    pub(super) fn instances(&self, region: &str) -> Result<Vec<Instance>, ProviderError> {
+        self.provider.whole(region).map(|(instances, _)| instances)
+    }
+
+    /// All snapshots of a Region that is enabled.
+    pub(super) fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
+        let (_, snapshots) = self.provider.whole(region)?;
+        Ok(snapshots.into_iter().map(|snapshot| self.shown(snapshot)).collect())
+    }
+}
