@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::{ErrorKind, Look, ProviderError};
+use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::release_code;
-use snapkeep_domain::record::{EDGES, Mark, PolicyText, Record, State};
+use snapkeep_domain::record::{EDGES, Mark, Record, State};
 use snapkeep_domain::schedule::Schedule;
 use snapkeep_domain::settings::{Role, Settings};
 use snapkeep_domain::snapshot::{

@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::Look;
 use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
+use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::protected::{Age, Protected};
 use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
-use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE, Mark, PolicyText, Record, State};
+use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE, Mark, Record, State};
 use snapkeep_domain::settings::{Context, Role, Settings};
 use snapkeep_domain::snapshot::{
     Instance, ResourceId, Snapshot, SnapshotState, Tags, snapshot_name,

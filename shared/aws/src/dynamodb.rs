@@ -15,7 +15,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
-use snapkeep_domain::record::{FORMAT, PolicyTexts, Record};
+use snapkeep_domain::policy::PolicyTexts;
+use snapkeep_domain::record::{FORMAT, Record};
 use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 

@@ -1,12 +1,13 @@
 //! Policies: schedule, retention and zone under a name, and the small language that names them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::finding::{Code, Finding};
 use crate::keep::{KEEP_FORM, Keep};
-use crate::record::PolicyText;
 use crate::schedule::Schedule;
 use crate::time::Zone;
 
@@ -132,6 +133,37 @@ impl Policy {
             keep: self.retention.text(),
             timezone: self.zone.name().to_owned(),
         }
+    }
+}
+
+/// The policy as it was in force when the record was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// Its name.
+    pub name: String,
+    /// Its schedule; absent in an adopted record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Its retention; absent means keep everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// Its zone.
+    pub timezone: String,
+}
+
+/// The policy texts met so far: most records and snapshots share theirs with many others.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyTexts(BTreeSet<Arc<PolicyText>>);
+
+impl PolicyTexts {
+    /// The same text, held once.
+    pub fn shared(&mut self, text: impl Into<Arc<PolicyText>>) -> Arc<PolicyText> {
+        let text = text.into();
+        if let Some(known) = self.0.get(&text) {
+            return Arc::clone(known);
+        }
+        self.0.insert(Arc::clone(&text));
+        text
     }
 }
 

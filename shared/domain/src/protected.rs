@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::{FORMAT, PolicyText, TOMBSTONE_LIFE};
+use crate::policy::PolicyText;
+use crate::record::{FORMAT, TOMBSTONE_LIFE};
 use crate::schedule::Schedule;
 use crate::snapshot::{Hold, Instance, ResourceId};
 use crate::tags::{OptIn, Protection};

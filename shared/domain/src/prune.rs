@@ -274,7 +274,8 @@ pub fn takes_part(item: &Protected) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Mark, PolicyText};
+    use crate::policy::PolicyText;
+    use crate::record::Mark;
     use crate::settings::{Role, Settings};
     use crate::snapshot::{MANAGED_BY, SLOT, SOURCE, Snapshot, snapshot_name};
 

@@ -1,11 +1,12 @@
 //! The ledger's record of one (resource, slot), and its state machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::PolicyText;
 use crate::snapshot::{Ownership, ResourceId, Snapshot, SnapshotState};
 use crate::time::{Slot, after, since};
 
@@ -106,37 +107,6 @@ pub const EDGES: &[(State, State)] = {
         (Failed, Expiring),
     ]
 };
-
-/// The policy as it was in force when the record was made.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PolicyText {
-    /// Its name.
-    pub name: String,
-    /// Its schedule; absent in an adopted record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<String>,
-    /// Its retention; absent means keep everything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keep: Option<String>,
-    /// Its zone.
-    pub timezone: String,
-}
-
-/// The policy texts met so far: most records and snapshots share theirs with many others.
-#[derive(Clone, Debug, Default)]
-pub struct PolicyTexts(BTreeSet<Arc<PolicyText>>);
-
-impl PolicyTexts {
-    /// The same text, held once.
-    pub fn shared(&mut self, text: impl Into<Arc<PolicyText>>) -> Arc<PolicyText> {
-        let text = text.into();
-        if let Some(known) = self.0.get(&text) {
-            return Arc::clone(known);
-        }
-        self.0.insert(Arc::clone(&text));
-        text
-    }
-}
 
 /// An announced deletion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::PolicyText;
+use crate::policy::PolicyText;
 use crate::time::{Slot, Zone};
 
 /// At most this many attempts are made for one slot.

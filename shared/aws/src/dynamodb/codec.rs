@@ -173,7 +173,8 @@ fn number(item: &Item, attribute: &str) -> Option<u32> {
 mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
-    use snapkeep_domain::record::{Mark, PolicyText, State, Times};
+    use snapkeep_domain::policy::PolicyText;
+    use snapkeep_domain::record::{Mark, State, Times};
 
     use super::*;
 

@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
 use crate::keep::Keep;
+use crate::policy::PolicyText;
 use crate::policy::confirmation_code;
 use crate::prune::Step;
 use crate::prune::resource::Candidate;
-use crate::record::{PolicyText, Record};
+use crate::record::Record;
 use crate::settings::Settings;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, since};
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
-use crate::record::{FORMAT, PolicyText, PolicyTexts, Record, State, Times};
+use crate::policy::{PolicyText, PolicyTexts};
+use crate::record::{FORMAT, Record, State, Times};
 use crate::snapshot::{Hold, Ownership, ResourceId, Snapshot, SnapshotState};
 use crate::time::Slot;
 
