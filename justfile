@@ -36,6 +36,18 @@ cloud *arguments:
 build:
     PATH="$PWD/.venv/bin:$PATH" sam build
 
+# Generates the stack for `cargo lambda deploy` from template.yaml (needs .venv).
+stacks:
+    .venv/bin/python infra/generate.py
+
+# Builds a release's files into target/dist, for one architecture or both.
+release *arch:
+    .ci/release {{arch}}
+
+# Checks spelling (needs typos).
+spelling:
+    typos
+
 # Checks licences, advisories, sources and duplicates of dependencies (needs cargo-deny).
 deny:
     cargo deny check

@@ -1,7 +1,7 @@
 //! `snapkeep cloud`: the embedded cloud for people and for programs that are not ours.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_aws::notifications::SOURCE;
 use snapkeep_cloud::clock::Clock;
-use snapkeep_cloud::embedded::{Cloud, CloudConfig, Ports};
+use snapkeep_cloud::embedded::{Cloud, CloudConfig, Endpoints, Ports};
 use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation, Outcome};
@@ -123,20 +123,44 @@ pub(crate) fn event_rules(settings: &BTreeMap<String, String>) -> Vec<EventRule>
     FUNCTIONS.map(rule).to_vec()
 }
 
+fn knobs(file: Option<&Path>) -> Result<Knobs, String> {
+    let Some(file) = file else { return Ok(Knobs::default()) };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Writes beside the file and moves it: whoever waits for the file never reads half of it.
+fn write_whole(file: &Path, text: &str) -> Result<(), String> {
+    let part = file.with_extension("part");
+    std::fs::write(&part, text)
+        .and_then(|()| std::fs::rename(&part, file))
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))
+}
+
+fn print_endpoints(endpoints: &Endpoints, arguments: &Arguments, start: Timestamp) {
+    println!("Lightsail  {}", endpoints.lightsail);
+    println!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
+    println!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
+    println!("events     {}  (told so far: {}/notices)", endpoints.events, endpoints.clock);
+    println!();
+    // The aws CLI of version 1 reads only the second name of the Region.
+    println!("export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any");
+    println!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", arguments.region);
+    println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
+    println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
+    println!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
+    println!("export AWS_ENDPOINT_URL_EVENTBRIDGE={}", endpoints.events);
+    println!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
+}
+
 pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     let start = arguments.start.unwrap_or_else(|| Clock::real().now());
     let clock = match arguments.start {
         None if arguments.speed == 1.0 => Clock::real(),
         _ => Clock::running(start, arguments.speed),
     };
-    let knobs = match &arguments.knobs {
-        None => Knobs::default(),
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?
-        }
-    };
+    let knobs = knobs(arguments.knobs.as_deref())?;
     // Before anything runs: a signal that comes early ends everything all the same.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -159,25 +183,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
 
     let endpoints = cloud.endpoints();
     if let Some(file) = &arguments.ready_file {
-        // Written beside and moved: whoever waits for the file never reads half of it.
-        let part = file.with_extension("part");
-        std::fs::write(&part, serde_json::to_string(&endpoints)? + "\n")
-            .and_then(|()| std::fs::rename(&part, file))
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        write_whole(file, &(serde_json::to_string(&endpoints)? + "\n"))?;
     }
-    println!("Lightsail  {}", endpoints.lightsail);
-    println!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
-    println!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
-    println!("events     {}  (told so far: {}/notices)", endpoints.events, endpoints.clock);
-    println!();
-    // The aws CLI of version 1 reads only the second name of the Region.
-    println!("export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any");
-    println!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", arguments.region);
-    println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
-    println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
-    println!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
-    println!("export AWS_ENDPOINT_URL_EVENTBRIDGE={}", endpoints.events);
-    println!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
+    print_endpoints(&endpoints, &arguments, start);
     println!(
         "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
          --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",

@@ -64,6 +64,38 @@ impl<K: Ord, T> Queue<K, T> {
     }
 }
 
+/// Sleeps so long, or for ever.
+async fn sleep(deadline: &impl Deadline, time: Option<Duration>) {
+    match time {
+        Some(time) => deadline.sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is to be done next.
+enum Next<T> {
+    Begin(T),
+    /// After so long there is more to do.
+    In(Duration),
+    /// Nothing, before another answer comes, or another item.
+    AfterAnswer,
+}
+
+fn next<K: Ord, T>(queue: &mut Queue<K, T>, pace: &mut Pace, now: Duration) -> Next<T> {
+    if queue.ready.is_empty() {
+        match queue.again.first_key_value() {
+            None => return Next::AfterAnswer,
+            Some(((at, _), _)) if *at > now => return Next::In(at.saturating_sub(now)),
+            Some(_) => {}
+        }
+    }
+    match pace.go(now) {
+        Go::Now => queue.pop(now).map_or(Next::AfterAnswer, Next::Begin),
+        Go::In(wait) => Next::In(wait),
+        Go::AfterAnswer => Next::AfterAnswer,
+    }
+}
+
 /// Works on the items of the queue, and on those that `source` still brings, until they are done, the time is
 /// over, or nothing gets through any more; returns those that are left. Before `opens` it only takes
 /// in what `source` brings, so that the ranks are known.
@@ -93,54 +125,32 @@ where
         let now = deadline.elapsed();
         let over = now >= deadline.stop() || pace.stalled(now);
         // Begins what may begin now; when the next may, as far as that is known.
-        let wake = loop {
-            if over {
-                break None;
+        let mut wake = (more && now < opens).then(|| opens.saturating_sub(now));
+        while !over && wake.is_none() {
+            match next(&mut queue, &mut pace, now) {
+                Next::Begin(item) => under_way.push(timed(item)),
+                Next::In(time) => wake = Some(time),
+                Next::AfterAnswer => break,
             }
-            if more && now < opens {
-                break Some(opens.saturating_sub(now));
-            }
-            if queue.ready.is_empty() {
-                match queue.again.first_key_value() {
-                    None => break None,
-                    Some(((at, _), _)) if *at > now => break Some(at.saturating_sub(now)),
-                    Some(_) => {}
-                }
-            }
-            match pace.go(now) {
-                Go::Now => under_way.extend(queue.pop(now).map(timed)),
-                Go::In(wait) => break Some(wait),
-                Go::AfterAnswer => break None,
-            }
-        };
+        }
         if under_way.is_empty() && (over || (!more && queue.is_empty())) {
             return queue.into_items().collect();
         }
         // At the latest when no item may be begun any more.
         let to_stop = deadline.stop().saturating_sub(now);
         let nap = if over { None } else { Some(wake.unwrap_or(to_stop).min(to_stop)) };
-        let mut sleep = pin!(async {
-            match nap {
-                Some(time) => deadline.sleep(time).await,
-                None => std::future::pending().await,
-            }
-        });
+        let mut sleep = pin!(sleep(deadline, nap));
         let answered = poll_fn(|context| {
             if let Poll::Ready(Some(answered)) = under_way.poll_next_unpin(context) {
                 return Poll::Ready(Some(answered));
             }
-            if more && !over {
-                match source.poll_next_unpin(context) {
-                    Poll::Ready(Some(items)) => {
-                        queue.extend(items);
-                        return Poll::Ready(None);
-                    }
-                    Poll::Ready(None) => {
-                        more = false;
-                        return Poll::Ready(None);
-                    }
-                    Poll::Pending => {}
-                }
+            if more
+                && !over
+                && let Poll::Ready(items) = source.poll_next_unpin(context)
+            {
+                more = items.is_some();
+                queue.extend(items.unwrap_or_default());
+                return Poll::Ready(None);
             }
             sleep.as_mut().poll(context).map(|()| None)
         });

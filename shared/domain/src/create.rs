@@ -124,34 +124,40 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
             intent.foreign_since = old.foreign_since;
             Verdict::Take(Box::new(Take { replaces: true, intent, leftover: None }))
         }
-        Some(old) if old.attempt >= ATTEMPTS_MAX => about(
+        Some(failed) => retry(facts, failed, cx),
+    }
+}
+
+/// The next attempt of a slot whose last one failed, unless it is too early or there were enough.
+fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
+    let Record { slot, attempt, reason, .. } = failed;
+    let wait = |code, message: String| {
+        let Instance { id, name, .. } = &facts.instance;
+        Verdict::Wait(Finding::new(code, message).of(id, name))
+    };
+    if *attempt >= ATTEMPTS_MAX {
+        return wait(
             Code::AttemptsExhausted,
             format!(
-                "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({}); the next slot comes",
-                old.reason
+                "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({reason}); the next slot comes"
             ),
-        ),
-        Some(old) if cx.now < next_attempt_at(old) => about(
+        );
+    }
+    let at = next_attempt_at(failed);
+    if cx.now < at {
+        let pause = humane(since(cx.now, at));
+        return wait(
             Code::RetryLater,
             format!(
-                "attempt {} of slot {slot} failed ({}); the next is made in {}",
-                old.attempt,
-                old.reason,
-                humane(since(cx.now, next_attempt_at(old)))
+                "attempt {attempt} of slot {slot} failed ({reason}); the next is made in {pause}"
             ),
-        ),
-        Some(old) => {
-            let mut intent = intent(facts, slot, old.attempt + 1, cx);
-            (intent.version, intent.missed) = (old.version, old.missed);
-            let leftover = old.remains.then(|| Record {
-                leftover: true,
-                version: 0,
-                missed: 0,
-                ..old.clone()
-            });
-            Verdict::Take(Box::new(Take { replaces: true, intent, leftover }))
-        }
+        );
     }
+    let mut intent = intent(facts, *slot, attempt + 1, cx);
+    (intent.version, intent.missed) = (failed.version, failed.missed);
+    let leftover =
+        failed.remains.then(|| Record { leftover: true, version: 0, missed: 0, ..failed.clone() });
+    Verdict::Take(Box::new(Take { replaces: true, intent, leftover }))
 }
 
 fn is_good(record: &Record) -> bool {

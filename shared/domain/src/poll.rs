@@ -32,74 +32,12 @@ pub fn wants_look(record: &Record, now: Timestamp) -> bool {
 /// Plans for one record.
 #[must_use]
 pub fn settle(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
-    let now = cx.now;
-    let about = |code, message: String| {
-        Finding::new(code, message).of(&record.resource, &record.resource_name)
-    };
     match (record.state, look) {
         (_, Look::Unknown) => Step::default(),
-        (State::Intended, Look::Found(snapshot)) => {
-            match record.recognises(snapshot, &cx.settings.deployment) {
-                Recognition::Ours => observed(&record.as_made(snapshot), snapshot, now, about),
-                Recognition::Unknown => Step::default(),
-                Recognition::Foreign => doubted(record, now),
-            }
-        }
-        (State::Intended, Look::Missing) if slot_passed(record, now) => Step {
-            next: Some(Record {
-                missed: record.missed.saturating_add(1),
-                ..record.moved(State::Failed, now, "its slot passed before it could be taken")
-            }),
-            finding: Some(
-                about(
-                    Code::MissedSlots,
-                    format!("slot {} passed without a snapshot: {}", record.slot, record.reason),
-                )
-                .value("1"),
-            ),
-        },
-        (State::Intended, Look::Missing) => Step::default(),
-        (State::Requested | State::Pending, Look::Found(snapshot)) => {
-            // Its tags may be gone; only another origin says that it is not the one we asked for.
-            if snapshot.source.0.is_empty() {
-                return Step::default();
-            }
-            if snapshot.source != record.resource {
-                return doubted(record, now);
-            }
-            let mut step = observed(record, snapshot, now, about);
-            let waiting = step.next.as_ref().unwrap_or(record);
-            let age = since(waiting.asked_at(), now);
-            if waiting.state == State::Pending && age > cx.settings.pending_timeout {
-                step.finding = Some(
-                    about(
-                        Code::PendingTooLong,
-                        format!("{} has been pending for {}", record.name, humane(age)),
-                    )
-                    .value(record.name.clone())
-                    .fix(
-                        "look at it in the provider's console; later slots are taken all the same",
-                    ),
-                );
-            }
-            step
-        }
-        (State::Requested | State::Pending, Look::Missing) => match record.missing_since {
-            Some(first) if since(first, now) >= GONE_AFTER => Step {
-                next: Some(record.moved(State::Failed, now, "gone while pending")),
-                finding: Some(
-                    about(Code::AttemptFailed, format!("{} is gone while pending", record.name))
-                        .value(record.attempt.to_string()),
-                ),
-            },
-            Some(_) => Step::default(),
-            None => Step {
-                next: Some(Record { missing_since: Some(now), ..record.clone() }),
-                finding: None,
-            },
-        },
+        (State::Intended, _) => intended(record, look, cx),
+        (State::Requested | State::Pending, _) => requested(record, look, cx),
         (State::Deleting, Look::Missing) => Step {
-            next: Some(record.moved(State::Deleted, now, record.reason.clone())),
+            next: Some(record.moved(State::Deleted, cx.now, record.reason.clone())),
             finding: None,
         },
         // Still there: `prune` looks again and deletes again.
@@ -108,12 +46,75 @@ pub fn settle(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
     }
 }
 
-fn observed(
-    record: &Record,
-    snapshot: &Snapshot,
-    now: Timestamp,
-    about: impl Fn(Code, String) -> Finding,
-) -> Step {
+fn about(record: &Record, code: Code, message: String) -> Finding {
+    Finding::new(code, message).of(&record.resource, &record.resource_name)
+}
+
+/// An intent that nobody works on any more: perhaps its snapshot was asked for.
+fn intended(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
+    match look {
+        Look::Found(snapshot) => match record.recognises(snapshot, &cx.settings.deployment) {
+            Recognition::Ours => observed(&record.as_made(snapshot), snapshot, cx.now),
+            Recognition::Unknown => Step::default(),
+            Recognition::Foreign => doubted(record, cx.now),
+        },
+        Look::Missing if slot_passed(record, cx.now) => {
+            let message =
+                format!("slot {} passed without a snapshot: {}", record.slot, record.reason);
+            Step {
+                next: Some(Record {
+                    missed: record.missed.saturating_add(1),
+                    ..record.moved(
+                        State::Failed,
+                        cx.now,
+                        "its slot passed before it could be taken",
+                    )
+                }),
+                finding: Some(about(record, Code::MissedSlots, message).value("1")),
+            }
+        }
+        Look::Missing | Look::Unknown => Step::default(),
+    }
+}
+
+/// A snapshot that the provider took the request for.
+fn requested(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
+    let now = cx.now;
+    match (look, record.missing_since) {
+        (Look::Unknown, _) => Step::default(),
+        // Its tags may be gone; only another origin says that it is not the one we asked for.
+        (Look::Found(snapshot), _) if snapshot.source.0.is_empty() => Step::default(),
+        (Look::Found(snapshot), _) if snapshot.source != record.resource => doubted(record, now),
+        (Look::Found(snapshot), _) => {
+            let mut step = observed(record, snapshot, now);
+            let waiting = step.next.as_ref().unwrap_or(record);
+            let age = since(waiting.asked_at(), now);
+            if waiting.state == State::Pending && age > cx.settings.pending_timeout {
+                let message = format!("{} has been pending for {}", record.name, humane(age));
+                let fix =
+                    "look at it in the provider's console; later slots are taken all the same";
+                let finding = about(record, Code::PendingTooLong, message);
+                step.finding = Some(finding.value(record.name.clone()).fix(fix));
+            }
+            step
+        }
+        (Look::Missing, Some(first)) if since(first, now) >= GONE_AFTER => {
+            let message = format!("{} is gone while pending", record.name);
+            let finding = about(record, Code::AttemptFailed, message);
+            Step {
+                next: Some(record.moved(State::Failed, now, "gone while pending")),
+                finding: Some(finding.value(record.attempt.to_string())),
+            }
+        }
+        (Look::Missing, Some(_)) => Step::default(),
+        (Look::Missing, None) => Step {
+            next: Some(Record { missing_since: Some(now), ..record.clone() }),
+            finding: None,
+        },
+    }
+}
+
+fn observed(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Step {
     let next = record.observed(&snapshot.state, now, "as the provider shows it");
     if next.state == record.state
         && record.missing_since.is_none()
@@ -122,7 +123,8 @@ fn observed(
         return Step::default();
     }
     let finding = (next.state == State::Failed).then(|| {
-        about(Code::AttemptFailed, format!("the provider reports an error for {}", record.name))
+        let message = format!("the provider reports an error for {}", record.name);
+        about(record, Code::AttemptFailed, message)
             .value(record.attempt.to_string())
             .fix("the next attempt is made by itself; look at the instance if it fails again")
     });
@@ -155,11 +157,11 @@ pub fn name_taken(record: &Record, now: Timestamp) -> Step {
     Step {
         next: Some(record.moved(State::Failed, now, "its name is taken by something foreign")),
         finding: Some(
-            Finding::new(
+            about(
+                record,
                 Code::AttemptFailed,
                 format!("the name {} is taken by something that is not ours", record.name),
             )
-            .of(&record.resource, &record.resource_name)
             .value(record.attempt.to_string())
             .fix("rename or remove what has this name; the next attempt uses another"),
         ),

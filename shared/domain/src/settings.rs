@@ -1,13 +1,18 @@
 //! The variables of the functions, read from text into values that are always valid.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::keep::MinKeep;
-use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Problem, Retention};
-use crate::schedule::Schedule;
+use crate::policy::{Policies, Policy, Problem, Retention};
 use crate::time::{Zone, parse_duration};
+use values::{
+    codes, event_bus, metrics, percent, regions, role_arns, switch, table_name, tag_text, topic,
+    whole_number,
+};
+
+mod values;
 
 /// Which function is asking: each checks what it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,12 +196,7 @@ impl Settings {
         use Role::{Create, Poll, Prune};
         let all = [Create, Poll, Prune];
         let mut reader = Reader { vars, role, fatal: Vec::new(), noted: Vec::new() };
-        let table = reader.read("SNAPKEEP_LEDGER_TABLE", &all, String::new(), |text| {
-            let form = "a DynamoDB table name or ARN: 3 to 1024 letters, digits and . _ - : /";
-            let legal = |c: char| c.is_ascii_alphanumeric() || "._-:/".contains(c);
-            let fits = (3..=1024).contains(&text.len()) && text.chars().all(legal);
-            if fits { Ok(text.to_owned()) } else { Err(form.to_owned()) }
-        });
+        let table = reader.read("SNAPKEEP_LEDGER_TABLE", &all, String::new(), table_name);
         if table.is_empty() && reader.fatal.is_empty() {
             let form = "the name of the ledger's DynamoDB table; it is required";
             reader.fatal.push(Problem::variable("SNAPKEEP_LEDGER_TABLE", "", form));
@@ -205,12 +205,8 @@ impl Settings {
             .read("SNAPKEEP_DEPLOYMENT", &all, "snapkeep".to_owned(), |text| tag_text(text, 256));
         let schedule_users = [Create, Prune];
         let default = Policy::default();
-        let schedule = reader.read(
-            "SNAPKEEP_SCHEDULE",
-            &schedule_users,
-            default.schedule,
-            str::parse::<Schedule>,
-        );
+        let schedule =
+            reader.read("SNAPKEEP_SCHEDULE", &schedule_users, default.schedule, str::parse);
         let zone =
             reader.read("SNAPKEEP_TIMEZONE", &schedule_users, Zone::utc(), str::parse::<Zone>);
         let noted = reader.noted.len();
@@ -230,16 +226,8 @@ impl Settings {
             policies,
             min_keep: reader.read("SNAPKEEP_MIN_KEEP", &prune, MinKeep::default(), str::parse),
             grace: reader.read("SNAPKEEP_GRACE", &prune, SignedDuration::from_hours(72), duration),
-            max_delete_percent: reader.read("SNAPKEEP_MAX_DELETE_PERCENT", &prune, 50, |text| {
-                let percent = whole_number(text)?;
-                if percent <= 100 { Ok(percent) } else { Err("a number from 0 to 100".to_owned()) }
-            }),
-            confirmed: reader.read("SNAPKEEP_CONFIRM", &prune, Vec::new(), |text| {
-                let codes: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
-                let legal = |code: &String| code.chars().all(|c| c.is_ascii_alphanumeric());
-                let form = "the codes that findings printed, with spaces between";
-                if codes.iter().all(legal) { Ok(codes) } else { Err(form.to_owned()) }
-            }),
+            max_delete_percent: reader.read("SNAPKEEP_MAX_DELETE_PERCENT", &prune, 50, percent),
+            confirmed: reader.read("SNAPKEEP_CONFIRM", &prune, Vec::new(), codes),
             max_deletes: reader
                 .read("SNAPKEEP_MAX_DELETES", &prune, None, |text| whole_number(text).map(Some)),
             orphan_keep: reader
@@ -255,35 +243,11 @@ impl Settings {
             tag: reader.read("SNAPKEEP_TAG", &schedule_users, "snapkeep".to_owned(), |text| {
                 tag_text(text, 100)
             }),
-            dry_run: reader.read("SNAPKEEP_DRY_RUN", &prune, false, |text| match text {
-                on if ON_WORDS.contains(&on) => Ok(true),
-                off if OFF_WORDS.contains(&off) => Ok(false),
-                _ => Err("on, true, yes, 1, off, false, no or 0".to_owned()),
-            }),
+            dry_run: reader.read("SNAPKEEP_DRY_RUN", &prune, false, switch),
             // A typo here must not stop snapshots: it is reported, and nobody is told.
-            topic: reader.read("SNAPKEEP_TOPIC", &[], None, |text| {
-                let form =
-                    "an SNS topic's ARN, such as arn:aws:sns:eu-west-1:111122223333:snapkeep";
-                let legal = text.starts_with("arn:") && text.split(':').count() == 6;
-                if legal { Ok(Some(text.to_owned())) } else { Err(form.to_owned()) }
-            }),
-            metrics: reader.read(
-                "SNAPKEEP_METRICS",
-                &[],
-                MetricsLevel::default(),
-                |text| match text {
-                    "alarms" => Ok(MetricsLevel::Alarms),
-                    "all" => Ok(MetricsLevel::All),
-                    "resources" => Ok(MetricsLevel::Resources),
-                    _ => Err("alarms, all or resources".to_owned()),
-                },
-            ),
-            event_bus: reader.read("SNAPKEEP_EVENT_BUS", &[], None, |text| {
-                let form = "an event bus's name or ARN: up to 256 letters, digits and . _ - / :";
-                let legal = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
-                let fits = text.len() <= 256 && text.chars().all(legal);
-                if fits { Ok(Some(text.to_owned())) } else { Err(form.to_owned()) }
-            }),
+            topic: reader.read("SNAPKEEP_TOPIC", &[], None, topic),
+            metrics: reader.read("SNAPKEEP_METRICS", &[], MetricsLevel::default(), metrics),
+            event_bus: reader.read("SNAPKEEP_EVENT_BUS", &[], None, event_bus),
             memory_mb: vars.get(MEMORY_VARIABLE).and_then(|text| text.parse().ok()),
             problems: Vec::new(),
         };
@@ -304,59 +268,6 @@ fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Pr
         fix: format!("use one of {}, or remove {key}", VARIABLES.join(", ")),
         ..Problem::variable(key, value, "")
     })
-}
-
-fn whole_number(text: &str) -> Result<u32, String> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| plain).ok_or_else(|| "a whole number".to_owned())
-}
-
-/// Text that fits into a tag.
-fn tag_text(text: &str, chars_max: usize) -> Result<String, String> {
-    let legal = |c: char| c.is_alphanumeric() || " +-=._:/@".contains(c);
-    if text.chars().count() <= chars_max && text.chars().all(legal) && !text.starts_with("aws:") {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("up to {chars_max} letters, digits, spaces and + - = . _ : / @"))
-    }
-}
-
-/// One role an account: two would show everything in it twice.
-fn role_arns(text: &str) -> Result<Vec<RoleArn>, String> {
-    let form = "role ARNs of different accounts with spaces between, such as \
-                arn:aws:iam::222233334444:role/snapkeep-* (`*` stands for the function)";
-    let read = |arn: &str| match arn.split(':').collect::<Vec<_>>()[..] {
-        ["arn", _, "iam", "", account, role]
-            if account.len() == 12
-                && account.bytes().all(|b| b.is_ascii_digit())
-                && role.strip_prefix("role/").is_some_and(|name| !name.is_empty()) =>
-        {
-            Some(RoleArn { arn: arn.to_owned(), account: account.to_owned() })
-        }
-        _ => None,
-    };
-    let roles: Option<Vec<RoleArn>> = text.split_ascii_whitespace().map(read).collect();
-    let once = |roles: &Vec<RoleArn>| {
-        let accounts: BTreeSet<&String> = roles.iter().map(|role| &role.account).collect();
-        accounts.len() == roles.len()
-    };
-    roles.filter(once).ok_or_else(|| form.to_owned())
-}
-
-fn regions(text: &str) -> Result<Regions, String> {
-    if text == "all" {
-        return Ok(Regions::All);
-    }
-    let mut names: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let region = |name: &String| name != "all" && name.contains('-') && name.chars().all(legal);
-    names.sort();
-    names.dedup();
-    if names.iter().all(region) {
-        Ok(Regions::Only(names))
-    } else {
-        Err("all, or Regions with spaces between, such as eu-west-1 us-east-1".to_owned())
-    }
 }
 
 #[cfg(test)]

@@ -68,6 +68,67 @@ pub(super) struct Script {
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+type Scene = fn(&mut Script, &Cloud, &Story) -> Result<(), Error>;
+
+/// What happens: on which day, what it is, and how.
+const SCENES: [(i64, &str, Scene); 10] = [
+    (1, "a snapshot is made by hand", |_, cloud, _| {
+        let (region, name) = BY_HAND;
+        let body = json!({"instanceName": "web-2", "instanceSnapshotName": name});
+        call(cloud, region, "CreateInstanceSnapshot", body)
+    }),
+    (9, "a snapshot of web-1 fails", |_, cloud, _| {
+        let fault = Fault::on("CreateInstanceSnapshot", FaultKind::FailSnapshot);
+        lock(cloud.lightsail()).knobs.faults.push(fault.of("web-1").times(1));
+        Ok(())
+    }),
+    (18, "a night of throttling in eu-west-1", |script, cloud, _| {
+        let mut fault = Fault::on("CreateInstanceSnapshot", FaultKind::Throttle);
+        fault.region = Some("eu-west-1".to_owned());
+        fault.from = Some(script.start + SignedDuration::from_hours(18 * 24 + 2));
+        fault.until = Some(script.start + SignedDuration::from_hours(18 * 24 + 5));
+        lock(cloud.lightsail()).knobs.faults.push(fault);
+        Ok(())
+    }),
+    (25, "old-blog is deleted", |_, cloud, _| {
+        call(cloud, "eu-west-1", "DeleteInstance", json!({"instanceName": "old-blog"}))
+    }),
+    (33, "somebody mistypes a tag of lab", |_, cloud, _| {
+        tag(cloud, "us-east-1", "lab", "snapkeep:keep", "weekly=four")
+    }),
+    (36, "the tag of lab is mended", |_, cloud, _| {
+        tag(cloud, "us-east-1", "lab", "snapkeep:keep", "weekly=4")
+    }),
+    (40, "a snapshot of api-1 is put on hold", |script, cloud, _| {
+        let (region, of) = HELD;
+        let oldest = {
+            let lightsail = lock(cloud.lightsail());
+            let all = lightsail.snapshots(region);
+            let ours = all.iter().filter(|s| s.from_name == of);
+            ours.min_by_key(|s| s.requested_at).map(|s| s.name.clone())
+        };
+        let name = oldest.ok_or("api-1 has no snapshot to hold")?;
+        tag(cloud, region, &name, "snapkeep:hold", "")?;
+        script.held = Some(name);
+        Ok(())
+    }),
+    (50, "the policy of shop is tightened", |_, cloud, _| {
+        tag(cloud, "eu-west-1", "shop", "snapkeep:keep", "last=2")
+    }),
+    (60, "the tightening is confirmed", |_, cloud, story| {
+        let codes: Vec<&str> = story.codes.iter().map(String::as_str).collect();
+        if codes.is_empty() {
+            return Ok(());
+        }
+        tag(cloud, "eu-west-1", "shop", "snapkeep:confirm", &codes.join(" "))
+    }),
+    (70, "an answer is lost", |_, cloud, _| {
+        let fault = Fault::on("CreateInstanceSnapshot", FaultKind::LostResponse);
+        lock(cloud.lightsail()).knobs.faults.push(fault.of("api-2").times(1));
+        Ok(())
+    }),
+];
+
 fn call(cloud: &Cloud, region: &str, operation: &str, body: Value) -> Result<(), Error> {
     let now = cloud.clock().now();
     let answer = lock(cloud.lightsail()).call(now, region, operation, &body);
@@ -118,65 +179,7 @@ impl Script {
         now: Timestamp,
         story: &Story,
     ) -> Result<Option<&'static str>, Error> {
-        type Scene = fn(&mut Script, &Cloud, &Story) -> Result<(), Error>;
-        let scenes: [(i64, &'static str, Scene); 10] = [
-            (1, "a snapshot is made by hand", |_, cloud, _| {
-                let (region, name) = BY_HAND;
-                let body = json!({"instanceName": "web-2", "instanceSnapshotName": name});
-                call(cloud, region, "CreateInstanceSnapshot", body)
-            }),
-            (9, "a snapshot of web-1 fails", |_, cloud, _| {
-                let fault = Fault::on("CreateInstanceSnapshot", FaultKind::FailSnapshot);
-                lock(cloud.lightsail()).knobs.faults.push(fault.of("web-1").times(1));
-                Ok(())
-            }),
-            (18, "a night of throttling in eu-west-1", |script, cloud, _| {
-                let mut fault = Fault::on("CreateInstanceSnapshot", FaultKind::Throttle);
-                fault.region = Some("eu-west-1".to_owned());
-                fault.from = Some(script.start + SignedDuration::from_hours(18 * 24 + 2));
-                fault.until = Some(script.start + SignedDuration::from_hours(18 * 24 + 5));
-                lock(cloud.lightsail()).knobs.faults.push(fault);
-                Ok(())
-            }),
-            (25, "old-blog is deleted", |_, cloud, _| {
-                call(cloud, "eu-west-1", "DeleteInstance", json!({"instanceName": "old-blog"}))
-            }),
-            (33, "somebody mistypes a tag of lab", |_, cloud, _| {
-                tag(cloud, "us-east-1", "lab", "snapkeep:keep", "weekly=four")
-            }),
-            (36, "the tag of lab is mended", |_, cloud, _| {
-                tag(cloud, "us-east-1", "lab", "snapkeep:keep", "weekly=4")
-            }),
-            (40, "a snapshot of api-1 is put on hold", |script, cloud, _| {
-                let (region, of) = HELD;
-                let oldest = {
-                    let lightsail = lock(cloud.lightsail());
-                    let all = lightsail.snapshots(region);
-                    let ours = all.iter().filter(|s| s.from_name == of);
-                    ours.min_by_key(|s| s.requested_at).map(|s| s.name.clone())
-                };
-                let name = oldest.ok_or("api-1 has no snapshot to hold")?;
-                tag(cloud, region, &name, "snapkeep:hold", "")?;
-                script.held = Some(name);
-                Ok(())
-            }),
-            (50, "the policy of shop is tightened", |_, cloud, _| {
-                tag(cloud, "eu-west-1", "shop", "snapkeep:keep", "last=2")
-            }),
-            (60, "the tightening is confirmed", |_, cloud, story| {
-                let codes: Vec<&str> = story.codes.iter().map(String::as_str).collect();
-                if codes.is_empty() {
-                    return Ok(());
-                }
-                tag(cloud, "eu-west-1", "shop", "snapkeep:confirm", &codes.join(" "))
-            }),
-            (70, "an answer is lost", |_, cloud, _| {
-                let fault = Fault::on("CreateInstanceSnapshot", FaultKind::LostResponse);
-                lock(cloud.lightsail()).knobs.faults.push(fault.of("api-2").times(1));
-                Ok(())
-            }),
-        ];
-        let Some((day, what, play)) = scenes.get(self.scene) else { return Ok(None) };
+        let Some((day, what, play)) = SCENES.get(self.scene) else { return Ok(None) };
         if now < self.start + SignedDuration::from_hours(day * 24) + SignedDuration::from_mins(30) {
             return Ok(None);
         }

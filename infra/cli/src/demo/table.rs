@@ -81,6 +81,13 @@ pub(super) fn ledger(cloud: &Cloud) -> DynamoLedger {
 }
 
 pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u16) {
+    print_instances(rows);
+    println!("What was reported in {days} days:");
+    print_findings(story);
+    print_calls(rows, story, cloud);
+}
+
+fn print_instances(rows: &[Row]) {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     let header = [
@@ -117,8 +124,9 @@ pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u16) {
     println!(
         "GB is the sum of disk sizes: an upper bound, for snapshots are billed incrementally.\n"
     );
+}
 
-    println!("What was reported in {days} days:");
+fn print_findings(story: &Story) {
     let mut findings: Vec<_> = story.findings.iter().collect();
     findings.sort_by_key(|(_, told)| (told.severity == "info", told.first));
     for ((code, name, _), told) in findings.iter().filter(|(_, told)| told.severity != "info") {
@@ -131,7 +139,9 @@ pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u16) {
     }
     let info = findings.iter().filter(|(_, told)| told.severity == "info").count();
     println!("  and {info} matters that are only information");
+}
 
+fn print_calls(rows: &[Row], story: &Story, cloud: &Cloud) {
     let calls = &lock(cloud.lightsail()).calls;
     let count = |operation: &str| calls.get(operation).copied().unwrap_or(0);
     let taken: usize = rows.iter().map(|row| row.taken.len()).sum();

@@ -7,7 +7,7 @@ use super::error::limit_tags;
 use super::instances::is_starting;
 use super::operations::About;
 use super::paging::{Paging, list, page};
-use super::{ApiError, Call, Event, Lightsail, Snapshot, shapes};
+use super::{ApiError, Call, Event, Instance, Lightsail, Snapshot, shapes};
 use crate::knobs::FaultKind;
 
 impl Lightsail {
@@ -18,36 +18,7 @@ impl Lightsail {
         let instance = self.instance(call, "instanceName")?.clone();
         self.at(call.region).check_names(std::slice::from_ref(&name))?;
         let seconds = self.pending_seconds(instance.disk_gb);
-        if is_starting(&instance, call.now) {
-            return Err(ApiError::new(
-                "OperationFailureException",
-                "",
-                format!("The instance {} is not in a valid state: pending", instance.name),
-            ));
-        }
-        if instance.auto_in_progress(call.now, seconds) {
-            return Err(ApiError::invalid(format!(
-                "An automatic snapshot of {} is in progress. Please wait for it to complete before \
-                 trying again",
-                instance.name
-            )));
-        }
-        let quota = self.knobs.snapshot_quota;
-        let refuse = self.knobs.refuse_concurrent_snapshots;
-        let snapshots = &self.at(call.region).snapshots;
-        if quota.is_some_and(|quota| snapshots.len() >= quota) {
-            return Err(ApiError::invalid(
-                "Sorry, you've either reached or will exceed your maximum limit of snapshots",
-            ));
-        }
-        let pending = |s: &Snapshot| s.from_arn == instance.arn && s.state(call.now) == "pending";
-        if refuse && snapshots.values().any(pending) {
-            return Err(ApiError::new(
-                "OperationFailureException",
-                "",
-                "A snapshot of this instance is being made. Please try again in a few minutes",
-            ));
-        }
+        self.refuse_snapshot(call, &instance, seconds)?;
         let fate = call.fate.filter(|fate| {
             matches!(fate, FaultKind::FailSnapshot | FaultKind::StuckPending | FaultKind::Vanish)
         });
@@ -82,6 +53,46 @@ impl Lightsail {
         let of_instance = about(&instance.name, "Instance", &instance.zone, &name);
         let operations = [self.operation(call, &of_snapshot), self.operation(call, &of_instance)];
         Ok(json!({ "operations": operations }))
+    }
+
+    /// Why the service does not take a snapshot of this instance now.
+    fn refuse_snapshot(
+        &mut self,
+        call: &Call<'_>,
+        instance: &Instance,
+        seconds: u32,
+    ) -> Result<(), ApiError> {
+        if is_starting(instance, call.now) {
+            return Err(ApiError::new(
+                "OperationFailureException",
+                "",
+                format!("The instance {} is not in a valid state: pending", instance.name),
+            ));
+        }
+        if instance.auto_in_progress(call.now, seconds) {
+            return Err(ApiError::invalid(format!(
+                "An automatic snapshot of {} is in progress. Please wait for it to complete before \
+                 trying again",
+                instance.name
+            )));
+        }
+        let quota = self.knobs.snapshot_quota;
+        let refuse = self.knobs.refuse_concurrent_snapshots;
+        let snapshots = &self.at(call.region).snapshots;
+        if quota.is_some_and(|quota| snapshots.len() >= quota) {
+            return Err(ApiError::invalid(
+                "Sorry, you've either reached or will exceed your maximum limit of snapshots",
+            ));
+        }
+        let pending = |s: &Snapshot| s.from_arn == instance.arn && s.state(call.now) == "pending";
+        if refuse && snapshots.values().any(pending) {
+            return Err(ApiError::new(
+                "OperationFailureException",
+                "",
+                "A snapshot of this instance is being made. Please try again in a few minutes",
+            ));
+        }
+        Ok(())
     }
 
     pub(super) fn get_snapshot(&mut self, call: &Call<'_>) -> Result<Value, ApiError> {

@@ -129,31 +129,26 @@ pub(super) fn judge(
                 (Verdict::Adopt, Some(Step::Adopt(Box::new(adopted))))
             }
             (None, Some(record)) => condemn(c, record, braked, &mark, &terms, cx),
-            (Some(ruling), Some(record)) => {
-                let step = spared(c, record, &ruling, now);
-                (ruling, step)
-            }
+            (Some(ruling), Some(record)) => spared(c, record, ruling, now),
         };
-        if let Some(Hold::Unreadable { key, value }) = c.seen.hold.as_deref() {
-            plan.findings.push(
-                Finding::new(
-                    Code::BadHold,
-                    format!("{}: {key}=`{value}` cannot be read, so it holds", c.name),
-                )
-                .of(id, c.name)
-                .key(key)
-                .value(value)
-                .fix(format!("set it to {}", crate::snapshot::HOLD_FORM)),
-            );
-        }
-        if verdict == Verdict::Guarded(Guard::Floor) {
-            let message =
-                format!("{} is kept: without it less than the minimum would remain", c.name);
-            plan.findings.push(Finding::new(Code::FloorKeeps, message).of(id, name));
-        }
+        plan.findings.extend(bad_hold(c, id));
+        let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
+        plan.findings.extend(floor.map(|finding| finding.of(id, name)));
         plan.judge(c.name, c.seen.slot, verdict);
         plan.steps.extend(step);
     }
+}
+
+fn floor_keeps(c: &Candidate<'_>) -> Finding {
+    let message = format!("{} is kept: without it less than the minimum would remain", c.name);
+    Finding::new(Code::FloorKeeps, message)
+}
+
+fn bad_hold(c: &Candidate<'_>, id: &ResourceId) -> Option<Finding> {
+    let Some(Hold::Unreadable { key, value }) = c.seen.hold.as_deref() else { return None };
+    let message = format!("{}: {key}=`{value}` cannot be read, so it holds", c.name);
+    let fix = format!("set it to {}", crate::snapshot::HOLD_FORM);
+    Some(Finding::new(Code::BadHold, message).of(id, c.name).key(key).value(value).fix(fix))
 }
 
 /// The rules' word on a candidate, then the guards'.
@@ -279,17 +274,21 @@ fn condemn(
 }
 
 /// What stays: a marked one is rescued, or its mark waits.
-fn spared(c: &Candidate<'_>, record: &Record, ruling: &Verdict, now: Timestamp) -> Option<Step> {
-    if !record.may_be_rescued(now) {
-        return None;
-    }
-    let why = match ruling {
+fn spared(
+    c: &Candidate<'_>,
+    record: &Record,
+    ruling: Verdict,
+    now: Timestamp,
+) -> (Verdict, Option<Step>) {
+    let why = match &ruling {
+        _ if !record.may_be_rescued(now) => return (ruling, None),
         Verdict::Kept(reasons) => {
             let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
             format!("rescued: kept by {}", reasons.join(", "))
         }
         Verdict::Guarded(guard) if guard.rescues() => format!("rescued: {guard}"),
-        _ => return None,
+        _ => return (ruling, None),
     };
-    Some(Step::Rescue(Box::new(record.observed(&c.seen.state, now, &why))))
+    let next = record.observed(&c.seen.state, now, &why);
+    (ruling, Some(Step::Rescue(Box::new(next))))
 }

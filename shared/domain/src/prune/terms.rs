@@ -1,17 +1,17 @@
 //! Finds out by what a resource's snapshots are judged: its own policy while it lives, that of its newest
 //! snapshot when it is gone; and what suspends or keeps everything.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
 use crate::keep::{Keep, Rules};
-use crate::policy::Retention;
+use crate::policy::{Policy, Retention};
 use crate::protected::{Age, Protected, release_code};
 use crate::prune::guard::{Guard, in_future, is_stale};
 use crate::prune::resource::Candidate;
 use crate::prune::{Facts, Plan, Source};
 use crate::record::Record;
-use crate::settings::Context;
+use crate::settings::{Context, Settings};
 use crate::snapshot::{Hold, Instance, ResourceId};
 use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, Zone, humane, since};
@@ -120,22 +120,11 @@ fn living(
     let has_records = Some(!subject.records.is_empty() || !subject.candidates.is_empty());
     plan.remember = Protected::seen(known, instance, &protection, has_records, now);
     let protected_since = plan.remember.as_ref().or(known).and_then(|item| item.since);
+    let problems = protection.policy.problems.iter();
+    plan.findings.extend(problems.map(|one| one.finding().of(&instance.id, &instance.name)));
+    let (guard, finding) = takes_no_part(instance, &protection, subject.candidates.len(), settings);
+    plan.findings.extend(finding);
     let Protection { opt_in, policy, hold, confirmed } = protection;
-    let about =
-        |code, message: String| Finding::new(code, message).of(&instance.id, &instance.name);
-    for problem in &policy.problems {
-        let finding = problem.finding().of(&instance.id, &instance.name);
-        plan.findings.push(finding);
-    }
-    let mut terms = Terms {
-        keep: policy.retention.keep(),
-        zone: policy.zone.clone(),
-        instance_hold: hold,
-        confirmed,
-        guard: None,
-        orphan: false,
-        latest: Some(policy.schedule.latest(&policy.zone, now)),
-    };
     let newest = subject.newest().map(|c| c.seen.slot);
     let period = policy.schedule.period(&policy.zone, now);
     if opt_in == OptIn::On {
@@ -144,72 +133,84 @@ fn living(
         plan.findings.extend(overdue(&age));
         plan.age = Some(age);
     }
-    let count = subject.candidates.len();
-    match opt_in {
-        OptIn::On if policy.problems.is_empty() => {}
-        OptIn::On => terms.guard = Some(Guard::Unreadable),
-        OptIn::Off => {
-            plan.findings.push(about(
-                Code::OptedOut,
-                format!("{} is off: its {count} snapshots are kept, none is pruned", instance.name),
-            ));
-            terms.guard = Some(Guard::OptedOut);
-        }
-        OptIn::Untagged => {
-            if count > 0 {
-                plan.findings.push(
-                    about(
-                        Code::NoLongerTagged,
-                        format!(
-                            "{} carries no `{}` tag; {count} snapshots of it are kept",
-                            instance.name, settings.tag
-                        ),
-                    )
-                    .value(count.to_string())
-                    .fix(format!("tag it {}=off to say so, or =on to go on", settings.tag)),
-                );
-            }
-            terms.guard = Some(Guard::NoLongerTagged);
-        }
-    }
+    let mut terms = Terms {
+        keep: policy.retention.keep(),
+        zone: policy.zone.clone(),
+        instance_hold: hold,
+        confirmed,
+        guard,
+        orphan: false,
+        latest: Some(policy.schedule.latest(&policy.zone, now)),
+    };
     if terms.guard.is_some() {
         // The rules of a resource that keeps everything are not asked: its marks are rescued.
         terms.keep = Keep::Rules(Rules::default());
         return terms;
     }
     if policy.retention == Retention::Unset {
-        plan.findings.push(
-            about(
-                Code::KeepsEverything,
-                format!("no retention is set for {}: all its snapshots are kept", instance.name),
-            )
-            .key("SNAPKEEP_KEEP")
-            .fix(format!(
-                "set SNAPKEEP_KEEP or the tag {}:keep, for example to `daily=7 weekly=4`, or to `all`",
-                settings.tag
-            )),
-        );
+        plan.findings.push(no_retention(instance, settings));
     }
     if let Some(newest) = newest
         && is_stale(newest.timestamp(), period, now)
     {
-        plan.findings.push(
-            about(
-                Code::Stale,
-                format!(
-                    "the newest available snapshot of {} is {} old, more than two periods of `{}` and a \
-                     day; nothing of it is pruned",
-                    instance.name,
-                    humane(since(newest.timestamp(), now)),
-                    policy.schedule
-                ),
-            )
-            .value(newest.to_string())
-            .fix("look at the findings of create and poll; pruning goes on by itself"),
-        );
+        plan.findings.push(stale(instance, newest, &policy, now));
         terms.guard = Some(Guard::Stale);
     }
     terms
+}
+
+/// Why everything of a living resource is kept, because of what its tags say; and the finding that says so.
+fn takes_no_part(
+    instance: &Instance,
+    protection: &Protection,
+    count: usize,
+    settings: &Settings,
+) -> (Option<Guard>, Option<Finding>) {
+    let Instance { id, name, .. } = instance;
+    let tag = &settings.tag;
+    match protection.opt_in {
+        OptIn::On if protection.policy.problems.is_empty() => (None, None),
+        OptIn::On => (Some(Guard::Unreadable), None),
+        OptIn::Off => {
+            let message = format!("{name} is off: its {count} snapshots are kept, none is pruned");
+            let finding = Finding::new(Code::OptedOut, message).of(id, name);
+            (Some(Guard::OptedOut), Some(finding))
+        }
+        OptIn::Untagged => {
+            let message =
+                format!("{name} carries no `{tag}` tag; {count} snapshots of it are kept");
+            let finding = Finding::new(Code::NoLongerTagged, message)
+                .of(id, name)
+                .value(count.to_string())
+                .fix(format!("tag it {tag}=off to say so, or =on to go on"));
+            (Some(Guard::NoLongerTagged), (count > 0).then_some(finding))
+        }
+    }
+}
+
+fn no_retention(instance: &Instance, settings: &Settings) -> Finding {
+    let message = format!("no retention is set for {}: all its snapshots are kept", instance.name);
+    Finding::new(Code::KeepsEverything, message)
+        .of(&instance.id, &instance.name)
+        .key("SNAPKEEP_KEEP")
+        .fix(format!(
+            "set SNAPKEEP_KEEP or the tag {}:keep, for example to `daily=7 weekly=4`, or to `all`",
+            settings.tag
+        ))
+}
+
+fn stale(instance: &Instance, newest: Slot, policy: &Policy, now: Timestamp) -> Finding {
+    let message = format!(
+        "the newest available snapshot of {} is {} old, more than two periods of `{}` and a day; nothing of \
+         it is pruned",
+        instance.name,
+        humane(since(newest.timestamp(), now)),
+        policy.schedule
+    );
+    Finding::new(Code::Stale, message)
+        .of(&instance.id, &instance.name)
+        .value(newest.to_string())
+        .fix("look at the findings of create and poll; pruning goes on by itself")
 }
 
 /// The finding of a resource whose newest available snapshot is older than promised.

@@ -110,22 +110,35 @@ impl People {
         deployments: &mut [Deployment],
     ) -> String {
         self.count += 1;
-        let now = world.now();
         let instances = world.provider.all_instances();
         let snapshots = world.provider.all_snapshots();
-        let pick = |n: usize| if n == 0 { None } else { Some(world.lock().rng.usize(0..n)) };
-        let word = |words: &[&'static str]| words[world.lock().rng.usize(0..words.len())];
-        let coin = || world.lock().rng.bool();
-        let a_while =
-            |hours: i64| now + SignedDuration::from_mins(world.lock().rng.i64(10..hours * 60));
-        let instance = pick(instances.len()).map(|at| instances[at].clone());
+        let instance = world.pick(instances.len()).map(|at| instances[at].clone());
         let ours: Vec<&Snapshot> =
             snapshots.iter().filter(|s| deployments.iter().any(|d| ours(s, &d.id))).collect();
-        let of = pick(world.ledgers.len()).unwrap_or_default();
-        let snapshot = pick(ours.len()).map(|at| ours[at].clone());
-        let said = match action {
+        let of = world.pick(world.ledgers.len()).unwrap_or_default();
+        let snapshot = world.pick(ours.len()).map(|at| ours[at].clone());
+        let said = self
+            .act_on_tags(action, world, instance.clone())
+            .or_else(|| self.act_on_instance(action, world, instance, deployments))
+            .or_else(|| self.act_on_snapshot(action, world, snapshot, &ours))
+            .or_else(|| self.act_on_services(action, world))
+            .or_else(|| self.act_on_deployment(action, world, of, deployments));
+        world.remember();
+        said.unwrap_or_default()
+    }
+
+    /// What happens to an instance.
+    fn act_on_instance(
+        &mut self,
+        action: Action,
+        world: &World,
+        instance: Option<Instance>,
+        deployments: &[Deployment],
+    ) -> Option<String> {
+        let now = world.now();
+        Some(match action {
             Action::LaunchInstance => {
-                let region = super::REGIONS[usize::from(coin())];
+                let region = super::REGIONS[usize::from(world.coin())];
                 let name = format!("web-{}", world.lock().rng.u8(0..4));
                 if world.provider.is_free(region, &name) {
                     let on = [("snapkeep".to_owned(), String::new())];
@@ -139,8 +152,32 @@ impl People {
                 self.touched.push(instance.clone());
                 instance.name
             }),
+            Action::TakeSnapshotByHand => instance.map_or_else(String::new, |instance| {
+                let name = format!("by-hand-{}", self.count);
+                world.provider.insert(by_hand(&instance, &name, now, self.count));
+                name
+            }),
+            Action::TakeTheNextName => instance.map_or_else(String::new, |instance| {
+                let name = next_name(&instance, &deployments[0].settings(), now);
+                if world.provider.is_free(&instance.region, &name) {
+                    world.provider.insert(by_hand(&instance, &name, now, self.count));
+                }
+                name
+            }),
+            _ => return None,
+        })
+    }
+
+    /// What happens to an instance's tags.
+    fn act_on_tags(
+        &mut self,
+        action: Action,
+        world: &World,
+        instance: Option<Instance>,
+    ) -> Option<String> {
+        Some(match action {
             Action::OptInOrOut => instance.map_or_else(String::new, |instance| {
-                let value = word(&["", "on", "off", "gold", "silver", "nonsense", "-"]);
+                let value = world.word(&["", "on", "off", "gold", "silver", "nonsense", "-"]);
                 let (region, name) = (&instance.region, &instance.name);
                 match value {
                     "-" => world.provider.untag_instance(region, name, "snapkeep"),
@@ -150,13 +187,13 @@ impl People {
                 format!("{} {value}", instance.name)
             }),
             Action::ChangeKeepTag => instance.map_or_else(String::new, |instance| {
-                let value = word(KEEP_TAGS);
+                let value = world.word(KEEP_TAGS);
                 let (region, name) = (&instance.region, &instance.name);
                 world.provider.tag_instance(region, name, "snapkeep:keep", value);
                 format!("{name} {value}")
             }),
             Action::ChangeScheduleTag => instance.map_or_else(String::new, |instance| {
-                let value = word(SCHEDULE_TAGS);
+                let value = world.word(SCHEDULE_TAGS);
                 let (region, name) = (&instance.region, &instance.name);
                 world.provider.tag_instance(region, name, "snapkeep:schedule", value);
                 self.touched.push(instance.clone());
@@ -171,17 +208,30 @@ impl People {
                         region,
                         name,
                         HOLD,
-                        word(&["", "until=2026-01-03"]),
+                        world.word(&["", "until=2026-01-03"]),
                     );
                 }
                 instance.name
             }),
+            _ => return None,
+        })
+    }
+
+    /// What happens to a snapshot.
+    fn act_on_snapshot(
+        &mut self,
+        action: Action,
+        world: &World,
+        snapshot: Option<Snapshot>,
+        ours: &[&Snapshot],
+    ) -> Option<String> {
+        Some(match action {
             Action::HoldSnapshot => snapshot.map_or_else(String::new, |snapshot| {
                 let (region, name) = (&snapshot.region, &snapshot.name);
                 if snapshot.tags.contains_key(HOLD) {
                     world.provider.untag_snapshot(region, name, HOLD);
                 } else {
-                    let value = word(&["", "until=2026-01-03", "gibberish"]);
+                    let value = world.word(&["", "until=2026-01-03", "gibberish"]);
                     world.provider.tag_snapshot(region, name, HOLD, value);
                 }
                 snapshot.name
@@ -201,7 +251,8 @@ impl People {
                 })
             }
             Action::StripTags => snapshot.map_or_else(String::new, |snapshot| {
-                let key = word(&[MANAGED_BY, "snapkeep:slot", "snapkeep:source", "snapkeep:keep"]);
+                let key =
+                    world.word(&[MANAGED_BY, "snapkeep:slot", "snapkeep:source", "snapkeep:keep"]);
                 world.provider.untag_snapshot(&snapshot.region, &snapshot.name, key);
                 world.lock().watch.stripped.insert(snapshot.id.clone());
                 format!("{} {key}", snapshot.name)
@@ -214,29 +265,13 @@ impl People {
                 world.provider.insert(copy.clone());
                 copy.name
             }),
-            Action::TakeSnapshotByHand => instance.map_or_else(String::new, |instance| {
-                let name = format!("by-hand-{}", self.count);
-                world.provider.insert(by_hand(&instance, &name, now, self.count));
-                name
-            }),
-            Action::TakeTheNextName => instance.map_or_else(String::new, |instance| {
-                let name = next_name(&instance, &deployments[0].settings(), now);
-                if world.provider.is_free(&instance.region, &name) {
-                    world.provider.insert(by_hand(&instance, &name, now, self.count));
-                }
-                name
-            }),
-            Action::ChangePolicy => {
-                let deployment = &mut deployments[pick(2).unwrap_or(0) % deployments.len()];
-                let (key, value) = match world.lock().rng.u8(0..4) {
-                    0 => ("SNAPKEEP_MIN_KEEP", ["1", "2", "daily=2"]),
-                    1 => ("SNAPKEEP_GRACE", ["1h", "5h", "12h"]),
-                    _ => ("SNAPKEEP_KEEP", ["last=1", "hourly=5", "last=4"]),
-                };
-                let value = word(&value);
-                deployment.vars.insert(key.to_owned(), value.to_owned());
-                format!("{} {key}={value}", deployment.id)
-            }
+            _ => return None,
+        })
+    }
+
+    /// What happens to the services.
+    fn act_on_services(&mut self, action: Action, world: &World) -> Option<String> {
+        Some(match action {
             Action::Outage => {
                 let kinds = [
                     ErrorKind::Throttled,
@@ -244,22 +279,78 @@ impl People {
                     ErrorKind::Denied,
                     ErrorKind::Quota,
                 ];
-                let operation = match pick(7).unwrap_or(0) {
+                let operation = match world.pick(7).unwrap_or(0) {
                     0 => None,
                     at => Some(["create", "delete", "live", "advance", "open", "recent"][at - 1]),
                 };
-                let kind = kinds[pick(kinds.len()).unwrap_or(0)];
-                let until = a_while(if coin() { 18 } else { 60 });
+                let kind = kinds[world.pick(kinds.len()).unwrap_or(0)];
+                let until = world.a_while(if world.coin() { 18 } else { 60 });
                 // Of one Region alone, now and then.
-                let region = coin().then(|| super::REGIONS[usize::from(coin())].to_owned());
+                let region =
+                    world.coin().then(|| super::REGIONS[usize::from(world.coin())].to_owned());
                 let said = format!("{operation:?} {region:?} {kind:?} until {until}");
                 world.lock().outages.push(Outage { operation, region, kind, until });
                 said
             }
             Action::AutomaticSnapshot => {
-                let (operation, kind, until) = (Some("create"), ErrorKind::Busy, a_while(2));
+                let (operation, kind, until) = (Some("create"), ErrorKind::Busy, world.a_while(2));
                 world.lock().outages.push(Outage { operation, region: None, kind, until });
                 format!("until {until}")
+            }
+            Action::DisableRegion => {
+                let region = super::REGIONS[usize::from(world.coin())];
+                let enabled = world.coin();
+                world.provider.enable_region(region, enabled);
+                format!("{region} {enabled}")
+            }
+            Action::UnnameRegion => {
+                let region = super::REGIONS[usize::from(world.coin())];
+                let unnamed = &mut world.lock().unnamed;
+                if !unnamed.remove(region) {
+                    unnamed.insert(region.to_owned());
+                }
+                region.to_owned()
+            }
+            Action::StepClock => {
+                let by = world.lock().rng.i64(-STEP_MAX.as_mins()..=STEP_MAX.as_mins());
+                let by = SignedDuration::from_mins(by);
+                let until = world.a_while(12);
+                world.lock().step = Some((by, until));
+                self.touched_all = true;
+                format!("{by:#} until {until}")
+            }
+            Action::RollOut => {
+                let percent = world.lock().rng.u32(0..=100);
+                let mut inner = world.lock();
+                inner.rollout = inner.rollout.max(percent);
+                // What a function cannot read it cannot count, but it says so.
+                self.touched_all = true;
+                format!("{percent} %")
+            }
+            _ => return None,
+        })
+    }
+
+    /// What happens to a deployment and its ledger.
+    fn act_on_deployment(
+        &mut self,
+        action: Action,
+        world: &World,
+        of: usize,
+        deployments: &mut [Deployment],
+    ) -> Option<String> {
+        let now = world.now();
+        Some(match action {
+            Action::ChangePolicy => {
+                let deployment = &mut deployments[world.pick(2).unwrap_or(0) % deployments.len()];
+                let (key, value) = match world.lock().rng.u8(0..4) {
+                    0 => ("SNAPKEEP_MIN_KEEP", ["1", "2", "daily=2"]),
+                    1 => ("SNAPKEEP_GRACE", ["1h", "5h", "12h"]),
+                    _ => ("SNAPKEEP_KEEP", ["last=1", "hourly=5", "last=4"]),
+                };
+                let value = world.word(&value);
+                deployment.vars.insert(key.to_owned(), value.to_owned());
+                format!("{} {key}={value}", deployment.id)
             }
             Action::LoseLedger => {
                 world.ledgers[of].clear();
@@ -280,51 +371,41 @@ impl People {
             Action::ExpireTombstone => {
                 let mut records = world.ledgers[of].all();
                 records.retain(|r| r.expires_at().is_some() && r.state == State::Deleted);
-                pick(records.len()).map_or_else(String::new, |at| {
+                world.pick(records.len()).map_or_else(String::new, |at| {
                     world.ledgers[of].remove(&records[at]);
                     world.lock().watch.expired = true;
                     self.touched_all = true;
                     records[at].name.clone()
                 })
             }
-            Action::DisableRegion => {
-                let region = super::REGIONS[usize::from(coin())];
-                let enabled = coin();
-                world.provider.enable_region(region, enabled);
-                format!("{region} {enabled}")
-            }
-            Action::UnnameRegion => {
-                let region = super::REGIONS[usize::from(coin())];
-                let unnamed = &mut world.lock().unnamed;
-                if !unnamed.remove(region) {
-                    unnamed.insert(region.to_owned());
-                }
-                region.to_owned()
-            }
-            Action::StepClock => {
-                let by = world.lock().rng.i64(-STEP_MAX.as_mins()..=STEP_MAX.as_mins());
-                let by = SignedDuration::from_mins(by);
-                let until = a_while(12);
-                world.lock().step = Some((by, until));
-                self.touched_all = true;
-                format!("{by:#} until {until}")
-            }
-            Action::RollOut => {
-                let percent = world.lock().rng.u32(0..=100);
-                let mut inner = world.lock();
-                inner.rollout = inner.rollout.max(percent);
-                // What a function cannot read it cannot count, but it says so.
-                self.touched_all = true;
-                format!("{percent} %")
-            }
-        };
-        world.remember();
-        said
+            _ => return None,
+        })
     }
 
     fn lost(&mut self, world: &World, now: Timestamp) {
         world.lock().watch.ledger_lost = Some(now);
         self.touched_all = true;
+    }
+}
+
+/// What people decide by chance.
+impl World {
+    /// One of so many.
+    fn pick(&self, n: usize) -> Option<usize> {
+        (n > 0).then(|| self.lock().rng.usize(0..n))
+    }
+
+    fn word(&self, words: &[&'static str]) -> &'static str {
+        words[self.lock().rng.usize(0..words.len())]
+    }
+
+    fn coin(&self) -> bool {
+        self.lock().rng.bool()
+    }
+
+    /// Some time from now, within so many hours.
+    fn a_while(&self, hours: i64) -> Timestamp {
+        self.now() + SignedDuration::from_mins(self.lock().rng.i64(10..hours * 60))
     }
 }
 

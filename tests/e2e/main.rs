@@ -1,0 +1,16 @@
+//! The three functions as they are deployed, through the Lambda Runtime API, on the embedded cloud
+//! in stepped time.
+
+mod accounts;
+mod bench;
+mod configuration;
+mod create;
+mod deletions;
+mod events;
+mod faults;
+mod harness;
+mod prune;
+mod size;
+mod stack;
+mod strangers;
+mod upgrade;
