@@ -13,10 +13,8 @@ use snapkeep_domain::protected::release_code;
 use snapkeep_domain::record::{EDGES, Mark, Record, State};
 use snapkeep_domain::schedule::Schedule;
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{
-    HOLD, Instance, KEEP, MANAGED_BY, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState, Tags,
-    snapshot_name,
-};
+use snapkeep_domain::snapshot::{HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::time::{Slot, Zone};
 use snapkeep_tests::{DEPLOYMENT, REGION, at, snapshot_of};
 

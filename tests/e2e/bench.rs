@@ -9,7 +9,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::knobs::{Knobs, Latency, Rate};
-use snapkeep_domain::snapshot::{ResourceId, snapshot_name};
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::snapshot_name;
 use snapkeep_domain::time::Slot;
 use snapkeep_tests::{REGION, python, root};
 

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use snapkeep_app::notify;
 use snapkeep_app::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, ProviderError};
 use snapkeep_app::report::{Failure, Report};
+use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::notice::{Notice, Topic};
-use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::notice::Notice;
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_testkit::MemoryLedger;
 use snapkeep_tests::{REGION, at, record, web};
 

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a tree that cannot be read fails the test there")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -76,6 +76,56 @@ fn dependencies_point_one_way() {
             );
         }
     }
+}
+
+/// The modules of the core, each with those that it names; a module's tests may name any.
+fn modules() -> BTreeMap<String, BTreeSet<String>> {
+    let folder = root().join("shared/domain/src");
+    let path = |file: &PathBuf| {
+        let path = file.strip_prefix(&folder).unwrap().with_extension("");
+        path.components()
+            .map(|part| part.as_os_str().to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join("::")
+    };
+    let files = sources(&["shared/domain/src"]);
+    let names: BTreeSet<String> = files.iter().map(path).collect();
+    let named = Regex::new(r"crate::(\w+)(?:::(\w+))?").unwrap();
+    let module = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code: String = lines.collect::<Vec<_>>().join("\n");
+        let known = named.captures_iter(&code).filter_map(|found| {
+            let outer = found[1].to_owned();
+            let inner = found.get(2).map(|inner| format!("{outer}::{}", inner.as_str()));
+            inner.filter(|inner| names.contains(inner)).or(Some(outer))
+        });
+        // What is inside a module may name what it is inside of.
+        let own = path(file);
+        let others = known.filter(|name| names.contains(name) && !own.starts_with(name.as_str()));
+        (own.clone(), others.collect())
+    };
+    files.iter().map(module).collect()
+}
+
+#[test]
+fn the_core_goes_round_in_no_circle() {
+    let mut left = modules();
+    assert!(left.len() > 15);
+    // Again and again takes away what names nothing that is left.
+    loop {
+        let done: Vec<String> = left
+            .iter()
+            .filter(|(_, names)| !names.iter().any(|name| left.contains_key(name)))
+            .map(|(module, _)| module.clone())
+            .collect();
+        if done.is_empty() {
+            break;
+        }
+        done.iter().for_each(|module| drop(left.remove(module)));
+    }
+    assert!(left.is_empty(), "these go round in circles: {left:#?}");
 }
 
 #[test]

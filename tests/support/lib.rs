@@ -12,10 +12,9 @@ use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::protected::{Age, Protected};
 use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE, Mark, Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Context, Role, Settings};
-use snapkeep_domain::snapshot::{
-    Instance, ResourceId, Snapshot, SnapshotState, Tags, snapshot_name,
-};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::time::Slot;
 
 pub mod binaries;

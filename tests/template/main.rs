@@ -9,7 +9,8 @@ use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_aws::notifications::{SOURCE, TICK};
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::notice::{Telling, Topic};
+use snapkeep_domain::finding::Telling;
+use snapkeep_domain::finding::Topic;
 use snapkeep_domain::settings::{Role, Settings, VARIABLES};
 use snapkeep_tests::read;
 

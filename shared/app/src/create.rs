@@ -12,9 +12,10 @@ use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, V
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Instance, ResourceId};
+use snapkeep_domain::snapshot::Instance;
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Slot;
 

@@ -10,8 +10,9 @@ pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
 use snapkeep_domain::notice::{Matter, Notice};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::Record;
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, Tags};
+use snapkeep_domain::snapshot::{Instance, Snapshot, Tags};
 use snapkeep_domain::time::Slot;
 
 /// A page of a list, and the token of the next one.

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use futures_util::stream;
 use snapkeep_domain::answer::{Look, ProviderError};
+use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::notice::{Notice, Topic};
+use snapkeep_domain::notice::Notice;
 use snapkeep_domain::protected::Age;
 use snapkeep_domain::prune::{self, Facts, Listing, Plan, Source, Step, Verdict};
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{HOLD, Instance, ResourceId};
+use snapkeep_domain::snapshot::{HOLD, Instance};
 
 use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};

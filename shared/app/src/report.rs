@@ -9,7 +9,7 @@ use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::protected::Age;
 use snapkeep_domain::record::Record;
-use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::resource::ResourceId;
 
 use crate::ports::{ErrorKind, LedgerError, ProviderError, Unreadable};
 

@@ -17,7 +17,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
 use snapkeep_domain::policy::PolicyTexts;
 use snapkeep_domain::record::{FORMAT, Record};
-use snapkeep_domain::snapshot::ResourceId;
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::time::Slot;
 
 use crate::sdk::Failure;

@@ -191,8 +191,8 @@ fn message(deployment: &str, notice: &Notice) -> String {
 
 #[cfg(test)]
 mod tests {
+    use snapkeep_domain::finding::Topic;
     use snapkeep_domain::finding::{Code, Finding};
-    use snapkeep_domain::notice::Topic;
 
     use super::*;
 

@@ -136,8 +136,8 @@ mod tests {
 
     use jiff::SignedDuration;
     use snapkeep_domain::protected::Age;
+    use snapkeep_domain::resource::ResourceId;
     use snapkeep_domain::settings::Role;
-    use snapkeep_domain::snapshot::ResourceId;
 
     use super::*;
 

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::notice::{Telling, Topic};
-
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,6 +12,59 @@ pub enum Severity {
     Warning,
     /// A promise is broken or about to be.
     Error,
+}
+
+/// What a notice is about; the words are those of its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// A snapshot can be relied on.
+    Available,
+    /// A snapshot did not come about, or is lost.
+    Failed,
+    /// There is no snapshot where one was promised.
+    Missed,
+    /// A deletion is announced.
+    Marked,
+    /// A deletion was carried out.
+    Pruned,
+    /// Something keeps snapshots that the retention would let go.
+    HeldBack,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Topic; 6] = [
+        Topic::Available,
+        Topic::Failed,
+        Topic::Missed,
+        Topic::Marked,
+        Topic::Pruned,
+        Topic::HeldBack,
+    ];
+
+    /// The event's `detail-type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topic::Available => "Snapshot Available",
+            Topic::Failed => "Snapshot Failed",
+            Topic::Missed => "Snapshot Missed",
+            Topic::Marked => "Snapshot Marked",
+            Topic::Pruned => "Snapshot Pruned",
+            Topic::HeldBack => "Snapshot Held Back",
+        }
+    }
+}
+
+/// How often people are told of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// It is information: it stands in the report.
+    Never,
+    /// It is reported once, by whoever saw it happen, and told then.
+    Once(Topic),
+    /// It is reported at every tick while it lasts, and told when it begins and when it is over.
+    While(Topic),
 }
 
 macro_rules! codes {
@@ -188,7 +239,7 @@ impl Finding {
 
     /// About this resource.
     #[must_use]
-    pub fn of(mut self, resource: &crate::snapshot::ResourceId, name: &str) -> Self {
+    pub fn of(mut self, resource: &crate::resource::ResourceId, name: &str) -> Self {
         self.resource = Some(resource.0.clone());
         self.name = Some(name.to_owned());
         self

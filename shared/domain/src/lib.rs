@@ -19,6 +19,7 @@ pub mod poll;
 pub mod protected;
 pub mod prune;
 pub mod record;
+pub mod resource;
 pub mod run;
 pub mod schedule;
 pub mod settings;

@@ -6,63 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Code, Finding, Severity, Telling, Topic};
 use crate::record::{FORMAT, INVOCATION_LIFE, Record};
 use crate::settings::Role;
 use crate::time::{Slot, after};
-
-/// What a notice is about; the words are those of its event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Topic {
-    /// A snapshot can be relied on.
-    Available,
-    /// A snapshot did not come about, or is lost.
-    Failed,
-    /// There is no snapshot where one was promised.
-    Missed,
-    /// A deletion is announced.
-    Marked,
-    /// A deletion was carried out.
-    Pruned,
-    /// Something keeps snapshots that the retention would let go.
-    HeldBack,
-}
-
-impl Topic {
-    /// Every topic.
-    pub const ALL: [Topic; 6] = [
-        Topic::Available,
-        Topic::Failed,
-        Topic::Missed,
-        Topic::Marked,
-        Topic::Pruned,
-        Topic::HeldBack,
-    ];
-
-    /// The event's `detail-type`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Topic::Available => "Snapshot Available",
-            Topic::Failed => "Snapshot Failed",
-            Topic::Missed => "Snapshot Missed",
-            Topic::Marked => "Snapshot Marked",
-            Topic::Pruned => "Snapshot Pruned",
-            Topic::HeldBack => "Snapshot Held Back",
-        }
-    }
-}
-
-/// How often people are told of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
-    /// It is information: it stands in the report.
-    Never,
-    /// It is reported once, by whoever saw it happen, and told then.
-    Once(Topic),
-    /// It is reported at every tick while it lasts, and told when it begins and when it is over.
-    While(Topic),
-}
 
 /// What notices have in common that people hear of at once: topic, whether it is over, and the finding's cause;
 /// or the one snapshot that it is about.
@@ -437,7 +384,7 @@ mod tests {
         assert_eq!(Matter::key(&missed("1h")), Matter::key(&missed("2h")));
         assert_ne!(Matter::key(&overdue("web")), Matter::key(&overdue("db")));
         let held = |snapshot: &str| {
-            let web = crate::snapshot::ResourceId("arn:web".to_owned());
+            let web = crate::resource::ResourceId("arn:web".to_owned());
             Matter::key(&Finding::new(Code::BadHold, "x").of(&web, snapshot))
         };
         assert_ne!(held("web-1"), held("web-2"));

@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::policy::PolicyText;
 use crate::record::{FORMAT, TOMBSTONE_LIFE};
+use crate::resource::ResourceId;
 use crate::schedule::Schedule;
-use crate::snapshot::{Hold, Instance, ResourceId};
+use crate::snapshot::{Hold, Instance};
 use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, Zone, after, since};
 

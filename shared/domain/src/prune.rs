@@ -14,10 +14,12 @@ use crate::answer::Look;
 use crate::finding::{Code, Finding};
 use crate::protected::{Age, Protected, Standing};
 use crate::record::{GONE_AFTER, Record, State};
+use crate::resource::ResourceId;
 use crate::settings::Context;
-use crate::snapshot::{Instance, ResourceId, SnapshotState};
+use crate::snapshot::{Instance, SnapshotState};
 use crate::time::{Slot, since};
 
+mod candidate;
 mod delete;
 pub mod guard;
 pub mod listing;

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::PolicyText;
-use crate::snapshot::{Ownership, ResourceId, Snapshot, SnapshotState};
+use crate::resource::ResourceId;
+use crate::snapshot::{Ownership, Snapshot, SnapshotState};
 use crate::time::{Slot, after, since};
 
 /// The format that this code writes. A record of a newer one is left alone.

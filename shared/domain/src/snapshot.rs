@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::policy::PolicyText;
+use crate::resource::ResourceId;
 use crate::time::{Slot, Zone};
 
 /// At most this many attempts are made for one slot.
@@ -32,11 +32,6 @@ pub const KEEP: &str = "snapkeep:keep";
 pub const TIMEZONE: &str = "snapkeep:timezone";
 /// Tag on a snapshot that nobody may prune.
 pub const HOLD: &str = "snapkeep:hold";
-
-/// The provider's id of a resource (an ARN with a UUID at Lightsail), never its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ResourceId(pub String);
 
 /// A resource that can be snapshotted, as the provider shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

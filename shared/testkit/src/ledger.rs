@@ -10,8 +10,8 @@ use snapkeep_domain::notice::Matter;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
 type Key = (ResourceId, String);

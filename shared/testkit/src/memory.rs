@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
-use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
 /// How much later than its request a snapshot says that it was made.
 pub const CREATED_LAG: SignedDuration = SignedDuration::from_secs(30);

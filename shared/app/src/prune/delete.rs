@@ -1,7 +1,8 @@
 //! Carries out a deletion: intent, last look, effect.
 
 use snapkeep_domain::answer::{Look, ProviderError};
-use snapkeep_domain::notice::{Notice, Topic};
+use snapkeep_domain::finding::Topic;
+use snapkeep_domain::notice::Notice;
 use snapkeep_domain::prune::{self, LastLook, Step};
 use snapkeep_domain::record::Record;
 

@@ -8,8 +8,8 @@ use snapkeep_domain::notice::Matter;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{FORMAT, Record};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
 use super::{Item, schema};

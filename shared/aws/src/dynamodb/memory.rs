@@ -12,8 +12,8 @@ use futures_util::future::try_join;
 use snapkeep_app::ports::{LedgerError, Memory, Note, Remember};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::FORMAT;
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::snapshot::ResourceId;
 
 use super::{
     DynamoLedger, Put, all, codec, failed, if_free, if_version, number, schema, unwritable,

@@ -3,7 +3,8 @@
 use aws_sdk_lightsail::types;
 use jiff::Timestamp;
 use snapkeep_app::ports::ProviderError;
-use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
 use super::distrust;
 

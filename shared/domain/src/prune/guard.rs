@@ -10,7 +10,7 @@ use crate::keep::Keep;
 use crate::policy::PolicyText;
 use crate::policy::confirmation_code;
 use crate::prune::Step;
-use crate::prune::resource::Candidate;
+use crate::prune::candidate::Candidate;
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, since};

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use crate::finding::{Code, Finding};
 use crate::policy::{PolicyText, PolicyTexts};
 use crate::record::{FORMAT, Record, State, Times};
-use crate::snapshot::{Hold, Ownership, ResourceId, Snapshot, SnapshotState};
+use crate::resource::ResourceId;
+use crate::snapshot::{Hold, Ownership, Snapshot, SnapshotState};
 use crate::time::Slot;
 
 /// A snapshot of ours.

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
 use crate::keep::KeptBy;
+use crate::prune::candidate::{Candidate, candidates};
 use crate::prune::guard::{Brake, Guard};
 use crate::prune::terms::{Subject, Terms, terms};
-use crate::prune::{Facts, Plan, Seen, Step};
+use crate::prune::{Facts, Plan, Step};
 use crate::record::{Mark, Record, State};
+use crate::resource::ResourceId;
 use crate::settings::{Context, Settings};
-use crate::snapshot::{ATTEMPTS_MAX, Hold, ResourceId, SnapshotState};
+use crate::snapshot::{ATTEMPTS_MAX, Hold, SnapshotState};
 use crate::time::{Slot, after};
 
 /// What is decided about a snapshot, and why.
@@ -31,42 +33,6 @@ pub enum Verdict {
     Waiting,
     /// Condemned, announced, and due.
     Delete,
-}
-
-/// A snapshot of ours, with its record where that agrees.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate<'a> {
-    pub(super) name: &'a str,
-    pub(super) seen: &'a Seen,
-    pub(super) record: Option<&'a Record>,
-    /// The record of its name that says something else.
-    pub(super) disagrees: Option<&'a Record>,
-}
-
-impl Candidate<'_> {
-    pub(super) fn is_available(&self) -> bool {
-        self.seen.state == SnapshotState::Available
-    }
-}
-
-/// The snapshots of ours of a resource, the newest first.
-fn candidates<'a>(
-    seen: BTreeMap<&'a str, &'a Seen>,
-    records: &'a [Record],
-    place: &str,
-) -> Vec<Candidate<'a>> {
-    let by_name: BTreeMap<&str, &Record> = records.iter().map(|r| (r.name.as_str(), r)).collect();
-    let candidate = |(name, seen): (&'a str, &'a Seen)| {
-        let named = by_name.get(name).copied();
-        let agrees = |r: &&Record| {
-            (r.slot, r.attempt, r.region.as_str()) == (seen.slot, seen.attempt, place)
-        };
-        let record = named.filter(agrees);
-        Candidate { name, seen, record, disagrees: named.filter(|r| !agrees(r)) }
-    };
-    let mut all: Vec<Candidate<'_>> = seen.into_iter().map(candidate).collect();
-    all.sort_by_key(|c| std::cmp::Reverse((c.seen.slot, c.seen.attempt, c.name)));
-    all
 }
 
 /// Judges all snapshots of a resource that lives, or has some.

@@ -7,12 +7,13 @@ use crate::finding::{Code, Finding};
 use crate::keep::{Keep, Rules};
 use crate::policy::{Policy, Retention};
 use crate::protected::{Age, Protected, release_code};
+use crate::prune::candidate::Candidate;
 use crate::prune::guard::{Guard, in_future, is_stale};
-use crate::prune::resource::Candidate;
 use crate::prune::{Facts, Plan, Source};
 use crate::record::Record;
+use crate::resource::ResourceId;
 use crate::settings::{Context, Settings};
-use crate::snapshot::{Hold, Instance, ResourceId};
+use crate::snapshot::{Hold, Instance};
 use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, Zone, humane, since};
 

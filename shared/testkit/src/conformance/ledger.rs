@@ -8,8 +8,8 @@ use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::{Protected, Standing};
 use snapkeep_domain::record::{FORMAT, Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::snapshot::ResourceId;
 use snapkeep_domain::time::Slot;
 
 /// More than three pages by number, for a ledger that reads a few records at a time.

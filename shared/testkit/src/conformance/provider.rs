@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
-use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState, Tags};
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
 /// More than three pages, where a page shows twenty.
 const MANY: usize = 65;

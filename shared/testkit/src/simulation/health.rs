@@ -8,8 +8,9 @@ use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Hold, Instance, ResourceId, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone};
 

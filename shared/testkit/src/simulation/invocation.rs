@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::record::Record;
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Role, Settings};
-use snapkeep_domain::snapshot::{Instance, Ownership, ResourceId, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 
 use super::ports::{Fault, View, Views};
 

@@ -12,9 +12,10 @@ use snapkeep_app::ports::{
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
 use snapkeep_domain::settings::Role;
-use snapkeep_domain::snapshot::{Instance, ResourceId, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
 use super::invocation::Doing;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
+use snapkeep_domain::finding::Telling;
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::notice::{Notice, Telling};
+use snapkeep_domain::notice::Notice;
 use snapkeep_domain::record::{GONE_AFTER, Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::Role;
-use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, ResourceId, Snapshot};
+use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot};
 use snapkeep_domain::tags::{OptIn, Protection};
 
 use super::invocation::{Doing, slot_of};

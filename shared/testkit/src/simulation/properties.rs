@@ -11,8 +11,9 @@ use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::release_code;
 use snapkeep_domain::record::{EDGES, INVOCATION_LIFE, Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{
-    ATTEMPTS_MAX, Hold, Instance, Ownership, ResourceId, SLOT, SOURCE, Snapshot, SnapshotState,
+    ATTEMPTS_MAX, Hold, Instance, Ownership, SLOT, SOURCE, Snapshot, SnapshotState,
 };
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};

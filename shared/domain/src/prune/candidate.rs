@@ -1,0 +1,43 @@
+//! The snapshots of one resource that are judged, each with its record.
+
+use std::collections::BTreeMap;
+
+use crate::prune::Seen;
+use crate::record::Record;
+use crate::snapshot::SnapshotState;
+
+/// A snapshot of ours, with its record where that agrees.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) name: &'a str,
+    pub(super) seen: &'a Seen,
+    pub(super) record: Option<&'a Record>,
+    /// The record of its name that says something else.
+    pub(super) disagrees: Option<&'a Record>,
+}
+
+impl Candidate<'_> {
+    pub(super) fn is_available(&self) -> bool {
+        self.seen.state == SnapshotState::Available
+    }
+}
+
+/// The snapshots of ours of a resource, the newest first.
+pub(super) fn candidates<'a>(
+    seen: BTreeMap<&'a str, &'a Seen>,
+    records: &'a [Record],
+    place: &str,
+) -> Vec<Candidate<'a>> {
+    let by_name: BTreeMap<&str, &Record> = records.iter().map(|r| (r.name.as_str(), r)).collect();
+    let candidate = |(name, seen): (&'a str, &'a Seen)| {
+        let named = by_name.get(name).copied();
+        let agrees = |r: &&Record| {
+            (r.slot, r.attempt, r.region.as_str()) == (seen.slot, seen.attempt, place)
+        };
+        let record = named.filter(agrees);
+        Candidate { name, seen, record, disagrees: named.filter(|r| !agrees(r)) }
+    };
+    let mut all: Vec<Candidate<'_>> = seen.into_iter().map(candidate).collect();
+    all.sort_by_key(|c| std::cmp::Reverse((c.seen.slot, c.seen.attempt, c.name)));
+    all
+}
