@@ -11,7 +11,8 @@ use snapkeep_domain::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::{Policies, Policy, Retention, confirmation_code};
 use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Role, Settings, VARIABLES};
+use snapkeep_domain::settings::{Settings, VARIABLES};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::snapshot::{Hold, Tags, snapshot_name};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::tags::{OptIn, Protection};
@@ -236,7 +237,7 @@ fn variables(u: &mut Unstructured<'_>) -> Result<()> {
         let key = if chance(u, 1)? { key + &text(u)? } else { key };
         vars.insert(key, text(u)?);
     }
-    for role in [Role::Create, Role::Poll, Role::Prune] {
+    for role in [Function::Create, Function::Poll, Function::Prune] {
         match Settings::read(&vars, role) {
             Ok(settings) => {
                 check_policy(&settings.policies.default);

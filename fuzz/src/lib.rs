@@ -12,7 +12,8 @@ use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::release_code;
 use snapkeep_domain::record::{EDGES, Mark, Record, State};
 use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::{Settings};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::snapshot::{HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::time::{Slot, Zone};
@@ -125,7 +126,7 @@ pub fn settings(u: &mut Unstructured<'_>) -> Result<Settings> {
         vars.insert("SNAPKEEP_CONFIRM", code(u)?);
     }
     let vars = vars.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Ok(Settings::read(&vars, Role::Prune).unwrap_or_else(|error| panic!("{error}")))
+    Ok(Settings::read(&vars, Function::Prune).unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// A code that confirms or releases something.

@@ -11,6 +11,7 @@ use snapkeep_app::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, Pr
 use snapkeep_app::report::{Failure, Report};
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_testkit::MemoryLedger;
@@ -132,7 +133,7 @@ fn invocation(now: Timestamp, deadline: Up) -> Invocation<Up> {
 
 /// A run that did all that it should in the place, and found this.
 fn found(findings: &[Finding]) -> Report {
-    let mut report = Report::new("prune", Timestamp::UNIX_EPOCH);
+    let mut report = Report::new(Function::Prune, Timestamp::UNIX_EPOCH);
     report.findings = findings.to_vec();
     report.covered.insert(REGION.to_owned());
     report

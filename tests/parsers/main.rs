@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 use snapkeep_aws::event;
 use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lightsail::Lightsail;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::policy::Policies;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Role, Settings, VARIABLES};
+use snapkeep_domain::settings::{Settings, VARIABLES};
 use snapkeep_domain::snapshot::{HOLD, Hold, Tags, snapshot_name};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone, parse_duration};
@@ -147,7 +148,7 @@ proptest! {
     #[test]
     fn bad_variables_are_errors_that_name_variable_and_value(
         values in proptest::collection::vec((0..VARIABLES.len(), text()), 1..4),
-        role in proptest::sample::select(vec![Role::Create, Role::Poll, Role::Prune]),
+        role in proptest::sample::select(vec![Function::Create, Function::Poll, Function::Prune]),
     ) {
         let mut vars: BTreeMap<String, String> =
             values.into_iter().map(|(at, value)| (VARIABLES[at].to_owned(), value)).collect();

@@ -8,29 +8,29 @@ fn create_counts_what_it_saw_and_did() {
     let provider = &world.world.provider;
     provider.launch(REGIONS[1], "off", [("snapkeep".to_owned(), "off".to_owned())].into());
     provider.launch(REGIONS[1], "nobody", BTreeMap::new());
-    let first = report(&mut world, Role::Create);
+    let first = report(&mut world, Function::Create);
     let seen = [("regions", 2), ("instances", 4), ("protected", 2)];
     let with = |more: &[(&'static str, u64)]| seen.iter().chain(more).copied().collect();
     assert_eq!(counts(&first), with(&[("requested", 2)]));
     assert_eq!(codes(&first), [Code::OptedOut]);
     assert!(first.failures.is_empty() && !first.fell_short());
-    assert_eq!(first.function, "create");
+    assert_eq!(first.function, Function::Create);
 
-    assert_eq!(counts(&report(&mut world, Role::Create)), with(&[("served", 2)]));
+    assert_eq!(counts(&report(&mut world, Function::Create)), with(&[("served", 2)]));
 
     // The next slot waits for what is being made.
     world.advance(hours(4));
-    let waiting = report(&mut world, Role::Create);
+    let waiting = report(&mut world, Function::Create);
     assert_eq!(counts(&waiting), with(&[("waiting", 2)]));
     assert_eq!(codes(&waiting), [Code::OptedOut, Code::WaitingForPending, Code::WaitingForPending]);
 
-    world.run_alone(Role::Poll);
+    world.run_alone(Function::Poll);
     world.advance(hours(8));
-    let late = report(&mut world, Role::Create);
+    let late = report(&mut world, Function::Create);
     assert_eq!(counts(&late), with(&[("requested", 2), ("missed", 4)]));
 
     world.world.ledgers[0].clear();
-    assert_eq!(counts(&report(&mut world, Role::Create)), with(&[("tracked", 2)]));
+    assert_eq!(counts(&report(&mut world, Function::Create)), with(&[("tracked", 2)]));
 }
 
 #[test]
@@ -41,14 +41,14 @@ fn what_cannot_be_listed_or_recalled_is_a_failure_and_stops_nothing_else() {
         if operation == "regions" {
             // Where the ledger knows nothing yet, nothing can be done without the Regions' names.
             world.refuse(operation, ErrorKind::Denied, hours(1));
-            assert!(answer(&mut world, Role::Create).is_err());
+            assert!(answer(&mut world, Function::Create).is_err());
             continue;
         }
         let fault = if operation == "instances" { None } else { DENIED };
         if operation == "instances" {
             world.refuse_in(REGIONS[1], ErrorKind::Denied, hours(1));
         }
-        let report = struck(&mut world, Role::Create, operation, fault);
+        let report = struck(&mut world, Function::Create, operation, fault);
         assert!(report.fell_short());
         assert_eq!(report.failures.len(), 1, "{operation}: {:?}", report.failures);
         assert_eq!(report.failures[0].code, "Denied");
@@ -58,7 +58,7 @@ fn what_cannot_be_listed_or_recalled_is_a_failure_and_stops_nothing_else() {
 
 #[test]
 fn a_place_that_does_not_answer_stops_no_other() {
-    for role in [Role::Create, Role::Prune] {
+    for role in [Function::Create, Function::Prune] {
         for kind in [ErrorKind::Throttled, ErrorKind::Indeterminate, ErrorKind::Denied] {
             let mut world = world();
             world.refuse_in(REGIONS[1], kind, hours(1));
@@ -77,7 +77,7 @@ fn what_was_listed_is_served_even_if_a_later_page_fails() {
         world.world.provider.launch(REGIONS[0], &format!("web-{number:02}"), tags);
     }
     // What is new on the first page is remembered before the second is asked for.
-    let me = begun(&mut world, Role::Create, "remember");
+    let me = begun(&mut world, Function::Create, "remember");
     world.refuse("instances", ErrorKind::Denied, hours(1));
     let report = finished(&mut world, me);
     assert_eq!((counts(&report)["requested"], report.failures.len()), (20, 1));
@@ -88,26 +88,26 @@ fn without_the_regions_names_those_that_the_ledger_knows_are_looked_after() {
     let mut world = world();
     slot(&mut world);
     world.refuse("regions", ErrorKind::Denied, hours(1));
-    let blind = report(&mut world, Role::Create);
+    let blind = report(&mut world, Function::Create);
     assert_eq!((counts(&blind)["requested"], blind.failures.len()), (2, 1));
     // A Region that the provider names no more is looked after, and reported.
     let mut world = self::world();
     slot(&mut world);
     world.world.unname(REGIONS[0]);
-    let unnamed = report(&mut world, Role::Create);
+    let unnamed = report(&mut world, Function::Create);
     assert_eq!((counts(&unnamed)["requested"], codes(&unnamed)), (2, vec![Code::RegionUnnamed]));
 }
 
 #[test]
 fn a_place_that_the_configuration_leaves_out_is_followed_and_reported() {
     let mut world = world();
-    world.run_alone(Role::Create);
+    world.run_alone(Function::Create);
     let vars = &mut world.deployments[0].vars;
     vars.insert("SNAPKEEP_REGIONS".to_owned(), REGIONS[1].to_owned());
     world.advance(hours(4));
-    assert_eq!(counts(&report(&mut world, Role::Poll))["available"], 2);
-    assert_eq!(counts(&report(&mut world, Role::Create)).get("requested"), None);
-    let left_out = report(&mut world, Role::Prune);
+    assert_eq!(counts(&report(&mut world, Function::Poll))["available"], 2);
+    assert_eq!(counts(&report(&mut world, Function::Create)).get("requested"), None);
+    let left_out = report(&mut world, Function::Prune);
     assert_eq!(codes(&left_out), [Code::PlaceLeftOut]);
     assert_eq!(counts(&left_out).get("marked"), None);
 }
@@ -123,18 +123,18 @@ fn one_that_is_still_being_made_is_waited_for_however_old_its_slot_is() {
     oldest.times.insert(State::Pending, world.world.now());
     oldest.times.remove(State::Requested);
     world.world.ledgers[0].insert(oldest);
-    let report = report(&mut world, Role::Create);
+    let report = report(&mut world, Function::Create);
     assert_eq!((counts(&report)["waiting"], counts(&report)["requested"]), (1, 1));
 }
 
 #[test]
 fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
-    for role in [Role::Create, Role::Poll, Role::Prune] {
+    for role in [Function::Create, Function::Poll, Function::Prune] {
         let mut world = world();
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
         for operation in ["memory", "open"] {
             world.refuse(operation, ErrorKind::Throttled, minutes(1));
-            if operation == "memory" || role == Role::Poll {
+            if operation == "memory" || role == Function::Poll {
                 let error = answer(&mut world, role).unwrap_err();
                 assert_eq!(error.kind(), "LedgerUnavailable");
                 assert!(error.to_string().contains("Throttled"), "{error}");
@@ -142,7 +142,7 @@ fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
             world.advance(minutes(1));
         }
     }
-    for role in [Role::Create, Role::Prune] {
+    for role in [Function::Create, Function::Prune] {
         for operation in ["regions", "instances"] {
             let mut world = self::world();
             world.refuse(operation, ErrorKind::Throttled, hours(1));
@@ -162,8 +162,8 @@ fn the_loser_of_a_race_says_so() {
     let mut world = world();
     // Without leases, claims alone keep two runs apart.
     world.refuse("put_run", ErrorKind::Denied, hours(1));
-    let me = begun(&mut world, Role::Create, "claim");
-    let winner = report(&mut world, Role::Create);
+    let me = begun(&mut world, Function::Create, "claim");
+    let winner = report(&mut world, Function::Create);
     assert_eq!(counts(&winner)["requested"], 2);
     let loser = finished(&mut world, me);
     assert_eq!(counts(&loser)["conflicts"], 2);
@@ -174,8 +174,8 @@ fn the_loser_of_a_race_says_so() {
 fn a_place_in_which_another_run_is_at_work_is_left_to_it() {
     let mut world = world();
     slot(&mut world);
-    world.run_alone(Role::Create);
-    for role in [Role::Create, Role::Poll, Role::Prune] {
+    world.run_alone(Function::Create);
+    for role in [Function::Create, Function::Poll, Function::Prune] {
         let me = world.start(role, 0).unwrap();
         while world.upcoming(me).is_some_and(|(next, _)| next != "instances" && next != "snapshot")
         {
@@ -197,7 +197,7 @@ fn what_there_is_no_time_for_is_left_and_counted() {
     for _ in 0..3 {
         slot(&mut world);
     }
-    for (role, left) in [(Role::Create, 2), (Role::Poll, 2), (Role::Prune, 4)] {
+    for (role, left) in [(Function::Create, 2), (Function::Poll, 2), (Function::Prune, 4)] {
         drop(world.answers());
         let me = world.start(role, 0).unwrap();
         // The deadline is a minute before the invocation is ended.
@@ -207,7 +207,7 @@ fn what_there_is_no_time_for_is_left_and_counted() {
         assert_eq!(report.left, left, "{role:?}");
         assert!(report.fell_short());
         assert!(report.failures.is_empty());
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
     }
 }
 
@@ -221,7 +221,7 @@ fn create_keeps_an_intent_that_was_refused_and_says_what_to_do() {
         (ErrorKind::Throttled, "nothing, unless it stays"),
     ] {
         world.refuse("create", kind, minutes(10));
-        let report = report(&mut world, Role::Create);
+        let report = report(&mut world, Function::Create);
         assert_eq!(codes(&report), [Code::CreateDeferred, Code::CreateDeferred]);
         assert_eq!(report.failures.len(), 2);
         assert!(report.findings[0].fix.as_ref().unwrap().starts_with(fix));
@@ -230,7 +230,7 @@ fn create_keeps_an_intent_that_was_refused_and_says_what_to_do() {
     }
     // What may have had an effect is left to the next run after this one must be over.
     let mut world = self::world();
-    let lost = struck(&mut world, Role::Create, "create", Some(Fault::After));
+    let lost = struck(&mut world, Function::Create, "create", Some(Fault::After));
     assert_eq!((lost.failures.len(), counts(&lost)["tracked"]), (0, 1), "asked again: {lost:?}");
 }
 
@@ -238,17 +238,17 @@ fn create_keeps_an_intent_that_was_refused_and_says_what_to_do() {
 fn a_name_that_is_taken_is_ours_or_a_failed_attempt() {
     let mut world = world();
     let mut other = self::world();
-    other.run_alone(Role::Create);
+    other.run_alone(Function::Create);
     for mut snapshot in other.world.provider.all_snapshots() {
         snapshot.tags.clear();
         snapshot.id = format!("foreign/{}", snapshot.name);
         world.world.provider.insert(snapshot);
     }
-    let first = report(&mut world, Role::Create);
+    let first = report(&mut world, Function::Create);
     assert_eq!(codes(&first), [Code::CreateDeferred, Code::CreateDeferred], "{first:?}");
     // Tags may come late: the second look decides.
     world.advance(minutes(15));
-    let report = report(&mut world, Role::Create);
+    let report = report(&mut world, Function::Create);
     assert_eq!(counts(&report)["attempts_failed"], 2);
     assert_eq!(codes(&report), [Code::AttemptFailed, Code::AttemptFailed]);
     let records = world.world.ledgers[0].all();
@@ -258,23 +258,23 @@ fn a_name_that_is_taken_is_ours_or_a_failed_attempt() {
 #[test]
 fn poll_counts_what_became_of_what_it_follows() {
     let mut world = world();
-    assert!(counts(&report(&mut world, Role::Poll)).is_empty());
-    world.run_alone(Role::Create);
-    let pending = report(&mut world, Role::Poll);
+    assert!(counts(&report(&mut world, Function::Poll)).is_empty());
+    world.run_alone(Function::Create);
+    let pending = report(&mut world, Function::Poll);
     assert_eq!(counts(&pending), BTreeMap::from([("followed", 2)]));
     let all = world.world.provider.all_snapshots();
     world.world.provider.fail(&all[0].region, &all[0].name);
     world.advance(minutes(20));
-    let settled = report(&mut world, Role::Poll);
+    let settled = report(&mut world, Function::Poll);
     let expected = [("followed", 2), ("available", 1), ("attempts_failed", 1)];
     assert_eq!(counts(&settled), expected.into());
     assert_eq!(codes(&settled), [Code::AttemptFailed]);
 
     let denied = {
         world.advance(hours(4));
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
         world.refuse("snapshot", ErrorKind::Denied, minutes(1));
-        report(&mut world, Role::Poll)
+        report(&mut world, Function::Poll)
     };
     assert_eq!((denied.failures.len(), counts(&denied)["followed"]), (2, 2));
     assert!(denied.failures[0].resource.is_some() && denied.failures[0].region.is_some());
@@ -284,9 +284,9 @@ fn poll_counts_what_became_of_what_it_follows() {
 fn poll_counts_a_slot_that_passed_without_a_snapshot_as_missed() {
     let mut world = world();
     world.refuse("create", ErrorKind::Denied, hours(5));
-    world.run_alone(Role::Create);
+    world.run_alone(Function::Create);
     world.advance(hours(5));
-    let report = report(&mut world, Role::Poll);
+    let report = report(&mut world, Function::Poll);
     assert_eq!(counts(&report), BTreeMap::from([("followed", 2), ("missed", 2)]));
     assert_eq!(codes(&report), [Code::MissedSlots, Code::MissedSlots]);
 }
@@ -295,12 +295,12 @@ fn poll_counts_a_slot_that_passed_without_a_snapshot_as_missed() {
 fn a_region_that_is_not_enabled_is_information_unless_something_of_ours_is_there() {
     let mut world = world();
     world.world.provider.enable_region(REGIONS[1], false);
-    let quiet = report(&mut world, Role::Create);
+    let quiet = report(&mut world, Function::Create);
     assert_eq!(codes(&quiet), [Code::RegionNotEnabled]);
     assert!(!quiet.fell_short());
     world.world.provider.enable_region(REGIONS[1], true);
     world.world.provider.enable_region(REGIONS[0], false);
-    let loud = report(&mut world, Role::Create);
+    let loud = report(&mut world, Function::Create);
     assert_eq!(codes(&loud), [Code::RegionUnreachable]);
     assert_eq!((loud.failures.len(), loud.fell_short()), (1, true));
 }
@@ -310,12 +310,12 @@ fn create_asks_no_more_than_it_needs() {
     let mut world = world();
     world.world.provider.launch(REGIONS[1], "far", [("snapkeep".to_owned(), String::new())].into());
     slot(&mut world);
-    world.run_alone(Role::Create);
+    world.run_alone(Function::Create);
     world.advance(minutes(20));
-    world.run_alone(Role::Poll);
+    world.run_alone(Function::Poll);
     world.advance(minutes(220));
     let calls = |world: &mut Simulation| {
-        let me = world.start(Role::Create, 0).unwrap();
+        let me = world.start(Function::Create, 0).unwrap();
         let mut calls = BTreeMap::new();
         while let Some((operation, _)) = world.upcoming(me) {
             *calls.entry(operation).or_insert(0) += 1;
@@ -336,7 +336,7 @@ fn create_asks_no_more_than_it_needs() {
     let each = [("recent", 3), ("claim", 3), ("create", 3), ("note", 3), ("advance", 3)];
     assert_eq!(calls(&mut world), due.into_iter().chain(each).collect());
     world.advance(minutes(20));
-    world.run_alone(Role::Poll);
+    world.run_alone(Function::Poll);
     // Nothing is due: the ledger says so at once.
     assert_eq!(calls(&mut world), due.into());
 }
@@ -344,9 +344,9 @@ fn create_asks_no_more_than_it_needs() {
 #[test]
 fn one_that_is_being_made_keeps_no_other_resource_waiting() {
     let mut world = world();
-    world.run_alone(Role::Create);
+    world.run_alone(Function::Create);
     world.world.provider.launch(REGIONS[0], "new", [("snapkeep".to_owned(), String::new())].into());
-    let report = report(&mut world, Role::Create);
+    let report = report(&mut world, Function::Create);
     assert_eq!((counts(&report)["served"], counts(&report)["requested"]), (2, 1));
 }
 
@@ -358,7 +358,7 @@ fn with_a_lost_ledger_the_ask_is_the_look() {
     let before = world.world.provider.all_snapshots().len();
     for lost in 0..3 {
         world.world.ledgers[0].clear();
-        let report = report(&mut world, Role::Create);
+        let report = report(&mut world, Function::Create);
         // The first time the slot is a new one.
         let word = if lost == 0 { "requested" } else { "tracked" };
         assert_eq!((counts(&report)[word], report.failures.len()), (2, 0), "{lost}");
@@ -373,7 +373,7 @@ fn a_refused_intent_is_free_at_once_and_a_lost_answer_only_after_its_lease() {
         slot(&mut world);
         world.advance(hours(8));
         world.refuse("create", kind, minutes(1));
-        let first = report(&mut world, Role::Create);
+        let first = report(&mut world, Function::Create);
         assert_eq!(counts(&first)["missed"], 4, "{kind:?}");
         let records = world.world.ledgers[0].all();
         let intents: Vec<_> = records.iter().filter(|r| r.state == State::Intended).collect();
@@ -383,12 +383,12 @@ fn a_refused_intent_is_free_at_once_and_a_lost_answer_only_after_its_lease() {
             assert!(intent.reason.contains(&format!("{kind:?}")), "{}", intent.reason);
         }
         world.advance(minutes(5));
-        let again = report(&mut world, Role::Create);
+        let again = report(&mut world, Function::Create);
         assert_eq!(counts(&again).contains_key("requested"), free, "{kind:?}");
         // What was missed is told once.
         assert_eq!(counts(&again).get("missed"), None);
         world.advance(minutes(15));
-        let last = report(&mut world, Role::Create);
+        let last = report(&mut world, Function::Create);
         assert_eq!(counts(&last).contains_key("requested"), !free, "{kind:?}");
     }
 }
@@ -396,23 +396,23 @@ fn a_refused_intent_is_free_at_once_and_a_lost_answer_only_after_its_lease() {
 #[test]
 fn a_name_that_no_snapshot_shows_is_given_up_after_the_lease() {
     let mut other = world();
-    other.run_alone(Role::Create);
+    other.run_alone(Function::Create);
     let mut world = world();
     // Something else has the names: an instance.
     for snapshot in other.world.provider.all_snapshots() {
         world.world.provider.launch(&snapshot.region, &snapshot.name, BTreeMap::new());
     }
-    let first = report(&mut world, Role::Create);
+    let first = report(&mut world, Function::Create);
     assert_eq!((first.failures.len(), counts(&first).get("attempts_failed")), (2, None));
     world.advance(minutes(15));
-    let later = report(&mut world, Role::Create);
+    let later = report(&mut world, Function::Create);
     assert_eq!((later.failures.len(), counts(&later)["attempts_failed"]), (0, 2));
 }
 
 #[test]
 fn an_answer_that_was_lost_is_found_by_its_name() {
     let mut world = world();
-    let me = begun(&mut world, Role::Create, "create");
+    let me = begun(&mut world, Function::Create, "create");
     // Both snapshots are made, nobody hears of it, and the function dies.
     for _ in 0..2 {
         while world.upcoming(me).is_some_and(|(next, _)| next != "create") {
@@ -423,7 +423,7 @@ fn an_answer_that_was_lost_is_found_by_its_name() {
     world.crash(me);
     assert_eq!(world.world.provider.all_snapshots().len(), 2);
     world.advance(minutes(15));
-    let second = report(&mut world, Role::Create);
+    let second = report(&mut world, Function::Create);
     assert_eq!((counts(&second)["tracked"], counts(&second).get("requested")), (2, None));
     assert!(world.world.ledgers[0].all().iter().all(|r| r.state == State::Requested));
 }
@@ -433,15 +433,15 @@ fn what_is_throttled_goes_back_into_the_queue_until_nothing_gets_through() {
     let mut world = world();
     // For four seconds nothing gets through: nobody needs to hear of it.
     world.refuse("create", ErrorKind::Throttled, SignedDuration::from_secs(4));
-    let patient = report(&mut world, Role::Create);
+    let patient = report(&mut world, Function::Create);
     assert_eq!((counts(&patient)["requested"], patient.failures.len(), patient.left), (2, 0, 0));
     // For a minute: the place is left to the next tick, and the intents are free for it.
     world.advance(hours(4));
-    world.run_alone(Role::Poll);
+    world.run_alone(Function::Poll);
     world.refuse("create", ErrorKind::Throttled, minutes(1));
-    let throttled = report(&mut world, Role::Create);
+    let throttled = report(&mut world, Function::Create);
     assert_eq!((throttled.failures.len(), throttled.left), (2, 2));
     assert_eq!(codes(&throttled), [Code::CreateDeferred; 2]);
     world.advance(minutes(1));
-    assert_eq!(counts(&report(&mut world, Role::Create))["requested"], 2);
+    assert_eq!(counts(&report(&mut world, Function::Create))["requested"], 2);
 }

@@ -15,7 +15,7 @@ fn fleet() -> Simulation {
 /// A slot in which the provider lets only so many requests through.
 fn scarce_slot(world: &mut Simulation, lets_through: usize) -> Report {
     drop(world.answers());
-    let me = world.start(Role::Create, 0).unwrap();
+    let me = world.start(Function::Create, 0).unwrap();
     let mut through = 0;
     while let Some((operation, _)) = world.upcoming(me) {
         if through == lets_through {
@@ -27,7 +27,7 @@ fn scarce_slot(world: &mut Simulation, lets_through: usize) -> Report {
     }
     let report = finished(world, me);
     world.advance(minutes(20));
-    world.run_alone(Role::Poll);
+    world.run_alone(Function::Poll);
     world.advance(minutes(220));
     report
 }
@@ -62,7 +62,7 @@ fn a_place_that_hangs_costs_its_neighbours_nothing() {
         world.world.provider.launch(REGIONS[1], &format!("far-{number}"), on);
     }
     world.refuse_in(REGIONS[1], ErrorKind::Indeterminate, hours(1));
-    let report = report(&mut world, Role::Create);
+    let report = report(&mut world, Function::Create);
     assert_eq!(counts(&report)["requested"], 40);
     assert!(report.failures.iter().all(|f| f.region.as_deref() == Some(REGIONS[1])));
     assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
@@ -72,7 +72,7 @@ fn a_place_that_hangs_costs_its_neighbours_nothing() {
 fn a_busy_instance_makes_no_run_follow_another() {
     for (kind, goes_on) in [(ErrorKind::Busy, false), (ErrorKind::Throttled, true)] {
         let mut world = world();
-        let me = begun(&mut world, Role::Create, "create");
+        let me = begun(&mut world, Function::Create, "create");
         // One got through, so that something was achieved; the other does not.
         if kind == ErrorKind::Throttled {
             world.next(me, None);
@@ -87,7 +87,7 @@ fn a_busy_instance_makes_no_run_follow_another() {
 #[test]
 fn a_lost_answer_stays_lost_whatever_the_next_one_says() {
     let mut world = world();
-    let me = begun(&mut world, Role::Create, "create");
+    let me = begun(&mut world, Function::Create, "create");
     world.next(me, Some(Fault::Before(ErrorKind::Indeterminate)));
     world.refuse("create", ErrorKind::Throttled, minutes(10));
     finished(&mut world, me);
@@ -99,7 +99,7 @@ fn a_lost_answer_stays_lost_whatever_the_next_one_says() {
 #[test]
 fn a_run_that_served_somebody_is_no_error_whatever_a_later_page_says() {
     let mut world = fleet();
-    let me = begun(&mut world, Role::Create, "remember");
+    let me = begun(&mut world, Function::Create, "remember");
     world.refuse("instances", ErrorKind::Throttled, hours(1));
     let report = finished(&mut world, me);
     assert_eq!((counts(&report)["requested"], report.failures.len()), (20, 1));

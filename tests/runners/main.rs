@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::record::State;
-use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::{HOLD, SnapshotState};
 use snapkeep_testkit::simulation::ports::Fault;
 use snapkeep_testkit::simulation::turns::InvocationId;
@@ -40,20 +40,20 @@ pub(crate) fn minutes(minutes: i64) -> SignedDuration {
 }
 
 /// Runs a function from beginning to end; what it answers.
-pub(crate) fn answer(world: &mut Simulation, role: Role) -> Result<Report, TickError> {
+pub(crate) fn answer(world: &mut Simulation, role: Function) -> Result<Report, TickError> {
     drop(world.answers());
     world.run_alone(role);
     world.answers().pop().unwrap()
 }
 
-pub(crate) fn report(world: &mut Simulation, role: Role) -> Report {
+pub(crate) fn report(world: &mut Simulation, role: Function) -> Report {
     answer(world, role).unwrap()
 }
 
 /// Runs a function whose first call of this operation meets a fault, once.
 pub(crate) fn struck(
     world: &mut Simulation,
-    role: Role,
+    role: Function,
     operation: &'static str,
     fault: Option<Fault>,
 ) -> Report {
@@ -72,14 +72,14 @@ pub(crate) fn codes(report: &Report) -> Vec<Code> {
 
 /// A slot from its creation to its becoming available.
 pub(crate) fn slot(world: &mut Simulation) {
-    world.run_alone(Role::Create);
+    world.run_alone(Function::Create);
     world.advance(minutes(20));
-    world.run_alone(Role::Poll);
+    world.run_alone(Function::Poll);
     world.advance(minutes(220));
 }
 
 /// Starts a function and lets it come to its first call of this operation.
-pub(crate) fn begun(world: &mut Simulation, role: Role, operation: &str) -> InvocationId {
+pub(crate) fn begun(world: &mut Simulation, role: Function, operation: &str) -> InvocationId {
     drop(world.answers());
     let me = world.start(role, 0).unwrap();
     while world.upcoming(me).is_some_and(|(next, _)| next != operation) {

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, snapshot_name};
 use snapkeep_domain::time::{Zone, parse_duration};
 use snapkeep_testkit::simulation::{REGIONS, Simulation};
@@ -15,8 +16,11 @@ use snapkeep_tests::at;
 use snapkeep_tests::binaries::binary;
 
 const DOCUMENT: &str = include_str!("../../docs/SEMANTICS.md");
-const ROLES: [(Role, &str, i64); 3] =
-    [(Role::Create, "create", 15), (Role::Poll, "poll", 10), (Role::Prune, "prune", 60)];
+const ROLES: [(Function, &str, i64); 3] = [
+    (Function::Create, "create", 15),
+    (Function::Poll, "poll", 10),
+    (Function::Prune, "prune", 60),
+];
 
 /// The fenced blocks of a kind.
 fn blocks(kind: &str) -> Vec<&'static str> {
@@ -147,7 +151,7 @@ impl Story {
         let instance = all.into_iter().find(|one| one.name == instance);
         let Instance { id, name, region, .. } = instance.ok_or("there is no such instance")?;
         let vars = &self.simulation.deployments[0].vars;
-        let settings = Settings::read(vars, Role::Create).map_err(|error| error.to_string())?;
+        let settings = Settings::read(vars, Function::Create).map_err(|error| error.to_string())?;
         let policy = &settings.policies.default;
         let slot = policy.schedule.latest(&policy.zone, world.now());
         let deployment = &settings.deployment;

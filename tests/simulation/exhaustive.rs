@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
-use snapkeep_domain::settings::Role;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::snapshot::HOLD;
 use snapkeep_testkit::simulation::ports::Fault;
 use snapkeep_testkit::simulation::{REGIONS, Simulation};
@@ -53,36 +53,36 @@ const BLOWS: &[Blow] = &[
 const THENS: &[Then] = &[Then::Rerun, Then::Twin, Then::Duplicate];
 
 /// A world in which this function has this to do.
-type Scene = (&'static str, Role, fn(&[&str]) -> Simulation);
+type Scene = (&'static str, Function, fn(&[&str]) -> Simulation);
 
 const SCENES: &[Scene] = &[
-    ("create: protection begins", Role::Create, |names| Simulation::scripted(VARS, names)),
-    ("create: the next slot, after a gap", Role::Create, |names| {
+    ("create: protection begins", Function::Create, |names| Simulation::scripted(VARS, names)),
+    ("create: the next slot, after a gap", Function::Create, |names| {
         let mut world = running(names, 1);
         world.advance(hours(9));
         world
     }),
-    ("create: an attempt failed and left something", Role::Create, |names| {
+    ("create: an attempt failed and left something", Function::Create, |names| {
         let mut world = Simulation::scripted(VARS, names);
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
         for snapshot in world.world.provider.all_snapshots() {
             world.world.provider.fail(&snapshot.region, &snapshot.name);
         }
-        world.run_alone(Role::Poll);
+        world.run_alone(Function::Poll);
         world.advance(minutes(61));
         world
     }),
-    ("create: an intent that nobody works on", Role::Create, |names| dead_create(names, 1)),
-    ("create: the same, and it was asked for", Role::Create, |names| dead_create(names, 2)),
-    ("create: a lost ledger", Role::Create, |names| {
+    ("create: an intent that nobody works on", Function::Create, |names| dead_create(names, 1)),
+    ("create: the same, and it was asked for", Function::Create, |names| dead_create(names, 2)),
+    ("create: a lost ledger", Function::Create, |names| {
         let world = running(names, 9);
         world.world.ledgers[0].clear();
         world
     }),
-    ("create: the name is taken", Role::Create, |names| {
+    ("create: the name is taken", Function::Create, |names| {
         let world = Simulation::scripted(VARS, names);
         let mut other = Simulation::scripted(VARS, names);
-        other.run_alone(Role::Create);
+        other.run_alone(Function::Create);
         for mut snapshot in other.world.provider.all_snapshots() {
             snapshot.tags.clear();
             snapshot.id = format!("foreign/{}", snapshot.name);
@@ -90,76 +90,76 @@ const SCENES: &[Scene] = &[
         }
         world
     }),
-    ("poll: it is pending", Role::Poll, |names| {
+    ("poll: it is pending", Function::Poll, |names| {
         let mut world = Simulation::scripted(VARS, names);
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
         world
     }),
-    ("poll: it is available", Role::Poll, |names| {
+    ("poll: it is available", Function::Poll, |names| {
         let mut world = Simulation::scripted(VARS, names);
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
         world.advance(minutes(20));
         world
     }),
-    ("poll: it is gone", Role::Poll, |names| {
+    ("poll: it is gone", Function::Poll, |names| {
         let mut world = Simulation::scripted(VARS, names);
-        world.run_alone(Role::Create);
+        world.run_alone(Function::Create);
         for snapshot in world.world.provider.all_snapshots() {
             world.world.provider.vanish(&snapshot.region, &snapshot.name);
         }
-        world.run_alone(Role::Poll);
+        world.run_alone(Function::Poll);
         world.advance(minutes(16));
         world
     }),
-    ("poll: an intent whose slot has passed", Role::Poll, |names| {
+    ("poll: an intent whose slot has passed", Function::Poll, |names| {
         let mut world = dead_create(names, 1);
         world.advance(hours(5));
         world
     }),
-    ("poll: an intent that was asked for", Role::Poll, |names| dead_create(names, 2)),
-    ("poll: it was deleted", Role::Poll, |names| {
+    ("poll: an intent that was asked for", Function::Poll, |names| dead_create(names, 2)),
+    ("poll: it was deleted", Function::Poll, |names| {
         let mut world = due(names);
-        world.run_alone(Role::Prune);
+        world.run_alone(Function::Prune);
         world
     }),
-    ("prune: marks", Role::Prune, |names| {
+    ("prune: marks", Function::Prune, |names| {
         let mut world = Simulation::scripted(VARS, names);
         for _ in 0..4 {
-            world.run_alone(Role::Create);
+            world.run_alone(Function::Create);
             world.advance(minutes(20));
-            world.run_alone(Role::Poll);
+            world.run_alone(Function::Poll);
             world.advance(hours(4));
         }
         world
     }),
-    ("prune: deletes", Role::Prune, due),
-    ("prune: rescues what is held", Role::Prune, |names| {
+    ("prune: deletes", Function::Prune, due),
+    ("prune: rescues what is held", Function::Prune, |names| {
         let world = due(names);
         for snapshot in world.world.provider.all_snapshots() {
             world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
         }
         world
     }),
-    ("prune: a lost ledger", Role::Prune, |names| {
+    ("prune: a lost ledger", Function::Prune, |names| {
         let world = running(names, 14);
         world.world.ledgers[0].clear();
         world
     }),
-    ("prune: somebody deleted one", Role::Prune, |names| {
+    ("prune: somebody deleted one", Function::Prune, |names| {
         let mut world = running(names, 9);
         let all = world.world.provider.all_snapshots();
         world.world.provider.vanish(&all[0].region, &all[0].name);
-        world.run_alone(Role::Prune);
+        world.run_alone(Function::Prune);
         world.advance(minutes(16));
         world
     }),
-    ("prune: the instance is gone", Role::Prune, |names| {
+    ("prune: the instance is gone", Function::Prune, |names| {
         let mut world = running(names, 14);
         world.deployments[0].vars.insert("SNAPKEEP_ORPHAN_KEEP".to_owned(), "1h".to_owned());
         for name in names {
             world.world.provider.terminate(REGIONS[0], name);
         }
-        world.run_alone(Role::Prune);
+        world.run_alone(Function::Prune);
         world.advance(hours(7));
         world
     }),
@@ -195,7 +195,7 @@ fn dead_create(names: &[&str], writes: usize) -> Simulation {
     let mut world = Simulation::scripted(VARS, names);
     // It lists its records, the Regions, two lists of instances, and for each resource its records.
     let reads = 5 + names.len();
-    if let Some(me) = world.start(Role::Create, 0) {
+    if let Some(me) = world.start(Function::Create, 0) {
         for _ in 0..reads + writes * names.len() {
             world.next(me, None);
         }

@@ -8,12 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::Look;
 use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::protected::{Age, Protected};
 use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE, Mark, Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::{Context, Role, Settings};
+use snapkeep_domain::settings::{Context, Settings};
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::time::Slot;
 
@@ -78,7 +79,7 @@ pub fn settings(vars: &[(&str, &str)]) -> Settings {
         vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     all.entry("SNAPKEEP_LEDGER_TABLE".to_owned()).or_insert_with(|| "ledger".to_owned());
     all.entry("SNAPKEEP_DEPLOYMENT".to_owned()).or_insert_with(|| DEPLOYMENT.to_owned());
-    Settings::read(&all, Role::Prune).unwrap_or_else(|error| panic!("{error}"))
+    Settings::read(&all, Function::Prune).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What a run judges by.

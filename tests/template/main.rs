@@ -11,7 +11,8 @@ use snapkeep_aws::notifications::{SOURCE, TICK};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::finding::Telling;
 use snapkeep_domain::finding::Topic;
-use snapkeep_domain::settings::{Role, Settings, VARIABLES};
+use snapkeep_domain::function::Function;
+use snapkeep_domain::settings::{Settings, VARIABLES};
 use snapkeep_tests::read;
 
 mod rights;
@@ -265,7 +266,7 @@ fn what_a_pattern_lets_through_the_functions_read() {
         for text in good {
             assert!(pattern.is_match(text), "{parameter}: {text}");
             let vars = variables(&[("Keep", "all"), (parameter, text)]);
-            for role in [Role::Create, Role::Poll, Role::Prune] {
+            for role in Function::ALL {
                 Settings::read(&vars, role).unwrap_or_else(|error| panic!("{parameter}: {error}"));
             }
         }
@@ -291,8 +292,9 @@ fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
             let name = alarm["MetricName"].as_str().unwrap();
             assert!(METRICS.iter().any(|metric| metric.name == name), "{id} watches {name}");
             // A window shorter than the cadence would ring at every run, and be over in between.
-            let slowest =
-                METRICS.iter().any(|metric| metric.name == name && metric.of.contains(&"prune"));
+            let slowest = METRICS
+                .iter()
+                .any(|metric| metric.name == name && metric.of.contains(&Function::Prune));
             let seconds = |member: &str| alarm[member].as_u64().unwrap();
             let window = seconds("Period") * seconds("EvaluationPeriods");
             assert!(window >= if slowest { 3600 } else { 900 }, "{id}: {window} s");
@@ -311,7 +313,7 @@ fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
     for function in FUNCTIONS {
         let alarm = alarms[format!("{function}Silent").as_str()];
         let watched = METRICS.iter().find(|metric| alarm["MetricName"] == metric.name).unwrap();
-        assert_eq!(watched.of, [function.to_lowercase()]);
+        assert_eq!(watched.of, [function.to_lowercase().parse::<Function>().unwrap()]);
         assert_eq!(alarm["TreatMissingData"], "breaching");
     }
     let mail = properties("AlarmMail");
@@ -326,7 +328,7 @@ fn every_metric_is_in_the_handbook() {
             "| `{}` | {} | {} | {} |",
             metric.name,
             metric.unit.as_str(),
-            metric.of.join(", "),
+            metric.of.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", "),
             metric.meaning
         );
         assert!(operations.contains(&row), "missing in docs/OPERATIONS.md: {row}");

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
+use snapkeep_domain::function::Function;
 
 mod acceptance;
 mod cloud;
@@ -34,15 +36,15 @@ enum Command {
     /// Run one of the Lambda functions in this process (it needs the Lambda Runtime API).
     Function {
         /// Which one.
+        #[arg(value_parser = names())]
         name: Function,
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Function {
-    Create,
-    Poll,
-    Prune,
+/// The functions' names, so that the help lists them.
+fn names() -> impl TypedValueParser<Value = Function> {
+    PossibleValuesParser::new(Function::ALL.map(Function::as_str))
+        .try_map(|name| name.parse::<Function>())
 }
 
 fn main() -> ExitCode {

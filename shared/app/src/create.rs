@@ -10,11 +10,12 @@ use jiff::Timestamp;
 use snapkeep_domain::answer::{Look, ProviderError};
 use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::Instance;
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Slot;
@@ -44,7 +45,7 @@ pub async fn run(
     settings: &Settings,
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
-    let run = Run::begin(Role::Create, inventory, ledger, settings, invocation).await?;
+    let run = Run::begin(Function::Create, inventory, ledger, settings, invocation).await?;
     let work = async |lane: &Lane| Box::pin(Create { run: &run, creator, lane }.place()).await;
     Box::pin(run.everywhere(work)).await?;
     run.finish(relay).await

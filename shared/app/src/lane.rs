@@ -10,10 +10,11 @@ use std::time::Duration;
 use async_lock::Semaphore;
 use futures_util::future::{join, join_all, select};
 use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::FORMAT;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::settings::{Context, Regions, Role, Settings};
+use snapkeep_domain::settings::{Context, Regions, Settings};
 
 use crate::ports::{
     Deadline, ErrorKind, Inventory, Invocation, Memory, ProviderError, RUNS_MAX, Relay, Remember,
@@ -109,7 +110,7 @@ impl Lane {
 
 /// A run of a function: what all its lanes share.
 pub(crate) struct Run<'a, I, L, D> {
-    role: Role,
+    role: Function,
     pub(crate) inventory: &'a I,
     pub(crate) ledger: &'a L,
     pub(crate) deadline: &'a D,
@@ -125,7 +126,7 @@ pub(crate) struct Run<'a, I, L, D> {
 impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     /// Begins with what the ledger remembers.
     pub(crate) async fn begin(
-        role: Role,
+        role: Function,
         inventory: &'a I,
         ledger: &'a L,
         settings: &'a Settings,
@@ -133,10 +134,10 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     ) -> Result<Self, TickError> {
         let Invocation { now, leased_until, tick, deadline } = invocation;
         let memory = ledger.memory().await?;
-        let mut report = Report::new(role.as_str(), *now);
+        let mut report = Report::new(role, *now);
         report.partial = tick.is_some();
         report.unreadable(&memory.unreadable);
-        if role != Role::Poll {
+        if role != Function::Poll {
             report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
         }
         Ok(Run {
@@ -160,14 +161,14 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     /// The last run of this function in a place.
     pub(crate) fn last_run(&self, place: &str) -> Option<&LastRun> {
-        let own = |run: &&LastRun| run.function == self.role.as_str() && run.place == place;
+        let own = |run: &&LastRun| run.function == self.role && run.place == place;
         self.memory.runs.iter().find(own)
     }
 
     fn lane(&self, place: &str) -> Arc<Lane> {
         let lane = Arc::new(Lane {
             place: place.to_owned(),
-            report: Mutex::new(Report::new(self.role.as_str(), self.cx.now)),
+            report: Mutex::new(Report::new(self.role, self.cx.now)),
             open: AtomicU64::new(0),
             achieved: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -200,7 +201,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     pub(crate) async fn everywhere(&self, work: impl AsyncFn(&Lane)) -> Result<(), TickError> {
         let (known, left_out): (Vec<String>, Vec<String>) =
             self.known().into_iter().partition(|place| self.is_configured(place));
-        if self.role == Role::Prune && self.tick.is_none() {
+        if self.role == Function::Prune && self.tick.is_none() {
             left_out.iter().for_each(|place| self.is_left_out(place));
         }
         let known: BTreeSet<String> = known.into_iter().collect();
@@ -341,7 +342,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             Lease::Ours(_) | Lease::Without => return true,
             Lease::Elsewhere => return false,
         }
-        let (function, place) = (self.role.as_str(), &lane.place);
+        let (function, place) = (self.role, &lane.place);
         let last = self.last_run(place);
         // What another version wrote cannot be asked for the lease.
         let key = format!("{function}#{place}");
@@ -350,7 +351,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             Some(last) if last.is_held(self.cx.now) => Ok(None),
             _ => {
                 let run = LastRun {
-                    function: function.to_owned(),
+                    function,
                     place: place.clone(),
                     at: self.cx.now,
                     seconds: 0,
@@ -464,7 +465,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let run = self.tick.map_or(1, |tick| tick.run + 1);
         if goes_on && run <= RUNS_MAX && !self.cx.settings.dry_run {
             let tick = Tick { place: lane.place.clone(), run };
-            if let Err(error) = relay.go_on(self.role.as_str(), &tick).await {
+            if let Err(error) = relay.go_on(self.role, &tick).await {
                 // The next cron tick goes on.
                 lane.fail(Failure::from(&error));
             }

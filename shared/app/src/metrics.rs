@@ -2,6 +2,7 @@
 //! every run, zeros included, so that missing data means that it did not run; or, to save money, those
 //! that the stack's alarms watch.
 
+use snapkeep_domain::function::Function;
 use std::time::Duration;
 
 use snapkeep_domain::finding::Severity;
@@ -50,7 +51,7 @@ pub struct Metric {
     /// Its unit.
     pub unit: Unit,
     /// The functions that emit it.
-    pub of: &'static [&'static str],
+    pub of: &'static [Function],
     /// Whether an alarm watches it.
     pub alarms: bool,
     /// What it says.
@@ -60,7 +61,10 @@ pub struct Metric {
 
 impl Metric {
     /// Those that a function emits at this level.
-    pub fn emitted(function: &str, level: MetricsLevel) -> impl Iterator<Item = &'static Metric> {
+    pub fn emitted(
+        function: Function,
+        level: MetricsLevel,
+    ) -> impl Iterator<Item = &'static Metric> {
         let asked = move |metric: &&Metric| metric.alarms || level >= MetricsLevel::All;
         METRICS.iter().filter(move |metric| metric.of.contains(&function)).filter(asked)
     }
@@ -72,14 +76,12 @@ impl Metric {
     }
 }
 
-const ALL: &[&str] = &["create", "poll", "prune"];
-
 /// Every metric.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "Taken",
         unit: Unit::Count,
-        of: &["create"],
+        of: &[Function::Create],
         alarms: false,
         meaning: "snapshots that the provider took the request for, or that were found made already",
         value: |report, _| report.counted(Counter::Requested) + report.counted(Counter::Tracked),
@@ -87,7 +89,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Protected",
         unit: Unit::Count,
-        of: &["create"],
+        of: &[Function::Create],
         alarms: true,
         meaning: "resources that are opted in",
         value: |report, _| report.counted(Counter::Protected),
@@ -95,7 +97,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Available",
         unit: Unit::Count,
-        of: &["poll"],
+        of: &[Function::Poll],
         alarms: true,
         meaning: "snapshots that became available",
         value: |report, _| report.counted(Counter::Available),
@@ -103,7 +105,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Failed",
         unit: Unit::Count,
-        of: &["create", "poll"],
+        of: &[Function::Create, Function::Poll],
         alarms: false,
         meaning: "attempts that came to nothing",
         value: |report, _| report.counted(Counter::AttemptsFailed),
@@ -111,7 +113,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Missed",
         unit: Unit::Count,
-        of: &["create", "poll"],
+        of: &[Function::Create, Function::Poll],
         alarms: false,
         meaning: "slots that passed without a snapshot",
         value: |report, _| report.counted(Counter::Missed),
@@ -119,7 +121,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Marked",
         unit: Unit::Count,
-        of: &["prune"],
+        of: &[Function::Prune],
         alarms: false,
         meaning: "deletions announced",
         value: |report, _| report.counted(Counter::Marked),
@@ -127,7 +129,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Pruned",
         unit: Unit::Count,
-        of: &["prune"],
+        of: &[Function::Prune],
         alarms: false,
         meaning: "deletions that the provider took",
         value: |report, _| report.counted(Counter::Pruned),
@@ -135,7 +137,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "HeldBack",
         unit: Unit::Count,
-        of: &["prune"],
+        of: &[Function::Prune],
         alarms: false,
         meaning: "snapshots that no rule keeps and a guard does, or that no rule was asked about",
         value: |report, _| report.counted(Counter::HeldBack),
@@ -143,7 +145,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Braked",
         unit: Unit::Count,
-        of: &["prune"],
+        of: &[Function::Prune],
         alarms: true,
         meaning: "resources, or runs, whose marks the brake stopped until somebody confirms them",
         value: |report, _| report.counted(Counter::Braked),
@@ -151,7 +153,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Overdue",
         unit: Unit::Count,
-        of: &["prune"],
+        of: &[Function::Prune],
         alarms: true,
         meaning: "protected resources whose newest available snapshot is older than promised",
         value: |report, _| report.counted(Counter::Overdue),
@@ -159,7 +161,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "OverdueBy",
         unit: Unit::Seconds,
-        of: &["prune"],
+        of: &[Function::Prune],
         alarms: false,
         meaning: "the greatest age over promise",
         value: |report, _| report.counted(Counter::OverdueSeconds),
@@ -167,7 +169,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Failures",
         unit: Unit::Count,
-        of: ALL,
+        of: &Function::ALL,
         alarms: true,
         meaning: "items or Regions that did not work, and items that there was no time for",
         value: |report, _| (report.failures.len() as u64).saturating_add(report.left),
@@ -175,7 +177,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Throttles",
         unit: Unit::Count,
-        of: ALL,
+        of: &Function::ALL,
         alarms: false,
         meaning: "of the failures, those by throttling, after all tries",
         value: |report, _| {
@@ -185,7 +187,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "FindingsError",
         unit: Unit::Count,
-        of: ALL,
+        of: &Function::ALL,
         alarms: true,
         meaning: "findings that say that something is wrong",
         value: |report, _| found(report, Severity::Error),
@@ -193,7 +195,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "FindingsWarning",
         unit: Unit::Count,
-        of: ALL,
+        of: &Function::ALL,
         alarms: false,
         meaning: "findings that somebody should look at",
         value: |report, _| found(report, Severity::Warning),
@@ -201,7 +203,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "FindingsInfo",
         unit: Unit::Count,
-        of: ALL,
+        of: &Function::ALL,
         alarms: false,
         meaning: "findings that are merely information",
         value: |report, _| found(report, Severity::Info),
@@ -209,7 +211,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "Duration",
         unit: Unit::Milliseconds,
-        of: ALL,
+        of: &Function::ALL,
         alarms: false,
         meaning: "the time that the run took",
         value: |_, took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_function_emits_all_of_its_metrics_zeros_included() {
-        for (function, own) in [("create", 4), ("poll", 3), ("prune", 6)] {
+        for (function, own) in [(Function::Create, 4), (Function::Poll, 3), (Function::Prune, 6)] {
             let report = Report::new(function, Timestamp::UNIX_EPOCH);
             let emitted = emitted(&report);
             assert_eq!(emitted.len(), own + 6, "{function}");
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn values_are_the_reports() {
-        let mut report = Report::new("create", Timestamp::UNIX_EPOCH);
+        let mut report = Report::new(Function::Create, Timestamp::UNIX_EPOCH);
         report.count(Counter::Requested, 3);
         report.count(Counter::Tracked, 1);
         report.left = 2;
@@ -275,7 +277,7 @@ mod tests {
 
     #[test]
     fn throttles_are_failures_of_that_kind() {
-        let mut report = Report::new("poll", Timestamp::UNIX_EPOCH);
+        let mut report = Report::new(Function::Poll, Timestamp::UNIX_EPOCH);
         for kind in [ErrorKind::Throttled, ErrorKind::Denied, ErrorKind::Throttled] {
             let (code, message) = (String::new(), String::new());
             report.failures.push(Failure::from(&ProviderError {
@@ -294,9 +296,9 @@ mod tests {
         let few = |function| -> Vec<&str> {
             Metric::emitted(function, MetricsLevel::Alarms).map(|metric| metric.name).collect()
         };
-        assert_eq!(few("create"), ["Protected", "Failures", "FindingsError"]);
-        assert_eq!(few("poll"), ["Available", "Failures", "FindingsError"]);
-        assert_eq!(few("prune"), ["Braked", "Overdue", "Failures", "FindingsError"]);
+        assert_eq!(few(Function::Create), ["Protected", "Failures", "FindingsError"]);
+        assert_eq!(few(Function::Poll), ["Available", "Failures", "FindingsError"]);
+        assert_eq!(few(Function::Prune), ["Braked", "Overdue", "Failures", "FindingsError"]);
     }
 
     #[test]

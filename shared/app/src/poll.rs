@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use snapkeep_domain::answer::Look;
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::poll;
 use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 
 use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
@@ -34,7 +35,7 @@ pub async fn run(
     settings: &Settings,
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
-    let run = Run::begin(Role::Poll, inventory, ledger, settings, invocation).await?;
+    let run = Run::begin(Function::Poll, inventory, ledger, settings, invocation).await?;
     let work = async |lane: &Lane| Box::pin(Poll { run: &run, lane }.place()).await;
     Box::pin(run.where_known(work)).await?;
     run.finish(relay).await

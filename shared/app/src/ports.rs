@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::{Matter, Notice};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::Record;
@@ -220,7 +221,7 @@ pub trait Relay: Sync {
     /// Sends the event whose rule invokes the function for that place alone; `false` when there is no bus.
     fn go_on(
         &self,
-        function: &'static str,
+        function: Function,
         tick: &Tick,
     ) -> impl Future<Output = Result<bool, ProviderError>> + Send;
 }

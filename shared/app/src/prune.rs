@@ -9,12 +9,13 @@ use futures_util::stream;
 use snapkeep_domain::answer::{Look, ProviderError};
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::protected::Age;
 use snapkeep_domain::prune::{self, Facts, Listing, Plan, Source, Step, Verdict};
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Instance};
 
 use crate::lane::{Lane, Run};
@@ -44,7 +45,7 @@ pub async fn run(
     settings: &Settings,
     invocation: &Invocation<impl Deadline>,
 ) -> Result<Report, TickError> {
-    let run = Run::begin(Role::Prune, inventory, ledger, settings, invocation).await?;
+    let run = Run::begin(Function::Prune, inventory, ledger, settings, invocation).await?;
     let work = async |lane: &Lane| Box::pin(Prune { run: &run, deleter, lane }.place()).await;
     Box::pin(run.everywhere(work)).await?;
     run.finish(relay).await

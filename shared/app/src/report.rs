@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use snapkeep_domain::create::missed_slots;
 use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::protected::Age;
 use snapkeep_domain::record::Record;
@@ -163,7 +164,7 @@ impl Failure {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `create`, `poll` or `prune`.
-    pub function: &'static str,
+    pub function: Function,
     /// When the run thought it was.
     pub now: Timestamp,
     /// The counters that are not zero.
@@ -201,7 +202,7 @@ fn words<S: Serializer>(counts: &BTreeMap<Counter, u64>, to: S) -> Result<S::Ok,
 impl Report {
     /// An empty report.
     #[must_use]
-    pub fn new(function: &'static str, now: Timestamp) -> Self {
+    pub fn new(function: Function, now: Timestamp) -> Self {
         Report {
             function,
             now,
@@ -246,7 +247,8 @@ impl Report {
 
     /// Takes in the share of a lane, which left so many items.
     pub(crate) fn absorb(&mut self, share: Report, place: &str, left: u64) {
-        let listed = share.counts.contains_key(&Counter::Regions) || self.function == "poll";
+        let listed =
+            share.counts.contains_key(&Counter::Regions) || self.function == Function::Poll;
         let failed = share.failures.iter().any(|failure| failure.resource.is_none());
         let elsewhere = share.findings.iter().any(|finding| finding.code == Code::LaneHeld);
         if listed && left == 0 && !failed && !elsewhere {

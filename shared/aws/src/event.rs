@@ -6,6 +6,7 @@ use aws_lambda_events::eventbridge::EventBridgeEvent;
 use serde::Deserialize;
 use serde_json::Value;
 use snapkeep_app::ports::{RUNS_MAX, Tick};
+use snapkeep_domain::function::Function;
 
 use crate::notifications::{SOURCE, TICK};
 
@@ -38,14 +39,14 @@ impl Ticked {
     ///
     /// # Errors
     /// What does not fit.
-    pub fn for_whom(self, deployment: &str, function: &str) -> Result<Tick, String> {
+    pub fn for_whom(self, deployment: &str, function: Function) -> Result<Tick, String> {
         if self.deployment != deployment {
             return Err(format!(
                 "it is for the deployment `{}`, and this is `{deployment}`",
                 self.deployment
             ));
         }
-        if self.function != function {
+        if self.function != function.as_str() {
             return Err(format!(
                 "it is for the function `{}`, and this is `{function}`",
                 self.function
@@ -143,7 +144,7 @@ mod tests {
     fn tick(detail: &Value) -> Result<Tick, String> {
         let mut event = event(SOURCE, detail.clone());
         event["detail-type"] = TICK.into();
-        read(&event).unwrap().tick.unwrap()?.for_whom("dep", "create")
+        read(&event).unwrap().tick.unwrap()?.for_whom("dep", Function::Create)
     }
 
     #[test]

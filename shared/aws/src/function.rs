@@ -10,8 +10,9 @@ use snapkeep_app::ports::{Deadline, Invocation};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::record::INVOCATION_LIFE;
-use snapkeep_domain::settings::{BadSettings, Role, Settings};
+use snapkeep_domain::settings::{BadSettings, Settings};
 use snapkeep_domain::time::after;
 
 use crate::clock::{Budget, Clock};
@@ -59,7 +60,7 @@ struct Wiring {
 }
 
 impl Wiring {
-    async fn from_env(role: Role) -> Result<Self, BadSettings> {
+    async fn from_env(role: Function) -> Result<Self, BadSettings> {
         let vars: BTreeMap<String, String> = crate::environment::vars();
         let settings = Settings::read(&vars, role)?;
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
@@ -85,7 +86,7 @@ impl Wiring {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn create() -> Result<(), Error> {
-    const ROLE: Role = Role::Create;
+    const ROLE: Function = Function::Create;
     let wiring = start(ROLE).await?;
     let creator = LightsailCreator::new(&wiring.sdk, &wiring.accounts);
     let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
@@ -100,7 +101,7 @@ pub async fn create() -> Result<(), Error> {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn poll() -> Result<(), Error> {
-    const ROLE: Role = Role::Poll;
+    const ROLE: Function = Function::Poll;
     let wiring = start(ROLE).await?;
     let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
@@ -114,7 +115,7 @@ pub async fn poll() -> Result<(), Error> {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn prune() -> Result<(), Error> {
-    const ROLE: Role = Role::Prune;
+    const ROLE: Function = Function::Prune;
     let wiring = start(ROLE).await?;
     let deleter = LightsailDeleter::new(&wiring.sdk, &wiring.accounts);
     let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
@@ -125,7 +126,7 @@ pub async fn prune() -> Result<(), Error> {
 }
 
 /// Bad setup fails the start, never half an invocation.
-async fn start(role: Role) -> Result<Wiring, Error> {
+async fn start(role: Function) -> Result<Wiring, Error> {
     telemetry::init();
     Wiring::from_env(role).await.map_err(|error| {
         tracing::error!(error_type = "BadConfiguration", "{error}");
@@ -135,7 +136,7 @@ async fn start(role: Role) -> Result<Wiring, Error> {
 
 async fn serve(
     wiring: &Wiring,
-    role: Role,
+    role: Function,
     tick: impl AsyncFn(&Invocation<Budget>) -> Result<Report, TickError>,
 ) -> Result<(), Error> {
     let tick = &tick;
@@ -147,7 +148,7 @@ async fn serve(
         let only = match trigger.tick.clone() {
             None => Ok(None),
             Some(ticked) => ticked
-                .and_then(|ticked| ticked.for_whom(&wiring.settings.deployment, role.as_str()))
+                .and_then(|ticked| ticked.for_whom(&wiring.settings.deployment, role))
                 .map(Some),
         };
         // What it claims is its own as long as it lives.
@@ -185,8 +186,8 @@ async fn tell(wiring: &Wiring, report: &mut Report, invocation: &Invocation<Budg
 }
 
 /// A Tick that does not fit is reported, never an error that would be tried again.
-fn bad_tick(role: Role, now: Timestamp, why: &str) -> Report {
-    let mut report = Report::new(role.as_str(), now);
+fn bad_tick(role: Function, now: Timestamp, why: &str) -> Report {
+    let mut report = Report::new(role, now);
     let message = format!("a Tick event does not fit, and nothing was done: {why}");
     let fix = "nothing, unless it comes again: then see who sends it";
     report.findings.push(Finding::new(Code::BadTick, message).fix(fix));

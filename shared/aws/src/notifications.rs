@@ -6,6 +6,7 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use snapkeep_app::ports::{ErrorKind, Notifier, ProviderError, Relay, Tick};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::settings::Settings;
 
@@ -70,7 +71,7 @@ impl Notifier for Notifications {
 }
 
 impl Relay for Notifications {
-    async fn go_on(&self, function: &'static str, tick: &Tick) -> Result<bool, ProviderError> {
+    async fn go_on(&self, function: Function, tick: &Tick) -> Result<bool, ProviderError> {
         let Some((client, bus)) = &self.bus else { return Ok(false) };
         let detail = json!({
             "deployment": self.deployment,

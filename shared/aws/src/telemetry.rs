@@ -30,7 +30,7 @@ pub fn init() {
 pub fn report(report: &Report, trigger: &crate::event::Trigger) {
     for finding in &report.findings {
         tracing::info!(
-            function = report.function,
+            function = report.function.as_str(),
             severity = ?finding.severity,
             code = finding.code.as_str(),
             resource = finding.resource,
@@ -43,7 +43,7 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
     }
     for failure in &report.failures {
         tracing::warn!(
-            function = report.function,
+            function = report.function.as_str(),
             operation = failure.operation,
             code = failure.code,
             region = failure.region,
@@ -66,7 +66,7 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
     let counts: std::collections::BTreeMap<&str, u64> =
         report.counts.iter().map(|(counter, count)| (counter.as_str(), *count)).collect();
     tracing::info!(
-        function = report.function,
+        function = report.function.as_str(),
         now = %report.now,
         trigger = trigger.source,
         event_time = trigger.time,
@@ -135,9 +135,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::SignedDuration;
+    use snapkeep_domain::function::Function;
     use snapkeep_domain::protected::Age;
     use snapkeep_domain::resource::ResourceId;
-    use snapkeep_domain::settings::Role;
 
     use super::*;
 
@@ -149,12 +149,12 @@ mod tests {
         ];
         let vars: BTreeMap<String, String> =
             vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Settings::read(&vars, Role::Prune).unwrap()
+        Settings::read(&vars, Function::Prune).unwrap()
     }
 
     #[test]
     fn metrics_are_a_line_that_cloudwatch_reads() {
-        let report = Report::new("poll", "2026-11-20T03:00:00Z".parse().unwrap());
+        let report = Report::new(Function::Poll, "2026-11-20T03:00:00Z".parse().unwrap());
         let lines = embedded(&report, &settings("all"), Duration::from_millis(7));
         assert_eq!(lines.len(), 1);
         let line = &lines[0];
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_age_for_each_resource_is_a_metric_if_asked_for() {
-        let mut report = Report::new("prune", "2026-11-20T03:00:00Z".parse().unwrap());
+        let mut report = Report::new(Function::Prune, "2026-11-20T03:00:00Z".parse().unwrap());
         report.ages.push(Age {
             resource: ResourceId("arn:web".to_owned()),
             name: "web".to_owned(),

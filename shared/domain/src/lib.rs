@@ -12,6 +12,7 @@
 pub mod answer;
 pub mod create;
 pub mod finding;
+pub mod function;
 pub mod keep;
 pub mod notice;
 pub mod policy;

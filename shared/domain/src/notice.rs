@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{Code, Finding, Severity, Telling, Topic};
+use crate::function::Function;
 use crate::record::{FORMAT, INVOCATION_LIFE, Record};
-use crate::settings::Role;
 use crate::time::{Slot, after};
 
 /// What notices have in common that people hear of at once: topic, whether it is over, and the finding's cause;
@@ -164,7 +164,7 @@ pub struct Matter {
     /// The finding, as it was when the matter began.
     pub finding: Finding,
     /// The function that found it: it knows when it is over.
-    pub function: String,
+    pub function: Function,
     /// The place that it was found in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
@@ -232,14 +232,14 @@ impl Matter {
 /// remembers. Where `in_doubt`, a finding's absence does not say that its matter is over.
 #[must_use]
 pub fn plan(
-    function: &str,
+    function: Function,
     findings: &[Finding],
     known: &[Matter],
     in_doubt: impl Fn(&Matter) -> bool,
     now: Timestamp,
 ) -> Vec<Matter> {
     // Only prune sees all records: to the others, one that they no longer meet may still be there.
-    let whole = |code: Code| code != Code::UnreadableRecord || function == Role::Prune.as_str();
+    let whole = |code: Code| code != Code::UnreadableRecord || function == Function::Prune;
     let lasting = |finding: &&Finding| {
         matches!(finding.code.telling(), Telling::While(_)) && whole(finding.code)
     };
@@ -251,7 +251,7 @@ pub fn plan(
     let begun = found.iter().filter_map(|(key, finding)| {
         let begins = |version| Matter {
             finding: (*finding).clone(),
-            function: function.to_owned(),
+            function,
             place: finding.place.clone(),
             since: now,
             over: None,
@@ -301,7 +301,7 @@ mod tests {
     /// A run that finds this, and by which people are told; what the ledger knows afterwards.
     fn run(
         known: &mut BTreeMap<String, Matter>,
-        function: &str,
+        function: Function,
         findings: &[Finding],
         now: Timestamp,
         reached: bool,
@@ -321,14 +321,17 @@ mod tests {
     fn a_matter_is_told_once_and_again_when_it_is_over() {
         let mut known = BTreeMap::new();
         let found = [overdue("web")];
-        assert_eq!(run(&mut known, "prune", &found, NOW, true), ["Snapshot Missed: web"]);
+        assert_eq!(run(&mut known, Function::Prune, &found, NOW, true), ["Snapshot Missed: web"]);
         for minutes in [60, 120, 180] {
-            assert!(run(&mut known, "prune", &found, later(minutes), true).is_empty());
+            assert!(run(&mut known, Function::Prune, &found, later(minutes), true).is_empty());
         }
-        let told = run(&mut known, "prune", &[], later(240), true);
+        let told = run(&mut known, Function::Prune, &[], later(240), true);
         assert_eq!(told, ["Snapshot Missed: web (over)"]);
-        assert!(run(&mut known, "prune", &[], later(300), true).is_empty());
-        assert_eq!(run(&mut known, "prune", &found, later(360), true), ["Snapshot Missed: web"]);
+        assert!(run(&mut known, Function::Prune, &[], later(300), true).is_empty());
+        assert_eq!(
+            run(&mut known, Function::Prune, &found, later(360), true),
+            ["Snapshot Missed: web"]
+        );
         assert_eq!(known.len(), 1);
     }
 
@@ -336,11 +339,11 @@ mod tests {
     fn two_functions_that_find_the_same_tell_it_once() {
         let mut known = BTreeMap::new();
         let found = [Finding::new(Code::BadTag, "x").named("web").key("snapkeep:keep")];
-        assert_eq!(run(&mut known, "create", &found, NOW, true).len(), 1);
-        assert!(run(&mut known, "prune", &found, NOW, true).is_empty());
+        assert_eq!(run(&mut known, Function::Create, &found, NOW, true).len(), 1);
+        assert!(run(&mut known, Function::Prune, &found, NOW, true).is_empty());
         // That prune no longer sees it says nothing: create found it.
-        assert!(run(&mut known, "prune", &[], NOW, true).is_empty());
-        assert_eq!(run(&mut known, "create", &[], NOW, true).len(), 1);
+        assert!(run(&mut known, Function::Prune, &[], NOW, true).is_empty());
+        assert_eq!(run(&mut known, Function::Create, &[], NOW, true).len(), 1);
     }
 
     #[test]
@@ -348,11 +351,11 @@ mod tests {
         let mut known = BTreeMap::new();
         let found = [overdue("web")];
         for _ in 0..3 {
-            assert_eq!(run(&mut known, "prune", &found, NOW, false).len(), 1);
+            assert_eq!(run(&mut known, Function::Prune, &found, NOW, false).len(), 1);
         }
-        assert_eq!(run(&mut known, "prune", &found, NOW, true).len(), 1);
+        assert_eq!(run(&mut known, Function::Prune, &found, NOW, true).len(), 1);
         for _ in 0..2 {
-            let told = run(&mut known, "prune", &[], NOW, false);
+            let told = run(&mut known, Function::Prune, &[], NOW, false);
             assert_eq!(told, ["Snapshot Missed: web (over)"]);
         }
     }
@@ -360,20 +363,20 @@ mod tests {
     #[test]
     fn while_somebody_tells_it_nobody_else_does_and_after_an_invocations_life_somebody_may() {
         let found = [overdue("web")];
-        let claimed = plan("prune", &found, &[], |_| false, NOW);
+        let claimed = plan(Function::Prune, &found, &[], |_| false, NOW);
         assert!(!claimed[0].told);
-        assert!(plan("prune", &found, &claimed, |_| false, later(14)).is_empty());
-        assert!(plan("prune", &[], &claimed, |_| false, later(14)).is_empty());
-        let again = plan("prune", &found, &claimed, |_| false, later(15));
+        assert!(plan(Function::Prune, &found, &claimed, |_| false, later(14)).is_empty());
+        assert!(plan(Function::Prune, &[], &claimed, |_| false, later(14)).is_empty());
+        let again = plan(Function::Prune, &found, &claimed, |_| false, later(15));
         assert_eq!((again.len(), again[0].since, again[0].version), (1, NOW, 0));
     }
 
     #[test]
     fn in_doubt_nothing_is_over() {
-        let known = plan("prune", &[overdue("web")], &[], |_| false, NOW);
+        let known = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW);
         let known: Vec<Matter> = known.into_iter().map(|matter| matter.settled(true)).collect();
-        assert!(plan("prune", &[], &known, |_| true, later(60)).is_empty());
-        assert_eq!(plan("prune", &[], &known, |_| false, later(60)).len(), 1);
+        assert!(plan(Function::Prune, &[], &known, |_| true, later(60)).is_empty());
+        assert_eq!(plan(Function::Prune, &[], &known, |_| false, later(60)).len(), 1);
     }
 
     #[test]
@@ -392,18 +395,19 @@ mod tests {
 
     #[test]
     fn what_is_found_again_before_anybody_heard_that_it_was_over_begins_again_only() {
-        let known = plan("prune", &[overdue("web")], &[], |_| false, NOW);
+        let known = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW);
         let known: Vec<Matter> = known.into_iter().map(|matter| matter.settled(true)).collect();
-        let over = plan("prune", &[], &known, |_| false, later(60)).remove(0).settled(false);
-        let again = plan("prune", &[overdue("web")], &[over], |_| false, later(120));
+        let over =
+            plan(Function::Prune, &[], &known, |_| false, later(60)).remove(0).settled(false);
+        let again = plan(Function::Prune, &[overdue("web")], &[over], |_| false, later(120));
         assert_eq!((again.len(), again[0].over), (1, None));
     }
 
     #[test]
     fn only_prune_tells_of_records() {
         let found = [Finding::new(Code::UnreadableRecord, "x").named("slot")];
-        assert!(plan("create", &found, &[], |_| false, NOW).is_empty());
-        assert_eq!(plan("prune", &found, &[], |_| false, NOW).len(), 1);
+        assert!(plan(Function::Create, &found, &[], |_| false, NOW).is_empty());
+        assert_eq!(plan(Function::Prune, &found, &[], |_| false, NOW).len(), 1);
     }
 
     #[test]
@@ -416,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_notice_says_what_is_over_without_what_to_do() {
-        let mut matter = plan("prune", &[overdue("web")], &[], |_| false, NOW).remove(0);
+        let mut matter = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW).remove(0);
         assert_eq!(matter.notice().and_then(|notice| notice.fix).as_deref(), Some("look"));
         matter.over = Some(later(60));
         let notice = matter.notice().map(|notice| (notice.message, notice.fix, notice.over));

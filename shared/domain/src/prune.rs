@@ -276,15 +276,16 @@ pub fn takes_part(item: &Protected) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::Function;
     use crate::policy::PolicyText;
     use crate::record::Mark;
-    use crate::settings::{Role, Settings};
+    use crate::settings::Settings;
     use crate::snapshot::{MANAGED_BY, SLOT, SOURCE, Snapshot, snapshot_name};
 
     fn settings(keep: &str) -> Settings {
         let vars = [("SNAPKEEP_LEDGER_TABLE", "ledger"), ("SNAPKEEP_KEEP", keep)];
         let vars = vars.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        Settings::read(&vars.into(), Role::Prune).unwrap()
+        Settings::read(&vars.into(), Function::Prune).unwrap()
     }
 
     fn snapshot(source: &ResourceId, slot: &str) -> Snapshot {

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::function::Function;
+
 /// What a run did in a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
-    /// `create`, `poll` or `prune`.
-    pub function: String,
+    /// Which function ran.
+    pub function: Function,
     /// Where.
     pub place: String,
     /// When it began.

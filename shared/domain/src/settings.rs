@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::function::Function;
 use crate::keep::MinKeep;
 use crate::policy::{Policies, Policy, Problem, Retention};
 use crate::time::{Zone, parse_duration};
@@ -13,29 +14,6 @@ use values::{
 };
 
 mod values;
-
-/// Which function is asking: each checks what it uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Takes snapshots.
-    Create,
-    /// Follows them.
-    Poll,
-    /// Deletes those past retention.
-    Prune,
-}
-
-impl Role {
-    /// The function's name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Create => "create",
-            Role::Poll => "poll",
-            Role::Prune => "prune",
-        }
-    }
-}
 
 /// Which Regions to look after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +106,7 @@ pub struct BadSettings(pub Vec<Problem>);
 
 struct Reader<'a> {
     vars: &'a BTreeMap<String, String>,
-    role: Role,
+    role: Function,
     fatal: Vec<Problem>,
     noted: Vec<Problem>,
 }
@@ -138,7 +116,7 @@ impl Reader<'_> {
     fn read<T>(
         &mut self,
         key: &str,
-        users: &[Role],
+        users: &[Function],
         default: T,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
@@ -192,8 +170,8 @@ impl Settings {
     ///
     /// # Errors
     /// When a variable that the function uses is missing or bad.
-    pub fn read(vars: &BTreeMap<String, String>, role: Role) -> Result<Self, BadSettings> {
-        use Role::{Create, Poll, Prune};
+    pub fn read(vars: &BTreeMap<String, String>, role: Function) -> Result<Self, BadSettings> {
+        use Function::{Create, Poll, Prune};
         let all = [Create, Poll, Prune];
         let mut reader = Reader { vars, role, fatal: Vec::new(), noted: Vec::new() };
         let table = reader.read("SNAPKEEP_LEDGER_TABLE", &all, String::new(), table_name);
@@ -274,7 +252,7 @@ fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Pr
 mod tests {
     use super::*;
 
-    fn read(role: Role, vars: &[(&str, &str)]) -> Result<Settings, BadSettings> {
+    fn read(role: Function, vars: &[(&str, &str)]) -> Result<Settings, BadSettings> {
         let mut vars: BTreeMap<String, String> =
             vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         vars.entry("SNAPKEEP_LEDGER_TABLE".into()).or_insert("ledger".into());
@@ -284,7 +262,7 @@ mod tests {
     #[test]
     fn empty_is_unset_and_the_defaults_are_the_contracts() {
         let settings =
-            read(Role::Prune, &[("SNAPKEEP_KEEP", ""), ("SNAPKEEP_GRACE", " ")]).unwrap();
+            read(Function::Prune, &[("SNAPKEEP_KEEP", ""), ("SNAPKEEP_GRACE", " ")]).unwrap();
         assert_eq!(settings.deployment, "snapkeep");
         assert_eq!(settings.policies.default.schedule.to_string(), "daily@03:00");
         assert_eq!(settings.policies.default.retention, Retention::Unset);
@@ -306,13 +284,13 @@ mod tests {
             ("SNAPKEEP_ORPHAN_KEEP", "1m"),
             ("SNAPKEEP_DRY_RUN", "maybe"),
         ] {
-            let message = read(Role::Prune, &[(key, bad)]).unwrap_err().to_string();
+            let message = read(Function::Prune, &[(key, bad)]).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains(bad), "{message}");
-            let create = read(Role::Create, &[(key, bad)]).unwrap();
+            let create = read(Function::Create, &[(key, bad)]).unwrap();
             assert_eq!(create.problems.len(), 1, "{key}");
-            assert!(read(Role::Poll, &[(key, bad)]).is_ok(), "{key}");
+            assert!(read(Function::Poll, &[(key, bad)]).is_ok(), "{key}");
         }
-        let create = read(Role::Create, &[("SNAPKEEP_KEEP", "daily=x")]).unwrap();
+        let create = read(Function::Create, &[("SNAPKEEP_KEEP", "daily=x")]).unwrap();
         assert_eq!(create.policies.default.retention, Retention::Unreadable);
     }
 
@@ -335,28 +313,28 @@ mod tests {
             ("SNAPKEEP_LEDGER_TABLE", "a?b"),
             ("SNAPKEEP_LEDGER_TABLE", "ab"),
         ] {
-            let message = read(Role::Create, &[(key, bad)]).unwrap_err().to_string();
+            let message = read(Function::Create, &[(key, bad)]).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains(bad), "{message}");
         }
-        assert!(Settings::read(&BTreeMap::new(), Role::Poll).is_err());
+        assert!(Settings::read(&BTreeMap::new(), Function::Poll).is_err());
     }
 
     #[test]
     fn a_typo_in_who_is_told_stops_nothing_and_is_reported() {
         let topic = "arn:aws:sns:eu-west-1:111122223333:snapkeep";
         let good = [("SNAPKEEP_TOPIC", topic), ("SNAPKEEP_EVENT_BUS", "default")];
-        let settings = read(Role::Poll, &good).unwrap();
+        let settings = read(Function::Poll, &good).unwrap();
         assert_eq!(settings.topic.as_deref(), Some(topic));
         assert_eq!(settings.event_bus.as_deref(), Some("default"));
         assert_eq!(settings.metrics, MetricsLevel::All);
-        let few = read(Role::Prune, &[("SNAPKEEP_METRICS", "alarms")]).unwrap();
+        let few = read(Function::Prune, &[("SNAPKEEP_METRICS", "alarms")]).unwrap();
         assert_eq!(few.metrics, MetricsLevel::Alarms);
         for (key, bad) in [
             ("SNAPKEEP_TOPIC", "snapkeep"),
             ("SNAPKEEP_EVENT_BUS", "a b"),
             ("SNAPKEEP_METRICS", "most"),
         ] {
-            for role in [Role::Create, Role::Poll, Role::Prune] {
+            for role in [Function::Create, Function::Poll, Function::Prune] {
                 let settings = read(role, &[(key, bad)]).unwrap();
                 assert_eq!((settings.topic, settings.event_bus), (None, None));
                 assert_eq!(settings.problems[0].key, key);
@@ -367,19 +345,20 @@ mod tests {
     #[test]
     fn bad_named_policies_and_unknown_variables_are_reported_only() {
         let settings =
-            read(Role::Prune, &[("SNAPKEEP_POLICIES", "gold"), ("SNAPKEEP_KEP", "all")]).unwrap();
+            read(Function::Prune, &[("SNAPKEEP_POLICIES", "gold"), ("SNAPKEEP_KEP", "all")])
+                .unwrap();
         assert_eq!(settings.problems.len(), 2);
         let typo = settings.problems[1].finding();
         assert!(typo.message.contains("SNAPKEEP_KEP is not a variable of snapkeep"), "{typo:?}");
         assert!(typo.fix.unwrap().contains("or remove SNAPKEEP_KEP"));
         // What is not ours, and what is empty, is nobody's business.
-        let quiet = read(Role::Prune, &[("HOME", "/root"), ("SNAPKEEP_KEP", "")]).unwrap();
+        let quiet = read(Function::Prune, &[("HOME", "/root"), ("SNAPKEEP_KEP", "")]).unwrap();
         assert!(quiet.problems.is_empty());
     }
 
     #[test]
     fn one_mistake_is_one_problem_and_a_missing_table_is_one() {
-        let count = |vars: &[(&str, &str)]| read(Role::Create, vars).unwrap_err().0.len();
+        let count = |vars: &[(&str, &str)]| read(Function::Create, vars).unwrap_err().0.len();
         assert_eq!(count(&[("SNAPKEEP_SCHEDULE", "daily")]), 1);
         assert_eq!(count(&[("SNAPKEEP_LEDGER_TABLE", "")]), 1);
         assert_eq!(count(&[("SNAPKEEP_SCHEDULE", "daily"), ("SNAPKEEP_TAG", "a,b")]), 2);
@@ -388,7 +367,7 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_read() {
         let settings = read(
-            Role::Prune,
+            Function::Prune,
             &[
                 ("SNAPKEEP_TIMEZONE", "Europe/Berlin"),
                 ("SNAPKEEP_DRY_RUN", "off"),
@@ -400,9 +379,9 @@ mod tests {
         assert!(!settings.dry_run);
         let regions = ["eu-west-1", "us-east-1"].map(str::to_owned);
         assert_eq!(settings.regions, Regions::Only(regions.into()));
-        assert!(read(Role::Prune, &[("SNAPKEEP_DRY_RUN", "yes")]).unwrap().dry_run);
+        assert!(read(Function::Prune, &[("SNAPKEEP_DRY_RUN", "yes")]).unwrap().dry_run);
         for bad in ["all eu-west-1", "EU-WEST-1", "everywhere"] {
-            assert!(read(Role::Create, &[("SNAPKEEP_REGIONS", bad)]).is_err(), "{bad}");
+            assert!(read(Function::Create, &[("SNAPKEEP_REGIONS", bad)]).is_err(), "{bad}");
         }
     }
 }

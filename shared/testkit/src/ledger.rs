@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use snapkeep_app::ports::{
     Ledger, LedgerError, Matters, Memory, Note, Records, Remember, Unreadable, Write,
 };
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Matter;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
@@ -24,7 +25,7 @@ pub struct Backup(BTreeMap<Key, Item>, Remembered, BTreeMap<String, Matter>);
 #[derive(Clone, Debug, Default)]
 struct Remembered {
     protected: BTreeMap<ResourceId, Protected>,
-    runs: BTreeMap<(String, String), LastRun>,
+    runs: BTreeMap<(Function, String), LastRun>,
 }
 
 /// A ledger in memory.
@@ -266,7 +267,7 @@ impl Remember for MemoryLedger {
 
     async fn put_run(&self, run: &LastRun) -> Result<Option<LastRun>, LedgerError> {
         let mut remembered = self.remembered();
-        let key = (run.function.clone(), run.place.clone());
+        let key = (run.function, run.place.clone());
         if remembered.runs.get(&key).map_or(0, |standing| standing.version) != run.version {
             return Ok(None);
         }

@@ -16,8 +16,8 @@ use snapkeep_app::ports::{Invocation, Tick};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::finding::Finding;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE};
-use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::Tags;
 
 use crate::memory::MemoryProvider;
@@ -62,9 +62,9 @@ type Running = Pin<Box<dyn Future<Output = Result<Report, TickError>>>>;
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// The rule fires.
-    Rule(Role, usize),
+    Rule(Function, usize),
     /// A function is invoked; for one place alone, with the number of the run, if it is a Tick.
-    Invoke(Role, usize, Option<(usize, u32)>),
+    Invoke(Function, usize, Option<(usize, u32)>),
     /// Somebody does something.
     Act,
 }
@@ -123,7 +123,7 @@ pub struct Simulation {
     people: People,
     answers: Option<Vec<Result<Report, TickError>>>,
     /// What the last run of each function found in the healthy world, by deployment.
-    last: Vec<BTreeMap<&'static str, Vec<Finding>>>,
+    last: Vec<BTreeMap<Function, Vec<Finding>>>,
     /// There are so many instances that calls take less time, as if many were under way at once.
     crowded: bool,
     /// From then on nothing may be reported.
@@ -168,7 +168,7 @@ impl Simulation {
     /// Sets the rules up that invoke the functions from now on.
     pub fn schedule(&mut self) {
         for deployment in 0..self.deployments.len() {
-            for role in [Role::Create, Role::Poll, Role::Prune] {
+            for role in [Function::Create, Function::Poll, Function::Prune] {
                 let at = self.world.now() + SignedDuration::from_mins(role as i64 * 3);
                 self.enqueue(at, Event::Rule(role, deployment));
             }
@@ -359,20 +359,20 @@ impl Simulation {
     }
 
     /// Invokes a function; `None` when it refuses to start.
-    pub fn start(&mut self, role: Role, deployment: usize) -> Option<InvocationId> {
+    pub fn start(&mut self, role: Function, deployment: usize) -> Option<InvocationId> {
         self.invoke(role, deployment, None)
     }
 
     fn invoke(
         &mut self,
-        role: Role,
+        role: Function,
         deployment: usize,
         only: Option<(usize, u32)>,
     ) -> Option<InvocationId> {
         let vars = &self.deployments[deployment].vars;
         let settings = settings(vars, role)?;
         let sabotage = self.world.sabotage();
-        if sabotage == Some(Sabotage::NeverPrunes) && role == Role::Prune {
+        if sabotage == Some(Sabotage::NeverPrunes) && role == Function::Prune {
             return None;
         }
         self.invocations += 1;
@@ -410,11 +410,13 @@ impl Simulation {
         let tick: Running = Box::pin(async move {
             let ports = &ports;
             let result = match role {
-                Role::Create => {
+                Function::Create => {
                     create::run(ports, ports, ports, ports, &settings, &invocation).await
                 }
-                Role::Poll => poll::run(ports, ports, ports, &settings, &invocation).await,
-                Role::Prune => prune::run(ports, ports, ports, ports, &settings, &invocation).await,
+                Function::Poll => poll::run(ports, ports, ports, &settings, &invocation).await,
+                Function::Prune => {
+                    prune::run(ports, ports, ports, ports, &settings, &invocation).await
+                }
             };
             let mut report = result?;
             notify::run(ports, ports, &mut report, &invocation).await;

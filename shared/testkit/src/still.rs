@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use snapkeep_app::ports::{Deadline, ProviderError, Relay, Tick};
+use snapkeep_domain::function::Function;
 
 /// A budget that does not end, on a clock that stands still.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ impl Deadline for Endless {
 pub struct NoBus;
 
 impl Relay for NoBus {
-    async fn go_on(&self, _: &'static str, _: &Tick) -> Result<bool, ProviderError> {
+    async fn go_on(&self, _: Function, _: &Tick) -> Result<bool, ProviderError> {
         Ok(false)
     }
 }

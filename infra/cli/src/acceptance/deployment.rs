@@ -10,7 +10,8 @@ use aws_sdk_lambda::primitives::Blob;
 use jiff::SignedDuration;
 use serde_json::Value;
 use snapkeep_aws::sdk;
-use snapkeep_domain::settings::{Regions, Role, Settings};
+use snapkeep_domain::function::Function;
+use snapkeep_domain::settings::{Regions, Settings};
 use snapkeep_domain::time::humane;
 
 use super::Trouble;
@@ -83,7 +84,7 @@ impl Deployment {
                 .remove(function)
                 .ok_or_else(|| format!("deployment {id} has no function `{function}`"))?;
             // What prune uses is what the others do, and more.
-            settings = Some(Settings::read(&vars, Role::Prune)?);
+            settings = Some(Settings::read(&vars, Function::Prune)?);
             names.insert(function, name);
         }
         let settings = settings.ok_or("no settings")?;

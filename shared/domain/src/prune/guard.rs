@@ -238,7 +238,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::settings::Role;
+    use crate::function::Function;
 
     #[test]
     fn too_little_memory_is_said_before_there_is_too_little() {
@@ -247,7 +247,7 @@ mod tests {
                 [("SNAPKEEP_LEDGER_TABLE", "ledger"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory)];
             let vars: BTreeMap<String, String> =
                 vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            Settings::read(&vars, Role::Prune).unwrap()
+            Settings::read(&vars, Function::Prune).unwrap()
         };
         assert_eq!(memory_short("eu-west-1", 100_000, &with("256")), None);
         let finding = memory_short("eu-west-1", 110_000, &with("256")).unwrap();

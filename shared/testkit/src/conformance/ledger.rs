@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{Ledger, Matters, Note, Remember, Write};
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::{self, Matter};
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::poll::FOLLOWED;
@@ -77,8 +78,8 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
 async fn remembers_runs(ledger: &impl Remember) {
     let known = async || ledger.memory().await.unwrap().runs;
     assert_eq!(known().await, []);
-    let run = |function: &str| LastRun {
-        function: function.to_owned(),
+    let run = |function: Function| LastRun {
+        function,
         place: PLACE.to_owned(),
         at: start(),
         seconds: 0,
@@ -89,10 +90,10 @@ async fn remembers_runs(ledger: &impl Remember) {
         format: FORMAT,
         version: 0,
     };
-    let create = ledger.put_run(&run("create")).await.unwrap().unwrap();
-    assert_eq!(create, LastRun { version: 1, ..run("create") });
-    assert_eq!(ledger.put_run(&run("create")).await.unwrap(), None, "one run enters");
-    let prune = ledger.put_run(&run("prune")).await.unwrap().unwrap();
+    let create = ledger.put_run(&run(Function::Create)).await.unwrap().unwrap();
+    assert_eq!(create, LastRun { version: 1, ..run(Function::Create) });
+    assert_eq!(ledger.put_run(&run(Function::Create)).await.unwrap(), None, "one run enters");
+    let prune = ledger.put_run(&run(Function::Prune)).await.unwrap().unwrap();
     let left = LastRun { held_until: None, ..create };
     let left = ledger.put_run(&left).await.unwrap().unwrap();
     assert_eq!((left.version, known().await), (2, vec![left.clone(), prune]));
@@ -101,7 +102,7 @@ async fn remembers_runs(ledger: &impl Remember) {
 async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
     assert_eq!(ledger.known().await.unwrap().0, []);
     let brake = |code: &str| Finding::new(Code::Brake, "x").named("web").value(code).fix("confirm");
-    let begun = notice::plan("prune", &[brake("a"), brake("b")], &[], |_| false, start());
+    let begun = notice::plan(Function::Prune, &[brake("a"), brake("b")], &[], |_| false, start());
     let mut known = Vec::new();
     for matter in &begun {
         known.extend(ledger.put(matter).await.unwrap());

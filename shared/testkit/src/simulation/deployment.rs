@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use snapkeep_app::ports::ErrorKind;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::function::Function;
+use snapkeep_domain::settings::Settings;
 
 use super::people::{KEEPS, SCHEDULES};
 use super::rates::Rates;
@@ -29,7 +30,7 @@ pub struct Deployment {
 impl Deployment {
     /// What `prune` reads.
     pub(super) fn settings(&self) -> Settings {
-        settings(&self.vars, Role::Prune).unwrap()
+        settings(&self.vars, Function::Prune).unwrap()
     }
 
     /// Hundreds of instances, in a service that does not tell of the past: how many.

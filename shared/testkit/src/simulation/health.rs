@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::keep::MinKeep;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone};
@@ -60,12 +61,12 @@ impl Simulation {
         for deployment in 0..self.deployments.len() {
             // What is too much for the first time now would only be allowed after the last word.
             self.deployments[deployment].vars.remove("SNAPKEEP_MAX_DELETES");
-            for role in [Role::Create, Role::Poll, Role::Prune] {
+            for role in [Function::Create, Function::Poll, Function::Prune] {
                 let started = self.start(role, deployment);
                 if let Some(me) = started {
                     self.finish(me);
                 }
-                if role != Role::Prune {
+                if role != Function::Prune {
                     self.advance(SignedDuration::from_mins(15));
                 }
             }
@@ -81,7 +82,7 @@ impl Simulation {
         }
         let of = doing.settings.deployment.clone();
         let Some(at) = self.deployments.iter().position(|d| d.id == of) else { return };
-        self.last[at].insert(doing.role.as_str(), report.findings.clone());
+        self.last[at].insert(doing.role, report.findings.clone());
         let deployment = &mut self.deployments[at];
         if report.findings.iter().any(|finding| finding.code == Code::TooManyMarks) {
             // "If that is meant, raise it": it is.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use snapkeep_app::ports::ErrorKind;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::record::Record;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 
 use super::ports::{Fault, View, Views};
@@ -14,7 +15,7 @@ use super::ports::{Fault, View, Views};
 /// A running invocation and what it was told.
 #[derive(Debug)]
 pub(super) struct Doing {
-    pub(super) role: Role,
+    pub(super) role: Function,
     /// The settings as deployed.
     pub(super) settings: Settings,
     /// What its clock says.
@@ -41,7 +42,7 @@ pub(super) struct Doing {
 
 impl Doing {
     pub(super) fn new(
-        role: Role,
+        role: Function,
         settings: Settings,
         now: Timestamp,
         started: Timestamp,

@@ -9,12 +9,12 @@ use snapkeep_app::ports::{
     Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Order,
     Page, ProviderError, Records, Relay, Remember, Tick, Unreadable, Write,
 };
+use snapkeep_domain::function::Function;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
-use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
@@ -329,7 +329,7 @@ impl Inventory for Ports {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
             if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found)
                 // What poll sees is not what this saboteur is about.
-                && (!counts || self.world.role(self.me) == Some(Role::Prune))
+                && (!counts || self.world.role(self.me) == Some(Function::Prune))
             {
                 sabotage.distort(std::slice::from_mut(found));
             }
@@ -442,7 +442,7 @@ impl Remember for Ports {
 }
 
 impl Relay for Ports {
-    async fn go_on(&self, _: &'static str, tick: &Tick) -> Result<bool, ProviderError> {
+    async fn go_on(&self, _: Function, tick: &Tick) -> Result<bool, ProviderError> {
         let fault = self.turn("go_on", &tick.place).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("go_on", kind));

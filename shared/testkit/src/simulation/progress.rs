@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::Telling;
 use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::record::{GONE_AFTER, Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::Role;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot};
 use snapkeep_domain::tags::{OptIn, Protection};
 
@@ -141,10 +141,10 @@ impl Watch {
             && !self.lost_since(doing.started)
             && !report.findings.iter().any(|f| f.code == Code::LaneHeld);
         match doing.role {
-            Role::Create if undisturbed => {
+            Function::Create if undisturbed => {
                 self.all_due_are_served(doing, report, records, snapshots)
             }
-            Role::Poll if undisturbed => self.all_open_are_looked_at(doing),
+            Function::Poll if undisturbed => self.all_open_are_looked_at(doing),
             _ => {}
         }
     }
@@ -199,7 +199,7 @@ impl Watch {
     }
 
     /// In a healthy world people were told of what lasts, and that the rest is over.
-    pub(super) fn told(&mut self, of: usize, reports: &BTreeMap<&'static str, Vec<Finding>>) {
+    pub(super) fn told(&mut self, of: usize, reports: &BTreeMap<Function, Vec<Finding>>) {
         if self.ledger_lost.is_some() {
             return;
         }

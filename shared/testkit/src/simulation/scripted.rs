@@ -4,7 +4,7 @@ use fastrand::Rng;
 use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
 use snapkeep_app::report::{Report, TickError};
-use snapkeep_domain::settings::Role;
+use snapkeep_domain::function::Function;
 
 use super::deployment::Deployment;
 use super::ports::Fault;
@@ -35,7 +35,7 @@ impl Simulation {
     }
 
     /// Runs a function to its end, alone.
-    pub fn run_alone(&mut self, role: Role) {
+    pub fn run_alone(&mut self, role: Function) {
         if let Some(me) = self.start(role, 0) {
             self.finish(me);
         }

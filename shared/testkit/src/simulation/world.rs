@@ -9,8 +9,9 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ErrorKind, Order, Records, Tick};
 use snapkeep_app::report::Report;
+use snapkeep_domain::function::Function;
 use snapkeep_domain::record::{FORMAT, Record, State};
-use snapkeep_domain::settings::{Role, Settings};
+use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 
 use super::invocation::Doing;
@@ -89,7 +90,7 @@ pub(super) struct Inner {
     /// Regions that exist, and that the provider does not name.
     pub(super) unnamed: BTreeSet<String>,
     /// What functions left in places, and the bus has not delivered.
-    pub(super) ticks: Vec<(Role, usize, Tick)>,
+    pub(super) ticks: Vec<(Function, usize, Tick)>,
     /// What the next call meets, in a scripted history.
     pub(super) scripted: Option<Fault>,
     sabotage: Option<Sabotage>,
@@ -403,7 +404,7 @@ impl World {
     }
 
     /// Which function this invocation is of.
-    pub(super) fn role(&self, me: InvocationId) -> Option<Role> {
+    pub(super) fn role(&self, me: InvocationId) -> Option<Function> {
         self.lock().running.get(&me).map(|doing| doing.role)
     }
 
@@ -478,6 +479,6 @@ impl World {
 }
 
 /// Reads settings from variables; what does not start has none.
-pub(super) fn settings(vars: &BTreeMap<String, String>, role: Role) -> Option<Settings> {
+pub(super) fn settings(vars: &BTreeMap<String, String>, role: Function) -> Option<Settings> {
     Settings::read(vars, role).ok()
 }
