@@ -74,7 +74,7 @@ async fn what_a_newer_version_told_is_left_alone_and_said() {
     ];
     let world = World::start(&nowhere).await;
     let newer = json!({
-        "resource": {"S": "matters"}, "slot": {"S": "bad-tag#web"}, "format": {"N": "2"},
+        "resource": {"S": "conditions"}, "slot": {"S": "bad-tag#web"}, "format": {"N": "2"},
         "version": {"N": "1"},
     });
     put(&world, &newer);

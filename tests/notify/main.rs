@@ -7,7 +7,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use snapkeep_app::notify;
-use snapkeep_app::ports::{Deadline, ErrorKind, Invocation, Matters, Notifier, ProviderError};
+use snapkeep_app::ports::{
+    ConditionStore, Deadline, ErrorKind, Invocation, Notifier, ProviderError,
+};
 use snapkeep_app::report::{Failure, Report};
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
@@ -180,7 +182,7 @@ async fn what_could_not_be_told_is_a_failure_and_is_told_later() {
 }
 
 #[tokio::test]
-async fn a_run_that_failed_for_a_resource_does_not_say_that_its_matters_are_over() {
+async fn a_run_that_failed_for_a_resource_does_not_say_that_its_conditions_are_over() {
     let mut world = World::new();
     world.run(found(&[overdue()])).await;
     let failed = |resource: Option<&str>| {

@@ -29,8 +29,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("ledger.remember", &["dynamodb:PutItem", "dynamodb:UpdateItem"]),
     ("ledger.note", &["dynamodb:UpdateItem"]),
     ("ledger.put_run", &["dynamodb:PutItem"]),
-    ("matters.known", &["dynamodb:Query"]),
-    ("matters.put", &["dynamodb:PutItem"]),
+    ("conditions.known", &["dynamodb:Query"]),
+    ("conditions.put", &["dynamodb:PutItem"]),
     ("notifier.listens", &[]),
     ("notifier.events", &["events:PutEvents"]),
     ("notifier.mail", &["sns:Publish"]),
@@ -40,7 +40,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
 /// The ports' methods that a text calls.
 fn called(text: &str) -> BTreeSet<String> {
     let call = regex_lite::Regex::new(
-        r"\b(inventory|creator|deleter|ledger|matters|notifier|relay)\s*\.\s*([a-z_]+)\(",
+        r"\b(inventory|creator|deleter|ledger|conditions|notifier|relay)\s*\.\s*([a-z_]+)\(",
     )
     .unwrap();
     call.captures_iter(text).map(|found| format!("{}.{}", &found[1], &found[2])).collect()

@@ -36,7 +36,7 @@ const START: &str = "2026-01-01T00:00:00Z";
 /// What the run's reports said.
 #[derive(Default)]
 struct Story {
-    /// The findings, each with how often it was reported: by code, name and matter.
+    /// The findings, each with how often it was reported: by code, name and condition.
     findings: BTreeMap<(String, String, String), Told>,
     /// Invocations by function.
     invocations: BTreeMap<String, u64>,
@@ -154,7 +154,7 @@ impl Story {
                 "attempt-failed" => *self.failed.entry(name.clone()).or_default() += 1,
                 _ => {}
             }
-            // The words of these change from tick to tick; the matter is the same.
+            // The words of these change from tick to tick; the condition is the same.
             let changing =
                 ["orphan", "opted-out", "create-deferred", "brake", "waiting-for-pending"];
             let message = text(&finding["message"]);

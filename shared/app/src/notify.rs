@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::notice::{self, Matter, Notice};
+use snapkeep_domain::notice::{self, Condition, Notice};
 use snapkeep_domain::record::Record;
 
-use crate::ports::{Deadline, ErrorKind, Invocation, Ledger, Matters, Notifier, ProviderError};
+use crate::ports::{
+    ConditionStore, Deadline, ErrorKind, Invocation, Ledger, Notifier, ProviderError,
+};
 use crate::report::{Failure, Report};
 use crate::work::bounded;
 
@@ -14,7 +16,7 @@ use crate::work::bounded;
 /// report: what lasts is told by the next run.
 pub async fn run(
     notifier: &impl Notifier,
-    matters: &impl Matters,
+    conditions: &impl ConditionStore,
     report: &mut Report,
     invocation: &Invocation<impl Deadline>,
 ) {
@@ -23,9 +25,9 @@ pub async fn run(
     }
     let mut passing = std::mem::take(&mut report.notices);
     passing.extend(Notice::passing(&report.findings));
-    let lasting = match matters.known().await {
+    let lasting = match conditions.known().await {
         Ok((known, unreadable)) => {
-            let in_doubt = |matter: &Matter| in_doubt(report, matter);
+            let in_doubt = |condition: &Condition| in_doubt(report, condition);
             let planned =
                 notice::plan(report.function, &report.findings, &known, in_doubt, invocation.now);
             report.unreadable(&unreadable);
@@ -46,28 +48,28 @@ pub async fn run(
     }
     let (failures, _) = tell(notifier, &passing).await;
     report.failures.extend(failures);
-    // Intent before effect: whoever has written the matter tells people.
-    let claims = lasting.iter().map(|matter| async {
+    // Intent before effect: whoever has written the condition tells people.
+    let claims = lasting.iter().map(|condition| async {
         if time_is_over() {
             return Ok(None);
         }
-        matters.put(matter).await
+        conditions.put(condition).await
     });
     let mut claimed = Vec::new();
     for claim in bounded(claims).await {
         match claim {
-            Ok(matter) => claimed.extend(matter),
+            Ok(condition) => claimed.extend(condition),
             Err(error) => report.failures.push(Failure::from(&error)),
         }
     }
-    claimed.sort_by_key(|matter| Matter::key(&matter.finding));
-    let notices: Vec<Notice> = claimed.iter().filter_map(Matter::notice).collect();
+    claimed.sort_by_key(|condition| Condition::key(&condition.finding));
+    let notices: Vec<Notice> = claimed.iter().filter_map(Condition::notice).collect();
     let (failures, told) = tell(notifier, &notices).await;
     report.failures.extend(failures);
-    let settled = claimed.into_iter().map(|matter| {
-        let told = matter.notice().is_none_or(|notice| told.contains(&notice.cause()));
-        let settled = matter.settled(told);
-        async move { matters.put(&settled).await }
+    let settled = claimed.into_iter().map(|condition| {
+        let told = condition.notice().is_none_or(|notice| told.contains(&notice.cause()));
+        let settled = condition.settled(told);
+        async move { conditions.put(&settled).await }
     });
     for error in bounded(settled).await.into_iter().filter_map(Result::err) {
         report.failures.push(Failure::from(&error));
@@ -96,16 +98,16 @@ pub async fn acknowledge(
 }
 
 /// Whether the run cannot say that what it did not find is over: it did not do all that it should in the
-/// matter's place, or something of its resource failed or is in other hands.
-fn in_doubt(report: &Report, matter: &Matter) -> bool {
-    let finding = &matter.finding;
+/// condition's place, or something of its resource failed or is in other hands.
+fn in_doubt(report: &Report, condition: &Condition) -> bool {
+    let finding = &condition.finding;
     let resource = finding.resource.as_ref();
     let touches =
         |failure: &Failure| failure.resource.as_ref().is_some_and(|one| Some(one) == resource);
     let elsewhere = |other: &Finding| {
         other.code == Code::ClaimedElsewhere && other.resource == finding.resource
     };
-    let covered = match &matter.place {
+    let covered = match &condition.place {
         Some(place) => report.covered.contains(place),
         // What belongs to no place was looked at, if the run got so far.
         None => {

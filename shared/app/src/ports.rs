@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::notice::{Matter, Notice};
+use snapkeep_domain::notice::{Condition, Notice};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::Record;
 use snapkeep_domain::resource::ResourceId;
@@ -193,17 +193,17 @@ pub trait Remember: Sync {
 }
 
 /// What the ledger remembers of what people were told.
-pub trait Matters: Sync {
-    /// Every matter, those that are over included as long as the ledger has them; and what cannot be read.
+pub trait ConditionStore: Sync {
+    /// Every condition, those that are over included as long as the ledger has them; and what cannot be read.
     fn known(
         &self,
-    ) -> impl Future<Output = Result<(Vec<Matter>, Vec<Unreadable>), LedgerError>> + Send;
-    /// Writes a matter, and raises its version, if it is still of this version (0: not there);
+    ) -> impl Future<Output = Result<(Vec<Condition>, Vec<Unreadable>), LedgerError>> + Send;
+    /// Writes a condition, and raises its version, if it is still of this version (0: not there);
     /// `None` when somebody else was faster.
     fn put(
         &self,
-        matter: &Matter,
-    ) -> impl Future<Output = Result<Option<Matter>, LedgerError>> + Send;
+        condition: &Condition,
+    ) -> impl Future<Output = Result<Option<Condition>, LedgerError>> + Send;
 }
 
 /// Telling people, and programs.

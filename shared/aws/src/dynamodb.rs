@@ -23,7 +23,7 @@ use snapkeep_domain::time::Slot;
 use crate::sdk::Failure;
 
 mod codec;
-mod matters;
+mod conditions;
 mod memory;
 pub mod schema;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much a finding matters.
+/// How much a finding conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -179,7 +179,7 @@ codes! {
 /// One thing a person should know. Members that do not apply are absent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// How much it matters.
+    /// How much it conditions.
     pub severity: Severity,
     /// What it is about.
     pub code: Code,
@@ -192,10 +192,10 @@ pub struct Finding {
     /// The tag's key or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value that matters.
+    /// The value that conditions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is the matter.
+    /// What is the condition.
     pub message: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,7 +259,7 @@ impl Finding {
         self
     }
 
-    /// With the value that matters.
+    /// With the value that conditions.
     #[must_use]
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into());

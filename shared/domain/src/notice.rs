@@ -1,5 +1,5 @@
 //! Notices: what people are told. What passes is told once, by the run that saw it happen. What lasts, a
-//! *matter*, is told when it begins and when it is over; the ledger remembers it in between.
+//! *condition*, is told when it begins and when it is over; the ledger remembers it in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +21,9 @@ pub struct Notice {
     /// What it is about.
     #[serde(skip)]
     pub topic: Topic,
-    /// Whether the matter is over.
+    /// Whether the condition is over.
     pub over: bool,
-    /// When the matter began; absent from what passes.
+    /// When the condition began; absent from what passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// The snapshot.
@@ -32,7 +32,7 @@ pub struct Notice {
     /// Its slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// How much it matters.
+    /// How much it conditions.
     pub severity: Severity,
     /// The finding's code, if it is a finding.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,10 +46,10 @@ pub struct Notice {
     /// The tag's key or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value that matters.
+    /// The value that conditions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is the matter, and why.
+    /// What is the condition, and why.
     pub message: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,8 +160,8 @@ impl Notice {
 
 /// What lasts, as the ledger remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Matter {
-    /// The finding, as it was when the matter began.
+pub struct Condition {
+    /// The finding, as it was when the condition began.
     pub finding: Finding,
     /// The function that found it: it knows when it is over.
     pub function: Function,
@@ -184,8 +184,8 @@ pub struct Matter {
     pub version: u64,
 }
 
-impl Matter {
-    /// What tells matters apart: a new confirming code is a new matter, an older snapshot is not.
+impl Condition {
+    /// What tells conditions apart: a new confirming code is a new condition, an older snapshot is not.
     #[must_use]
     pub fn key(finding: &Finding) -> String {
         let which = match finding.code {
@@ -215,12 +215,12 @@ impl Matter {
     /// After people were told, or could not be.
     #[must_use]
     pub fn settled(self, told: bool) -> Self {
-        Matter { told, leased_until: None, ..self }
+        Condition { told, leased_until: None, ..self }
     }
 
     fn untold(self, now: Timestamp) -> Self {
         let leased_until = Some(after(now, INVOCATION_LIFE));
-        Matter { told: false, leased_until, ..self }
+        Condition { told: false, leased_until, ..self }
     }
 
     fn is_free(&self, now: Timestamp) -> bool {
@@ -228,28 +228,28 @@ impl Matter {
     }
 }
 
-/// The matters to write before people are told, from what a run of `function` found and what the ledger
-/// remembers. Where `in_doubt`, a finding's absence does not say that its matter is over.
+/// The conditions to write before people are told, from what a run of `function` found and what the ledger
+/// remembers. Where `in_doubt`, a finding's absence does not say that its condition is over.
 #[must_use]
 pub fn plan(
     function: Function,
     findings: &[Finding],
-    known: &[Matter],
-    in_doubt: impl Fn(&Matter) -> bool,
+    known: &[Condition],
+    in_doubt: impl Fn(&Condition) -> bool,
     now: Timestamp,
-) -> Vec<Matter> {
+) -> Vec<Condition> {
     // Only prune sees all records: to the others, one that they no longer meet may still be there.
     let whole = |code: Code| code != Code::UnreadableRecord || function == Function::Prune;
     let lasting = |finding: &&Finding| {
         matches!(finding.code.telling(), Telling::While(_)) && whole(finding.code)
     };
     let found: BTreeMap<String, &Finding> =
-        findings.iter().filter(lasting).map(|finding| (Matter::key(finding), finding)).collect();
-    let known: BTreeMap<String, &Matter> =
-        known.iter().map(|matter| (Matter::key(&matter.finding), matter)).collect();
+        findings.iter().filter(lasting).map(|finding| (Condition::key(finding), finding)).collect();
+    let known: BTreeMap<String, &Condition> =
+        known.iter().map(|condition| (Condition::key(&condition.finding), condition)).collect();
 
     let begun = found.iter().filter_map(|(key, finding)| {
-        let begins = |version| Matter {
+        let begins = |version| Condition {
             finding: (*finding).clone(),
             function,
             place: finding.place.clone(),
@@ -274,7 +274,7 @@ pub fn plan(
             // If it is found again, it begins again.
             Some(_) if untold && !found.contains_key(key) => Some((*old).clone().untold(now)),
             None if gone && (old.told || untold) => {
-                Some(Matter { over: Some(now), ..(*old).clone() }.untold(now))
+                Some(Condition { over: Some(now), ..(*old).clone() }.untold(now))
             }
             _ => None,
         }
@@ -300,25 +300,25 @@ mod tests {
 
     /// A run that finds this, and by which people are told; what the ledger knows afterwards.
     fn run(
-        known: &mut BTreeMap<String, Matter>,
+        known: &mut BTreeMap<String, Condition>,
         function: Function,
         findings: &[Finding],
         now: Timestamp,
         reached: bool,
     ) -> Vec<String> {
-        let remembered: Vec<Matter> = known.values().cloned().collect();
+        let remembered: Vec<Condition> = known.values().cloned().collect();
         let planned = plan(function, findings, &remembered, |_| false, now);
         let mut told = Vec::new();
-        for matter in planned {
-            told.extend(matter.notice().map(|notice| notice.title()));
-            let matter = matter.settled(reached);
-            known.insert(Matter::key(&matter.finding), matter);
+        for condition in planned {
+            told.extend(condition.notice().map(|notice| notice.title()));
+            let condition = condition.settled(reached);
+            known.insert(Condition::key(&condition.finding), condition);
         }
         told
     }
 
     #[test]
-    fn a_matter_is_told_once_and_again_when_it_is_over() {
+    fn a_condition_is_told_once_and_again_when_it_is_over() {
         let mut known = BTreeMap::new();
         let found = [overdue("web")];
         assert_eq!(run(&mut known, Function::Prune, &found, NOW, true), ["Snapshot Missed: web"]);
@@ -374,21 +374,22 @@ mod tests {
     #[test]
     fn in_doubt_nothing_is_over() {
         let known = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW);
-        let known: Vec<Matter> = known.into_iter().map(|matter| matter.settled(true)).collect();
+        let known: Vec<Condition> =
+            known.into_iter().map(|condition| condition.settled(true)).collect();
         assert!(plan(Function::Prune, &[], &known, |_| true, later(60)).is_empty());
         assert_eq!(plan(Function::Prune, &[], &known, |_| false, later(60)).len(), 1);
     }
 
     #[test]
-    fn another_confirming_code_is_another_matter_and_another_age_is_not() {
+    fn another_confirming_code_is_another_condition_and_another_age_is_not() {
         let brake = |code: &str| Finding::new(Code::Brake, "x").named("web").value(code);
-        assert_ne!(Matter::key(&brake("a")), Matter::key(&brake("b")));
+        assert_ne!(Condition::key(&brake("a")), Condition::key(&brake("b")));
         let missed = |value: &str| overdue("web").value(value);
-        assert_eq!(Matter::key(&missed("1h")), Matter::key(&missed("2h")));
-        assert_ne!(Matter::key(&overdue("web")), Matter::key(&overdue("db")));
+        assert_eq!(Condition::key(&missed("1h")), Condition::key(&missed("2h")));
+        assert_ne!(Condition::key(&overdue("web")), Condition::key(&overdue("db")));
         let held = |snapshot: &str| {
             let web = crate::resource::ResourceId("arn:web".to_owned());
-            Matter::key(&Finding::new(Code::BadHold, "x").of(&web, snapshot))
+            Condition::key(&Finding::new(Code::BadHold, "x").of(&web, snapshot))
         };
         assert_ne!(held("web-1"), held("web-2"));
     }
@@ -396,7 +397,8 @@ mod tests {
     #[test]
     fn what_is_found_again_before_anybody_heard_that_it_was_over_begins_again_only() {
         let known = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW);
-        let known: Vec<Matter> = known.into_iter().map(|matter| matter.settled(true)).collect();
+        let known: Vec<Condition> =
+            known.into_iter().map(|condition| condition.settled(true)).collect();
         let over =
             plan(Function::Prune, &[], &known, |_| false, later(60)).remove(0).settled(false);
         let again = plan(Function::Prune, &[overdue("web")], &[over], |_| false, later(120));
@@ -420,10 +422,10 @@ mod tests {
 
     #[test]
     fn a_notice_says_what_is_over_without_what_to_do() {
-        let mut matter = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW).remove(0);
-        assert_eq!(matter.notice().and_then(|notice| notice.fix).as_deref(), Some("look"));
-        matter.over = Some(later(60));
-        let notice = matter.notice().map(|notice| (notice.message, notice.fix, notice.over));
+        let mut condition = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW).remove(0);
+        assert_eq!(condition.notice().and_then(|notice| notice.fix).as_deref(), Some("look"));
+        condition.over = Some(later(60));
+        let notice = condition.notice().map(|notice| (notice.message, notice.fix, notice.over));
         assert_eq!(notice, Some(("no longer the case: web is overdue".to_owned(), None, true)));
     }
 

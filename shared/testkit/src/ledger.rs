@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use snapkeep_app::ports::{
-    Ledger, LedgerError, Matters, Memory, Note, Records, Remember, Unreadable, Write,
+    ConditionStore, Ledger, LedgerError, Memory, Note, Records, Remember, Unreadable, Write,
 };
 use snapkeep_domain::function::Function;
-use snapkeep_domain::notice::Matter;
+use snapkeep_domain::notice::Condition;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{Record, State};
@@ -19,7 +19,7 @@ type Key = (ResourceId, String);
 
 /// Everything that a ledger held at some time.
 #[derive(Clone, Debug)]
-pub struct Backup(BTreeMap<Key, Item>, Remembered, BTreeMap<String, Matter>);
+pub struct Backup(BTreeMap<Key, Item>, Remembered, BTreeMap<String, Condition>);
 
 /// What it remembers besides records.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ struct Remembered {
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     items: Mutex<BTreeMap<Key, Item>>,
-    matters: Mutex<BTreeMap<String, Matter>>,
+    conditions: Mutex<BTreeMap<String, Condition>>,
     remembered: Mutex<Remembered>,
 }
 
@@ -126,7 +126,7 @@ impl MemoryLedger {
     pub fn clear(&self) {
         self.lock().clear();
         *self.remembered() = Remembered::default();
-        self.matters().clear();
+        self.conditions().clear();
     }
 
     /// What it remembers of a resource.
@@ -135,8 +135,8 @@ impl MemoryLedger {
         self.remembered().protected.get(resource).cloned()
     }
 
-    fn matters(&self) -> MutexGuard<'_, BTreeMap<String, Matter>> {
-        self.matters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn conditions(&self) -> MutexGuard<'_, BTreeMap<String, Condition>> {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
@@ -168,14 +168,14 @@ impl MemoryLedger {
     /// What it holds now.
     #[must_use]
     pub fn backup(&self) -> Backup {
-        Backup(self.lock().clone(), self.remembered().clone(), self.matters().clone())
+        Backup(self.lock().clone(), self.remembered().clone(), self.conditions().clone())
     }
 
     /// Goes back to what it held then.
     pub fn restore(&self, backup: Backup) {
         *self.lock() = backup.0;
         *self.remembered() = backup.1;
-        *self.matters() = backup.2;
+        *self.conditions() = backup.2;
     }
 
     /// Puts `record` as `version` if what stands there now may give way to it.
@@ -277,20 +277,21 @@ impl Remember for MemoryLedger {
     }
 }
 
-impl Matters for MemoryLedger {
-    async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
-        let matters = self.matters();
-        Ok((matters.values().cloned().collect(), Vec::new()))
+impl ConditionStore for MemoryLedger {
+    async fn known(&self) -> Result<(Vec<Condition>, Vec<Unreadable>), LedgerError> {
+        let conditions = self.conditions();
+        Ok((conditions.values().cloned().collect(), Vec::new()))
     }
 
-    async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {
-        let mut matters = self.matters();
-        let key = Matter::key(&matter.finding);
-        if matters.get(&key).map_or(0, |standing| standing.version) != matter.version {
+    async fn put(&self, condition: &Condition) -> Result<Option<Condition>, LedgerError> {
+        let mut conditions = self.conditions();
+        let key = Condition::key(&condition.finding);
+        if conditions.get(&key).map_or(0, |standing| standing.version) != condition.version {
             return Ok(None);
         }
-        let raised = Matter { version: matter.version.saturating_add(1), ..matter.clone() };
-        matters.insert(key, raised.clone());
+        let raised =
+            Condition { version: condition.version.saturating_add(1), ..condition.clone() };
+        conditions.insert(key, raised.clone());
         Ok(Some(raised))
     }
 }

@@ -138,7 +138,7 @@ fn print_findings(story: &Story) {
         }
     }
     let info = findings.iter().filter(|(_, told)| told.severity == "info").count();
-    println!("  and {info} matters that are only information");
+    println!("  and {info} findings that are only information");
 }
 
 fn print_calls(rows: &[Row], story: &Story, cloud: &Cloud) {

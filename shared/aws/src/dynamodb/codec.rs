@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 use snapkeep_app::ports::Unreadable;
-use snapkeep_domain::notice::Matter;
+use snapkeep_domain::notice::Condition;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::{FORMAT, Record};
@@ -105,17 +105,17 @@ pub(super) fn decode_run(item: Item) -> Result<LastRun, Unreadable> {
     from_item(item).map_err(|error| unreadable(error.to_string()))
 }
 
-/// The item that a matter is stored as.
-pub(super) fn encode_matter(matter: &Matter) -> Result<Item, String> {
-    let mut item: Item = to_item(matter).map_err(|error| error.to_string())?;
+/// The item that a condition is stored as.
+pub(super) fn encode_condition(condition: &Condition) -> Result<Item, String> {
+    let mut item: Item = to_item(condition).map_err(|error| error.to_string())?;
     for (key, value) in [
-        (schema::RESOURCE, schema::MATTERS.to_owned()),
-        (schema::SLOT, Matter::key(&matter.finding)),
+        (schema::RESOURCE, schema::CONDITIONS.to_owned()),
+        (schema::SLOT, Condition::key(&condition.finding)),
     ] {
         item.insert(key.to_owned(), AttributeValue::S(value));
     }
     // What is over, and was told, need not be remembered.
-    if let Some(over) = matter.over.filter(|_| matter.told) {
+    if let Some(over) = condition.over.filter(|_| condition.told) {
         expire(&mut item, over);
     }
     Ok(item)
@@ -127,8 +127,8 @@ fn expire(item: &mut Item, at: Timestamp) {
     item.insert(schema::EXPIRES_AT.to_owned(), seconds);
 }
 
-/// The matter of an item, or what is wrong with the item.
-pub(super) fn decode_matter(item: &Item) -> Result<Matter, Unreadable> {
+/// The condition of an item, or what is wrong with the item.
+pub(super) fn decode_condition(item: &Item) -> Result<Condition, Unreadable> {
     let unreadable = |why: String| Unreadable {
         resource: ResourceId(text(item, schema::RESOURCE)),
         sort_key: text(item, schema::SLOT),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Partition key: the id of the resource.
 pub const RESOURCE: &str = "resource";
 /// The partition of what people were told: no resource has this id.
-pub const MATTERS: &str = "matters";
+pub const CONDITIONS: &str = "conditions";
 /// The partition of what is remembered of resources; their sort key is the resource's id.
 pub const PROTECTED: &str = "protected";
 /// The partition of each function's last run in each place; their sort key is `<function>#<place>`.

@@ -1,10 +1,10 @@
 //! What every ledger does alike.
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{Ledger, Matters, Note, Remember, Write};
+use snapkeep_app::ports::{ConditionStore, Ledger, Note, Remember, Write};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::notice::{self, Matter};
+use snapkeep_domain::notice::{self, Condition};
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::{Protected, Standing};
@@ -21,7 +21,7 @@ const LONG: usize = 60_000;
 const PLACE: &str = "eu-west-1";
 
 /// All checks, on a ledger that is empty at the beginning.
-pub async fn ledger(ledger: &(impl Ledger + Matters + Remember)) {
+pub async fn ledger(ledger: &(impl Ledger + ConditionStore + Remember)) {
     is_empty_at_first(ledger).await;
     lets_one_claim_win(ledger).await;
     lets_one_advance_win(ledger).await;
@@ -29,7 +29,7 @@ pub async fn ledger(ledger: &(impl Ledger + Matters + Remember)) {
     reads_back_to_the_one_before(ledger).await;
     keeps_resources_apart(ledger).await;
     reads_many(ledger).await;
-    remembers_matters(ledger).await;
+    remembers_conditions(ledger).await;
     remembers_resources(ledger).await;
     remembers_runs(ledger).await;
 }
@@ -99,21 +99,21 @@ async fn remembers_runs(ledger: &impl Remember) {
     assert_eq!((left.version, known().await), (2, vec![left.clone(), prune]));
 }
 
-async fn remembers_matters(ledger: &(impl Ledger + Matters)) {
+async fn remembers_conditions(ledger: &(impl Ledger + ConditionStore)) {
     assert_eq!(ledger.known().await.unwrap().0, []);
     let brake = |code: &str| Finding::new(Code::Brake, "x").named("web").value(code).fix("confirm");
     let begun = notice::plan(Function::Prune, &[brake("a"), brake("b")], &[], |_| false, start());
     let mut known = Vec::new();
-    for matter in &begun {
-        known.extend(ledger.put(matter).await.unwrap());
-        assert_eq!(ledger.put(matter).await.unwrap(), None, "one claim wins");
+    for condition in &begun {
+        known.extend(ledger.put(condition).await.unwrap());
+        assert_eq!(ledger.put(condition).await.unwrap(), None, "one claim wins");
     }
     assert_eq!((known.len(), ledger.known().await.unwrap().0), (2, known.clone()));
     let told = known[0].clone().settled(true);
     let written = ledger.put(&told).await.unwrap().unwrap();
-    assert_eq!(written, Matter { version: 2, ..told.clone() });
+    assert_eq!(written, Condition { version: 2, ..told.clone() });
     assert_eq!(ledger.put(&told).await.unwrap(), None, "one change wins");
-    let over = Matter { over: Some(start()), ..written };
+    let over = Condition { over: Some(start()), ..written };
     let over = ledger.put(&over).await.unwrap().unwrap();
     assert_eq!(ledger.known().await.unwrap().0, [over, known[1].clone()]);
     // They are no records.

@@ -1,7 +1,9 @@
 //! Telling people in the simulated world: what the functions say, and what they remember of it.
 
-use snapkeep_app::ports::{ErrorKind, LedgerError, Matters, Notifier, ProviderError, Unreadable};
-use snapkeep_domain::notice::{Matter, Notice};
+use snapkeep_app::ports::{
+    ConditionStore, ErrorKind, LedgerError, Notifier, ProviderError, Unreadable,
+};
+use snapkeep_domain::notice::{Condition, Notice};
 
 use super::ports::{Fault, Ports, refusal};
 use super::sabotage::Sabotage;
@@ -44,13 +46,13 @@ impl Notifier for Ports {
     }
 }
 
-impl Matters for Ports {
-    async fn known(&self) -> Result<(Vec<Matter>, Vec<Unreadable>), LedgerError> {
+impl ConditionStore for Ports {
+    async fn known(&self) -> Result<(Vec<Condition>, Vec<Unreadable>), LedgerError> {
         self.remembering("known", "", self.ledger().known()).await
     }
 
-    async fn put(&self, matter: &Matter) -> Result<Option<Matter>, LedgerError> {
-        let key = Matter::key(&matter.finding);
-        self.remembering("put", &key, self.ledger().put(matter)).await
+    async fn put(&self, condition: &Condition) -> Result<Option<Condition>, LedgerError> {
+        let key = Condition::key(&condition.finding);
+        self.remembering("put", &key, self.ledger().put(condition)).await
     }
 }

@@ -215,13 +215,13 @@ impl Watch {
         let found = found.map(|f| (f.code, f.name.clone().unwrap_or_default(), f.key.clone()));
         let lasting: Vec<Told> = found.filter(|(_, name, _)| unique(name)).collect();
         let heard = self.heard.iter().filter(|((whose, _), over)| *whose == of && !**over);
-        let open = heard.map(|((_, matter), _)| matter);
+        let open = heard.map(|((_, condition), _)| condition);
         let stale = open
             .filter(|(code, name, _)| lasts(*code) && unique(name))
-            .find(|matter| !lasting.contains(matter))
+            .find(|condition| !lasting.contains(condition))
             .cloned();
-        let told = |matter: &&Told| self.heard.get(&(of, (*matter).clone())) == Some(&false);
-        let untold = lasting.iter().find(|matter| !told(matter)).cloned();
+        let told = |condition: &&Told| self.heard.get(&(of, (*condition).clone())) == Some(&false);
+        let untold = lasting.iter().find(|condition| !told(condition)).cloned();
         self.check(untold.is_none(), Property::Told, || format!("nobody was told of {untold:?}"));
         self.check(stale.is_none(), Property::Told, || {
             format!("nobody was told that it is over: {stale:?}")
