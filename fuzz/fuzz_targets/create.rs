@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::SignedDuration;
 use libfuzzer_sys::fuzz_target;
-use snapkeep_domain::answer::{ErrorKind, Look};
+use snapkeep_domain::answer::{ErrorKind, Lookup};
 use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
 use snapkeep_domain::record::{EDGES, Recognition, Record, State};
 use snapkeep_domain::settings::Context;
@@ -81,9 +81,9 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
                 matches!(state, SnapshotState::Available | SnapshotState::Error)
             };
             match facts.looks.get(&r.name) {
-                Some(Look::Missing) => {}
-                Some(Look::Found(found)) => assert!(settled(&found.state)),
-                Some(Look::Unknown) | None => panic!("{} may be being made", r.name),
+                Some(Lookup::Missing) => {}
+                Some(Lookup::Found(found)) => assert!(settled(&found.state)),
+                Some(Lookup::Unknown) | None => panic!("{} may be being made", r.name),
             }
         }
     }
@@ -100,7 +100,7 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     let pause = SignedDuration::from_hours(1 << (old.attempt - 1));
     assert!(now.duration_since(old.entered()) >= pause, "too early");
     // Whether the failed attempt came about after all was asked.
-    if let Some(Look::Found(found)) = facts.looks.get(&old.name) {
+    if let Some(Lookup::Found(found)) = facts.looks.get(&old.name) {
         let ours = old.recognises(found, DEPLOYMENT) == Recognition::Ours;
         assert!(!ours || found.state == SnapshotState::Error, "it came about");
     } else {

@@ -16,7 +16,7 @@ use snapkeep_domain::function::Function;
 use snapkeep_domain::snapshot::{Hold, Tags, snapshot_name};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::tags::{OptIn, Protection};
-use snapkeep_domain::time::{Slot, Zone, humane, parse_duration};
+use snapkeep_domain::time::{Slot, Zone, format_duration, parse_duration};
 use snapkeep_fuzz::{KEEPS, SCHEDULES, ZONES, any_time, chance, now, word};
 
 /// Pieces of the grammars.
@@ -116,7 +116,7 @@ fn small(u: &mut Unstructured<'_>, now: Timestamp) -> Result<()> {
     }
     if let Ok(duration) = parse_duration(&text) {
         assert!(!duration.is_negative());
-        let _ = humane(duration);
+        let _ = format_duration(duration);
     }
     hold(u, &text, now)?;
     let slot = Slot::at(any_time(u, now)?);

@@ -4,10 +4,10 @@
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use snapkeep_domain::answer::Look;
+use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::poll;
 use snapkeep_domain::record::{GONE_AFTER, State};
-use snapkeep_domain::time::{Slot, since};
+use snapkeep_domain::time::{Slot, elapsed};
 use snapkeep_fuzz::{
     NAMES, SCHEDULES, ZONES, check_edge, look, near, now, record, settings, slot, word,
 };
@@ -31,14 +31,14 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         let Some(next) = step.next else { return Ok(()) };
         assert_ne!(next, old, "a write that changes nothing");
         check_edge(&old, &next);
-        assert!(poll::FOLLOWED.contains(&old.state) && look != Look::Unknown);
-        if let (State::Pending | State::Available, Look::Found(found)) = (next.state, &look) {
+        assert!(poll::FOLLOWED.contains(&old.state) && look != Lookup::Unknown);
+        if let (State::Pending | State::Available, Lookup::Found(found)) = (next.state, &look) {
             assert!(next.state == old.state || found.source == old.resource, "of another resource");
         }
-        assert!(next.state != State::Available || matches!(look, Look::Found(_)));
+        assert!(next.state != State::Available || matches!(look, Lookup::Found(_)));
         // Two looks some time apart, unless the provider says it outright or the slot passed.
-        if next.state == State::Failed && old.state != State::Intended && look == Look::Missing {
-            assert!(old.missing_since.is_some_and(|first| since(first, now) >= GONE_AFTER));
+        if next.state == State::Failed && old.state != State::Intended && look == Lookup::Missing {
+            assert!(old.missing_since.is_some_and(|first| elapsed(first, now) >= GONE_AFTER));
         }
         assert!(next.state != State::Failed || step.finding.is_some(), "a silent failure");
         old = next;

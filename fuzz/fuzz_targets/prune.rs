@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
-use snapkeep_domain::answer::Look;
+use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::Protected;
@@ -109,7 +109,7 @@ fn ask(u: &mut Unstructured<'_>, facts: &mut Facts, now: Timestamp) -> Result<()
     for name in questions.snapshots {
         let asked = facts.records.iter().find(|r| r.name == name);
         let look = look(u, asked.unwrap_or_else(|| panic!("{name} is in no record")), now)?;
-        if let Look::Found(found) = &look {
+        if let Lookup::Found(found) = &look {
             facts.snapshots.push(Snapshot::clone(found));
         }
         facts.looks.insert(name, look);
@@ -400,16 +400,16 @@ fn check_deletion(
         }
     };
     match (prune::last_look(&intent, judged, &look, &later), &look) {
-        (LastLook::Delete, Look::Found(found)) => {
+        (LastLook::Delete, Lookup::Found(found)) => {
             check_going(&intent, found, &later);
             assert_eq!(found.state, *judged);
         }
-        (LastLook::Gone, Look::Missing) | (LastLook::Wait, Look::Unknown) => {}
-        (LastLook::Object { next, .. }, Look::Found(_)) => object(&next),
+        (LastLook::Gone, Lookup::Missing) | (LastLook::Wait, Lookup::Unknown) => {}
+        (LastLook::Object { next, .. }, Lookup::Found(_)) => object(&next),
         (other, look) => panic!("{other:?} after {look:?}"),
     }
     let found = match look {
-        Look::Found(found) => *found,
+        Lookup::Found(found) => *found,
         _ => snapshot(u, record, cx.now)?,
     };
     for answer in answers() {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::answer::{ErrorKind, Look, ProviderError};
+use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::release_code;
@@ -298,14 +298,14 @@ pub fn snapshot(u: &mut Unstructured<'_>, record: &Record, now: Timestamp) -> Re
 }
 
 /// What asking for a record's snapshot answers.
-pub fn look(u: &mut Unstructured<'_>, record: &Record, now: Timestamp) -> Result<Look> {
+pub fn look(u: &mut Unstructured<'_>, record: &Record, now: Timestamp) -> Result<Lookup> {
     Ok(match u8::arbitrary(u)? % 8 {
-        0..=3 => Look::Found(Box::new(Snapshot {
+        0..=3 => Lookup::Found(Box::new(Snapshot {
             name: record.name.clone(),
             ..snapshot(u, record, now)?
         })),
-        4..=6 => Look::Missing,
-        _ => Look::Unknown,
+        4..=6 => Lookup::Missing,
+        _ => Lookup::Unknown,
     })
 }
 

@@ -6,7 +6,9 @@ use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lightsail::types::Tag;
 use jiff::SignedDuration;
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Ledger, Order, Remember, Write};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Ledger, Remember, SnapshotRequest, Write,
+};
 use snapkeep_aws::dynamodb::{DynamoLedger, schema};
 use snapkeep_aws::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailInventory};
 use snapkeep_cloud::clock::Clock;
@@ -154,7 +156,7 @@ async fn lightsails_refusals_are_what_they_are() {
     let world = Embedded::start(knobs).await;
     let region = REGIONS[0];
     world.launch(region, "web", &Tags::new()).await;
-    let order = |name: &str| Order {
+    let order = |name: &str| SnapshotRequest {
         region: region.to_owned(),
         instance: "web".to_owned(),
         name: name.to_owned(),

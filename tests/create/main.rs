@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::answer::{ErrorKind, Look, ProviderError};
+use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
 use snapkeep_domain::create::{
     Facts, Outcome, Settled, Take, Verdict, defer, missed_slots, plan, questions, settle, tags,
 };
@@ -201,7 +201,7 @@ fn intended(entered: &str) -> Record {
 fn settled(
     intent: &Record,
     answer: &Result<(), ProviderError>,
-    look: Option<&Look>,
+    look: Option<&Lookup>,
     now: &str,
 ) -> Settled {
     settle(intent, answer, look, false, &context(&settings(&[]), at(now)))
@@ -224,7 +224,7 @@ fn what_was_given_up_is_asked_for_before_it_is_made_again() {
         facts.looks.insert(failed.name.clone(), found(&failed, state));
         assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served);
     }
-    for look in [found(&failed, SnapshotState::Error), Look::Missing] {
+    for look in [found(&failed, SnapshotState::Error), Lookup::Missing] {
         facts.looks.insert(failed.name.clone(), look);
         assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
     }
@@ -240,10 +240,10 @@ fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
     assert_eq!(waits(&facts), Some(Code::WaitingForPending), "nobody knows");
     for (look, waiting) in [
         (found(&lost, SnapshotState::Pending), true),
-        (Look::Unknown, true),
+        (Lookup::Unknown, true),
         (found(&lost, SnapshotState::Available), false),
         (found(&lost, SnapshotState::Error), false),
-        (Look::Missing, false),
+        (Lookup::Missing, false),
     ] {
         facts.looks.insert(lost.name.clone(), look.clone());
         assert_eq!(waits(&facts).is_some(), waiting, "{look:?}");
@@ -290,12 +290,12 @@ fn an_answer_is_settled_by_what_it_means() {
         assert_eq!(next.remains, to == State::Failed);
     }
     // The policy may have changed since it was made: its own retention is that of its tags.
-    let Look::Found(mut found) = found(&intent, SnapshotState::Available) else { return };
+    let Lookup::Found(mut found) = found(&intent, SnapshotState::Available) else { return };
     found.tags.insert("snapkeep:keep".to_owned(), "all".to_owned());
-    let (next, ..) = written(settled(&intent, &taken, Some(&Look::Found(found.clone())), now));
+    let (next, ..) = written(settled(&intent, &taken, Some(&Lookup::Found(found.clone())), now));
     assert_eq!(next.policy.keep.as_deref(), Some("all"));
     assert_eq!(next.policy.schedule, intent.policy.schedule);
-    let polled = followed(&intent, &Look::Found(found), "2026-11-20T03:20:00Z").next.unwrap();
+    let polled = followed(&intent, &Lookup::Found(found), "2026-11-20T03:20:00Z").next.unwrap();
     assert_eq!(polled.policy, next.policy);
 }
 
@@ -305,8 +305,8 @@ fn what_looks_foreign_is_believed_at_the_second_look() {
     let taken = error(ErrorKind::NameTaken);
     let mut bare = snapshot_of(&intent);
     bare.tags.clear();
-    let foreign = Look::Found(Box::new(bare));
-    for look in [foreign, Look::Missing] {
+    let foreign = Lookup::Found(Box::new(bare));
+    for look in [foreign, Lookup::Missing] {
         let first = written(settled(&intent, &taken, Some(&look), "2026-11-20T03:00:10Z"));
         assert_eq!((first.0.state, first.1), (State::Intended, Outcome::Deferred));
         assert_eq!(first.0.foreign_since, Some(at("2026-11-20T03:00:10Z")));
@@ -319,7 +319,7 @@ fn what_looks_foreign_is_believed_at_the_second_look() {
     // Nothing is believed of what does not tell of what it was taken.
     let mut unknown = snapshot_of(&intent);
     unknown.source.0.clear();
-    let unknown = Look::Found(Box::new(unknown));
+    let unknown = Lookup::Found(Box::new(unknown));
     let kept = written(settled(&intent, &taken, Some(&unknown), "2026-11-20T03:00:10Z"));
     assert_eq!((kept.0.foreign_since, kept.1), (None, Outcome::Deferred));
 }
@@ -354,14 +354,14 @@ fn who_has_waited_longest_for_an_answer_comes_first() {
     assert!(ranks.is_sorted() && never_asked < ranks[0], "{ranks:?}");
 }
 
-fn followed(record: &Record, look: &Look, now: &str) -> poll::Step {
+fn followed(record: &Record, look: &Lookup, now: &str) -> poll::Step {
     poll::settle(record, look, &context(&settings(&[]), at(now)))
 }
 
-fn found(record: &Record, state: SnapshotState) -> Look {
+fn found(record: &Record, state: SnapshotState) -> Lookup {
     let mut snapshot = snapshot_of(record);
     snapshot.state = state;
-    Look::Found(Box::new(snapshot))
+    Lookup::Found(Box::new(snapshot))
 }
 
 fn next_state(step: &poll::Step) -> Option<State> {
@@ -389,7 +389,7 @@ fn poll_follows_the_provider() {
             (state == State::Failed).then_some(Code::AttemptFailed)
         );
     }
-    assert_eq!(followed(&asked, &Look::Unknown, now), poll::Step::default());
+    assert_eq!(followed(&asked, &Lookup::Unknown, now), poll::Step::default());
     let pending = in_state("2026-11-20T03:00:00Z", State::Pending, "2026-11-20T03:00:00Z");
     let look = found(&pending, SnapshotState::Pending);
     assert_eq!(followed(&pending, &look, "2026-11-20T09:00:00Z"), poll::Step::default());
@@ -400,14 +400,14 @@ fn poll_follows_the_provider() {
 #[test]
 fn gone_while_pending_needs_two_answers_a_quarter_of_an_hour_apart() {
     let pending = in_state("2026-11-20T03:00:00Z", State::Pending, "2026-11-20T03:00:00Z");
-    let first = followed(&pending, &Look::Missing, "2026-11-20T03:10:00Z").next;
+    let first = followed(&pending, &Lookup::Missing, "2026-11-20T03:10:00Z").next;
     let Some(first) = first else { panic!("not noted") };
     assert_eq!(
         (first.state, first.missing_since),
         (State::Pending, Some(at("2026-11-20T03:10:00Z")))
     );
-    assert_eq!(followed(&first, &Look::Missing, "2026-11-20T03:24:59Z"), poll::Step::default());
-    let step = followed(&first, &Look::Missing, "2026-11-20T03:25:00Z");
+    assert_eq!(followed(&first, &Lookup::Missing, "2026-11-20T03:24:59Z"), poll::Step::default());
+    let step = followed(&first, &Lookup::Missing, "2026-11-20T03:25:00Z");
     assert_eq!(next_state(&step), Some(State::Failed));
     let back = followed(&first, &found(&first, SnapshotState::Pending), "2026-11-20T03:25:00Z");
     assert_eq!(back.next.and_then(|r| r.missing_since), None);
@@ -423,7 +423,7 @@ fn poll_settles_intents_that_nobody_works_on() {
     assert_eq!(next_state(&ours), Some(State::Available));
     let mut foreign = snapshot_of(&intent);
     foreign.tags.clear();
-    let foreign = Look::Found(Box::new(foreign));
+    let foreign = Lookup::Found(Box::new(foreign));
     let first = followed(&intent, &foreign, "2026-11-20T03:20:00Z").next.unwrap();
     assert_eq!((first.state, first.foreign_since.is_some()), (State::Intended, true));
     assert_eq!(followed(&first, &foreign, "2026-11-20T03:30:00Z"), poll::Step::default());
@@ -434,8 +434,8 @@ fn poll_settles_intents_that_nobody_works_on() {
     let ours = followed(&first, &ours, "2026-11-20T03:35:00Z").next.unwrap();
     assert_eq!((ours.state, ours.foreign_since), (State::Pending, None));
     // While its slot is the latest, `create` tries again; after that it is a missed slot.
-    assert_eq!(followed(&intent, &Look::Missing, "2026-11-21T02:59:59Z"), poll::Step::default());
-    let missed = followed(&intent, &Look::Missing, "2026-11-21T03:00:00Z");
+    assert_eq!(followed(&intent, &Lookup::Missing, "2026-11-21T02:59:59Z"), poll::Step::default());
+    let missed = followed(&intent, &Lookup::Missing, "2026-11-21T03:00:00Z");
     assert_eq!(next_state(&missed), Some(State::Failed));
     assert_eq!(missed.finding.map(|f| f.code), Some(Code::MissedSlots));
 }
@@ -446,8 +446,11 @@ fn a_tombstone_needs_the_providers_word() {
     deleting.reason = "no rule keeps it".to_owned();
     let still = found(&deleting, SnapshotState::Available);
     assert_eq!(followed(&deleting, &still, "2026-11-25T03:10:00Z"), poll::Step::default());
-    assert_eq!(followed(&deleting, &Look::Unknown, "2026-11-25T03:10:00Z"), poll::Step::default());
-    let gone = followed(&deleting, &Look::Missing, "2026-11-25T03:10:00Z");
+    assert_eq!(
+        followed(&deleting, &Lookup::Unknown, "2026-11-25T03:10:00Z"),
+        poll::Step::default()
+    );
+    let gone = followed(&deleting, &Lookup::Missing, "2026-11-25T03:10:00Z");
     let Some(tombstone) = gone.next else { panic!("no tombstone") };
     assert_eq!((tombstone.state, tombstone.live()), (State::Deleted, None));
     assert_eq!(

@@ -1,7 +1,7 @@
 //! The planner of `prune`, guard by guard: tables in, verdicts out.
 
 use jiff::SignedDuration;
-use snapkeep_domain::answer::Look;
+use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::prune::{Guard, Questions, Source, Step, Verdict};
 use snapkeep_domain::record::{Record, State};
@@ -194,7 +194,7 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
     let lost = world.facts.snapshots.remove(0);
     let asked: Vec<_> = world.questions().snapshots.into_iter().collect();
     assert_eq!(asked, std::slice::from_ref(&lost.name));
-    world.facts.looks.insert(lost.name.clone(), Look::Missing);
+    world.facts.looks.insert(lost.name.clone(), Lookup::Missing);
     let plan = world.plan();
     assert!(!has(&plan, Code::Vanished));
     world.facts.records.retain(|r| r.state == State::Available);
@@ -231,7 +231,7 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     world.facts.records[0].missing_since = Some(at("2026-11-20T03:00:00Z"));
     let found = world.facts.snapshots[0].clone();
     let place = found.name.clone();
-    world.facts.looks.insert(place.clone(), Look::Found(Box::new(found)));
+    world.facts.looks.insert(place.clone(), Lookup::Found(Box::new(found)));
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     assert_eq!((written.missing_since, written.state), (None, State::Available));
@@ -239,7 +239,7 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     world.facts.records[0].state = State::Failed;
     world.facts.records[0].remains = true;
     world.facts.snapshots.clear();
-    world.facts.looks.insert(place, Look::Missing);
+    world.facts.looks.insert(place, Lookup::Missing);
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     assert_eq!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::answer::Look;
+use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
@@ -104,7 +104,7 @@ pub struct Facts {
     /// What became of the sources that no list shows.
     pub sources: BTreeMap<ResourceId, Source>,
     /// What became of the recorded snapshots that no list shows.
-    pub looks: BTreeMap<String, Look>,
+    pub looks: BTreeMap<String, Lookup>,
 }
 
 impl Facts {

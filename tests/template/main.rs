@@ -9,7 +9,7 @@ use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_aws::notifications::{SOURCE, TICK};
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::finding::Telling;
+use snapkeep_domain::finding::Notify;
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::settings::{Settings, VARIABLES};
@@ -350,9 +350,9 @@ fn every_event_is_in_the_handbook_and_whether_people_hear_of_it() {
     for topic in Topic::ALL {
         let row =
             operations.lines().find(|line| line.starts_with(&format!("| `{}`", topic.as_str())));
-        let of_topic = |code: &&Code| match code.telling() {
-            Telling::Never => false,
-            Telling::Once(of) | Telling::While(of) => of == topic,
+        let of_topic = |code: &&Code| match code.notify() {
+            Notify::Never => false,
+            Notify::OnEvent(of) | Notify::WhileActive(of) => of == topic,
         };
         let people = row.unwrap_or_else(|| panic!("{}", topic.as_str())).rsplit("| ").next();
         let nobody = Code::ALL.iter().find(of_topic).is_none();

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
-use snapkeep_domain::time::{Slot, after, humane};
+use snapkeep_domain::time::{Slot, after, format_duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod account;
@@ -108,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
          is done.\nIt costs {cost}; it takes the grace, which is {}, and about half an hour more.",
         plan.bundle,
         account.zone,
-        humane(deployment.settings.grace)
+        format_duration(deployment.settings.grace)
     );
     if !arguments.yes && !confirmed()? {
         return Err("nothing was made; say --yes to go on without being asked".into());
@@ -222,7 +222,7 @@ impl Trial<'_> {
         }
         println!(
             "ok  keep=last=1: prune announced a deletion, {} ahead",
-            humane(deployment.settings.grace)
+            format_duration(deployment.settings.grace)
         );
         if deployment.settings.grace > SignedDuration::ZERO {
             deployment.invoke("prune").await?;
@@ -230,7 +230,10 @@ impl Trial<'_> {
                 return Err(format!("{} went within the grace", condemned.name).into());
             }
             println!("ok  within the grace {} stays", condemned.name);
-            println!("    waiting for the grace to end, {}", humane(deployment.settings.grace));
+            println!(
+                "    waiting for the grace to end, {}",
+                format_duration(deployment.settings.grace)
+            );
         }
         self.patience
             .wait("the deletion", async || {

@@ -15,7 +15,7 @@ use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation, Outcome};
 use snapkeep_cloud::runner;
-use snapkeep_cloud::schedule::{Due, Habits, Rule, Schedule};
+use snapkeep_cloud::schedule::{Delivery, Due, Rule, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome as CommandOutcome;
@@ -196,7 +196,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     println!("\nCtrl-C ends it.");
 
     let rules = if arguments.no_schedule { Vec::new() } else { Rule::defaults() };
-    let habits = Habits { retries: true, ..Habits::default() };
+    let habits = Delivery { retries: true, ..Delivery::default() };
     let schedule = Schedule::new(rules, arguments.region, start).with_habits(habits);
     let work = async {
         runner::run_with(&clock, schedule, cloud.events(), &functions, tell).await;

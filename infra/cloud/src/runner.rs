@@ -109,7 +109,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::lambda::FunctionConfig;
-    use crate::schedule::{Habits, Rule};
+    use crate::schedule::{Delivery, Rule};
 
     use super::*;
 
@@ -123,7 +123,7 @@ mod tests {
             Rule::every(10, "snapkeep-poll", "poll").unwrap(),
             Rule::every(10, "other", "absent").unwrap(),
         ];
-        let habits = Habits { retries: true, ..Habits::default() };
+        let habits = Delivery { retries: true, ..Delivery::default() };
         let schedule = Schedule::new(rules, "us-east-1", start).with_habits(habits);
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let driver = async {

@@ -119,7 +119,7 @@ pub struct Due {
 
 /// The two unpleasant habits of asynchronous delivery, both off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Habits {
+pub struct Delivery {
     /// Every how many events one is delivered twice; 0 for never.
     pub duplicate_every: u32,
     /// Whether a failed event is tried again, twice at most: 1 minute after the failure and 2
@@ -132,7 +132,7 @@ pub struct Habits {
 pub struct Schedule {
     rules: Vec<Rule>,
     region: String,
-    habits: Habits,
+    habits: Delivery,
     /// The time up to which the rules' events have been taken.
     at: Timestamp,
     /// What is to come, by time and order of arrival.
@@ -147,7 +147,7 @@ impl Schedule {
         Self {
             rules,
             region: region.into(),
-            habits: Habits::default(),
+            habits: Delivery::default(),
             at: start,
             queue: BTreeMap::new(),
             arrivals: 0,
@@ -157,7 +157,7 @@ impl Schedule {
 
     /// The same with habits.
     #[must_use]
-    pub fn with_habits(mut self, habits: Habits) -> Self {
+    pub fn with_habits(mut self, habits: Delivery) -> Self {
         self.habits = habits;
         self
     }
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn duplicates_and_retries_are_delivered() {
-        let habits = Habits { duplicate_every: 2, retries: true };
+        let habits = Delivery { duplicate_every: 2, retries: true };
         let rules = vec![Rule::every(60, "r", "f").unwrap()];
         let mut schedule =
             Schedule::new(rules, "us-east-1", at("2026-01-01T00:00:00Z")).with_habits(habits);

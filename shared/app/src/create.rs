@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_channel::mpsc::{UnboundedSender, unbounded};
 use futures_util::future::join;
 use jiff::Timestamp;
-use snapkeep_domain::answer::{Look, ProviderError};
+use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
@@ -24,10 +24,10 @@ use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
 use crate::pages::{self, Turned};
 use crate::ports::{
-    Creator, Deadline, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Note, Order, Records,
-    Relay, Remember, Write,
+    Creator, Deadline, ErrorKind, Inventory, Invocation, Ledger, LedgerError, Note, Records, Relay,
+    Remember, SnapshotRequest, Write,
 };
-use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 use crate::work::{Queue, Turn, bounded, drain, heard, pause};
 
 /// A lost answer is asked for again so often in one run; after that it waits for the next tick.
@@ -209,7 +209,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         if let Some(Claimed { intent, tries, lost, .. }) = due.claimed.take() {
             return self.ask(due, intent, tries, lost).await;
         }
-        let mut part = Part::default();
+        let mut part = ItemReport::default();
         let intent = match self.plan(&due, in_flight, &mut part).await {
             Some(take) => self.claim(&due, *take, &mut part).await,
             None => None,
@@ -225,7 +225,12 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     }
 
     /// Gathers the facts of one resource and plans for it.
-    async fn plan(&self, due: &Due, in_flight: &[Record], part: &mut Part) -> Option<Box<Take>> {
+    async fn plan(
+        &self,
+        due: &Due,
+        in_flight: &[Record],
+        part: &mut ItemReport,
+    ) -> Option<Box<Take>> {
         let (run, Due { instance, protection, .. }) = (self.run, due);
         let slot = create::due_slot(protection, run.cx.now);
         let recent = match run.ledger.recent(&instance.id, slot).await {
@@ -274,7 +279,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
 
     /// Intent before effect. What a failed attempt left behind gets its item first, so that it is never
     /// forgotten.
-    async fn claim(&self, due: &Due, take: Take, part: &mut Part) -> Option<Record> {
+    async fn claim(&self, due: &Due, take: Take, part: &mut ItemReport) -> Option<Record> {
         let ledger = self.run.ledger;
         if let Some(leftover) = &take.leftover
             && let Err(error) = ledger.claim(leftover).await
@@ -312,7 +317,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         lost: bool,
     ) -> Turn<Box<Due>> {
         let (run, lane) = (self.run, self.lane);
-        let order = Order {
+        let order = SnapshotRequest {
             region: lane.place.clone(),
             instance: due.instance.name.clone(),
             name: intent.name.clone(),
@@ -321,7 +326,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let answer = self.creator.create(&order).await;
         let error = answer.as_ref().err();
         let heard = error.map_or(Heard::Through, heard);
-        let mut part = Part::default();
+        let mut part = ItemReport::default();
         let lost = lost || error.is_some_and(|error| error.kind.effect_unknown());
         if heard == Heard::Through {
             lane.achieved();
@@ -364,7 +369,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         due: &Due,
         settlement: Settlement,
         error: Option<&ProviderError>,
-        part: &mut Part,
+        part: &mut ItemReport,
     ) {
         let Settlement { next, outcome, finding } = settlement;
         if outcome == Outcome::Deferred
@@ -391,20 +396,20 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     /// What there was no time for: an intent of it is free again, as far as that is known.
     async fn defer(&self, mut due: Box<Due>) {
         let Some(Claimed { intent, error, lost, .. }) = due.claimed.take() else { return };
-        let mut part = Part::default();
+        let mut part = ItemReport::default();
         self.write(&due, create::defer(&intent, &error, lost), Some(&error), &mut part).await;
         self.lane.add(part);
     }
 
     /// Asks for a snapshot by its name.
-    async fn look(&self, due: &Due, name: &str, part: &mut Part) -> Look {
+    async fn look(&self, due: &Due, name: &str, part: &mut ItemReport) -> Lookup {
         match self.run.inventory.snapshot(&self.lane.place, name).await {
-            Ok(Some(found)) => Look::Found(Box::new(found)),
-            Ok(None) => Look::Missing,
+            Ok(Some(found)) => Lookup::Found(Box::new(found)),
+            Ok(None) => Lookup::Missing,
             Err(error) => {
                 let failure = Failure::from(&error).in_region(&self.lane.place);
                 part.failures.push(failure.of(&due.instance.id, name));
-                Look::Unknown
+                Lookup::Unknown
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::ports::{
     Deadline, ErrorKind, Inventory, Invocation, Memory, ProviderError, RUNS_MAX, Relay, Remember,
     Tick,
 };
-use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 
 /// So many places are listed at once: what their lists show is held in memory.
 const LISTED_AT_ONCE: usize = 4;
@@ -68,7 +68,7 @@ impl Lane {
         lock(&self.report)
     }
 
-    pub(crate) fn add(&self, part: Part) {
+    pub(crate) fn add(&self, part: ItemReport) {
         self.report().add(part);
     }
 

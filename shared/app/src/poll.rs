@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use jiff::Timestamp;
-use snapkeep_domain::answer::Look;
+use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
@@ -18,7 +18,7 @@ use crate::pace::{Heard, Pace};
 use crate::ports::{
     Deadline, Inventory, Invocation, Ledger, Note, ProviderError, Relay, Remember, Write,
 };
-use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 use crate::work::{Queue, Turn, drain, heard, pause};
 
 /// How often a look is tried in one run.
@@ -83,8 +83,8 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
     async fn follow(&self, mut followed: Box<Followed>) -> Turn<Box<Followed>> {
         let (run, lane, record) = (self.run, self.lane, &followed.record);
         let (look, heard) = match run.inventory.snapshot(&lane.place, &record.name).await {
-            Ok(Some(found)) => (Look::Found(Box::new(found)), Heard::Through),
-            Ok(None) => (Look::Missing, Heard::Through),
+            Ok(Some(found)) => (Lookup::Found(Box::new(found)), Heard::Through),
+            Ok(None) => (Lookup::Missing, Heard::Through),
             Err(error) => {
                 let (kind, heard) = (error.kind, heard(&error));
                 followed.error = Some(error);
@@ -95,13 +95,13 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
                     return Turn::Again(followed, heard, pause);
                 }
                 self.unanswered(&followed);
-                (Look::Unknown, heard)
+                (Lookup::Unknown, heard)
             }
         };
-        if look != Look::Unknown {
+        if look != Lookup::Unknown {
             lane.achieved();
         }
-        let mut part = Part { counts: vec![Counter::Followed], ..Part::default() };
+        let mut part = ItemReport { counts: vec![Counter::Followed], ..ItemReport::default() };
         self.settle(&followed.record, &look, &mut part).await;
         lane.add(part);
         lane.done();
@@ -109,7 +109,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
     }
 
     /// Writes what the answer makes of the record.
-    async fn settle(&self, record: &Record, look: &Look, part: &mut Part) {
+    async fn settle(&self, record: &Record, look: &Lookup, part: &mut ItemReport) {
         let (run, lane) = (self.run, self.lane);
         let step = poll::settle(record, look, &run.cx);
         let Some(next) = step.next else {
@@ -151,7 +151,13 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
     }
 
     /// A slot that passed without a snapshot is told by itself, with those before it that its intent carried.
-    fn missed(&self, before: &Record, next: &Record, finding: Option<Finding>, part: &mut Part) {
+    fn missed(
+        &self,
+        before: &Record,
+        next: &Record,
+        finding: Option<Finding>,
+        part: &mut ItemReport,
+    ) {
         part.counts.push(Counter::Missed);
         part.findings.extend(finding);
         part.missed(before);

@@ -63,7 +63,7 @@ pub trait Inventory: Sync {
 
 /// An order for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct SnapshotRequest {
     /// Where.
     pub region: String,
     /// Of which instance, by its name: providers take no id here.
@@ -77,7 +77,10 @@ pub struct Order {
 /// Making snapshots.
 pub trait Creator: Sync {
     /// Asks for a snapshot; `Ok` means that the provider took the request.
-    fn create(&self, order: &Order) -> impl Future<Output = Result<(), ProviderError>> + Send;
+    fn create(
+        &self,
+        order: &SnapshotRequest,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
 /// Deleting snapshots, and nothing else.
@@ -206,7 +209,7 @@ pub trait ConditionStore: Sync {
     ) -> impl Future<Output = Result<Option<Condition>, LedgerError>> + Send;
 }
 
-/// Telling people, and programs.
+/// Notify people, and programs.
 pub trait Notifier: Sync {
     /// Whether there is anybody to tell.
     fn listens(&self) -> bool;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream;
-use snapkeep_domain::answer::{Look, ProviderError};
+use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
@@ -24,7 +24,7 @@ use crate::pages::{self, Turned};
 use crate::ports::{
     Deadline, Deleter, Inventory, Invocation, Ledger, LedgerError, Note, Relay, Remember, Write,
 };
-use crate::report::{Counter, Failure, Part, Report, TickError};
+use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 use crate::work::{Queue, Turn, bounded, drain, heard, pause};
 
 mod adopt;
@@ -194,7 +194,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         for (question, _) in left {
             match question {
                 Question::Source(id, _) => drop(facts.sources.insert(id, Source::Unknown)),
-                Question::Snapshot(name) => drop(facts.looks.insert(name, Look::Unknown)),
+                Question::Snapshot(name) => drop(facts.looks.insert(name, Lookup::Unknown)),
             }
         }
     }
@@ -216,10 +216,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
             }),
             Question::Snapshot(name) => run.inventory.snapshot(place, name).await.map(|found| {
-                let look = found.map_or(Look::Missing, |found| Look::Found(Box::new(found)));
+                let look = found.map_or(Lookup::Missing, |found| Lookup::Found(Box::new(found)));
                 with(facts, |facts| {
                     // The list was behind: what is there counts.
-                    if let Look::Found(found) = &look {
+                    if let Lookup::Found(found) = &look {
                         facts.listing.add(found, &run.cx.settings.deployment);
                     }
                     facts.looks.insert(name.clone(), look);
@@ -243,7 +243,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
             Question::Snapshot(name) => {
                 lane.fail(Failure { name: Some(name.clone()), ..failure });
-                with(facts, |facts| drop(facts.looks.insert(name, Look::Unknown)));
+                with(facts, |facts| drop(facts.looks.insert(name, Lookup::Unknown)));
             }
         }
         Turn::Done(Some(heard))
@@ -302,7 +302,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
 
     /// Puts a plan's verdicts into the report: what is held back appears by name.
     fn tell(&self, plan: Plan) {
-        let mut part = Part::default();
+        let mut part = ItemReport::default();
         plan.unreported.iter().for_each(|record| part.missed(record));
         let mut report = self.lane.report();
         report.add(part);
@@ -379,7 +379,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     }
 
     async fn step(&self, todo: Box<Todo>) -> Turn<Box<Todo>> {
-        let mut part = Part::default();
+        let mut part = ItemReport::default();
         match &todo.step {
             Step::Adopt(record) => self.adopt(record, &mut part).await,
             Step::Write(record) => {
@@ -400,7 +400,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         Turn::Done(None)
     }
 
-    async fn mark(&self, record: &Record, part: &mut Part) {
+    async fn mark(&self, record: &Record, part: &mut ItemReport) {
         let marked = self.write(record, Some(Counter::Marked), None, part).await;
         let notice = marked.and_then(|record| {
             let at = record.mark.as_ref()?.execute_at;
@@ -417,7 +417,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         record: &Record,
         counter: Option<Counter>,
         finding: Option<Finding>,
-        part: &mut Part,
+        part: &mut ItemReport,
     ) -> Option<Record> {
         match self.run.ledger.advance(record).await {
             Ok(Write::Done(written)) => {
@@ -442,7 +442,7 @@ fn with(facts: &Mutex<&mut Facts>, change: impl FnOnce(&mut Facts)) {
 }
 
 fn aged(report: &mut Report, age: Age) {
-    let over = usize::try_from(age.over().as_secs()).unwrap_or_default();
+    let over = usize::try_from(age.overdue_by().as_secs()).unwrap_or_default();
     report.count(Counter::Overdue, usize::from(over > 0));
     let worst = usize::try_from(report.counted(Counter::OverdueSeconds)).unwrap_or_default();
     report.count(Counter::OverdueSeconds, over.saturating_sub(worst));

@@ -269,7 +269,7 @@ impl Report {
     }
 
     /// Counts what one item came to.
-    pub fn add(&mut self, part: Part) {
+    pub fn add(&mut self, part: ItemReport) {
         for counter in part.counts {
             self.count(counter, 1);
         }
@@ -297,7 +297,7 @@ impl Report {
 
 /// What the work on one item adds to the report.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct ItemReport {
     /// One for each entry.
     pub counts: Vec<Counter>,
     /// What did not work.
@@ -310,7 +310,7 @@ pub struct Part {
     pub told: Vec<Record>,
 }
 
-impl Part {
+impl ItemReport {
     /// Reports the missed slots that a record carries, as it stands in the ledger now.
     pub(crate) fn missed(&mut self, record: &Record) {
         if record.missed > 0 {

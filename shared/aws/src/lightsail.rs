@@ -4,7 +4,9 @@
 //! and `mapping` turns its shapes into the core's.
 
 use aws_config::SdkConfig;
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
+};
 use snapkeep_domain::snapshot::{Instance, Snapshot};
 
 mod clients;
@@ -128,7 +130,7 @@ impl Inventory for LightsailInventory {
 }
 
 impl Creator for LightsailCreator {
-    async fn create(&self, order: &Order) -> Result<(), ProviderError> {
+    async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
         const OPERATION: &str = "CreateInstanceSnapshot";
         let call = self
             .0

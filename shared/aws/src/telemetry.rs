@@ -59,7 +59,7 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
             name = age.name,
             newest = age.newest.map(|slot| slot.to_string()),
             age_seconds = age.age.as_secs(),
-            promised_seconds = age.promised.as_secs(),
+            promised_seconds = age.max_age.as_secs(),
             "age"
         );
     }
@@ -183,7 +183,7 @@ mod tests {
             name: "web".to_owned(),
             newest: None,
             age: SignedDuration::from_hours(2),
-            promised: SignedDuration::from_hours(30),
+            max_age: SignedDuration::from_hours(30),
         });
         let lines = embedded(&report, &settings("resources"), Duration::ZERO);
         assert_eq!(lines.len(), 2);

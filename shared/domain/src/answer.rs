@@ -64,7 +64,7 @@ pub struct ProviderError {
 
 /// What asking for a snapshot by its name answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Lookup {
     /// There it is.
     Found(Box<Snapshot>),
     /// The provider says that there is none.

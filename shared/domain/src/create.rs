@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::answer::{ErrorKind, Look, ProviderError};
+use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
 use crate::poll::{foreign, name_taken};
 use crate::record::{FORMAT, Recognition, Record, State};
@@ -15,7 +15,7 @@ use crate::snapshot::{
     snapshot_name,
 };
 use crate::tags::{OptIn, Protection};
-use crate::time::{Slot, after, humane, since};
+use crate::time::{Slot, after, elapsed, format_duration};
 
 /// What is known of one opted-in resource.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Facts {
     /// Its records from the due slot on, the newest before that, and all that are in flight.
     pub records: Vec<Record>,
     /// What the provider answered to the [`questions`], by name.
-    pub looks: BTreeMap<String, Look>,
+    pub looks: BTreeMap<String, Lookup>,
 }
 
 /// What to do for one resource.
@@ -145,7 +145,7 @@ fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
     }
     let at = next_attempt_at(failed);
     if cx.now < at {
-        let pause = humane(since(cx.now, at));
+        let pause = format_duration(elapsed(cx.now, at));
         return wait(
             Code::RetryLater,
             format!(
@@ -167,12 +167,12 @@ fn is_good(record: &Record) -> bool {
 
 /// Whether its snapshot may be there though nobody knows, and still be in the making.
 fn is_doubtful(record: &Record, cx: &Context<'_>) -> bool {
-    record.effect_unknown() && since(record.asked_at(), cx.now) <= cx.settings.pending_timeout
+    record.effect_unknown() && elapsed(record.asked_at(), cx.now) <= cx.settings.pending_timeout
 }
 
 /// Whether asking by name showed that a failed attempt has a good snapshot after all.
 fn came_about(facts: &Facts, record: &Record, cx: &Context<'_>) -> bool {
-    matches!(facts.looks.get(&record.name), Some(Look::Found(found))
+    matches!(facts.looks.get(&record.name), Some(Lookup::Found(found))
         if record.recognises(found, &cx.settings.deployment) == Recognition::Ours
             && found.state != SnapshotState::Error)
 }
@@ -190,14 +190,14 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
             return Some(format!("another invocation is asking for {}", r.name));
         }
         match facts.looks.get(&r.name) {
-            Some(Look::Missing) => None,
-            Some(Look::Found(found))
+            Some(Lookup::Missing) => None,
+            Some(Lookup::Found(found))
                 if matches!(found.state, SnapshotState::Available | SnapshotState::Error) =>
             {
                 None
             }
-            Some(Look::Found(_)) => Some(format!("{} is being made", r.name)),
-            Some(Look::Unknown) | None => {
+            Some(Lookup::Found(_)) => Some(format!("{} is being made", r.name)),
+            Some(Lookup::Unknown) | None => {
                 Some(format!("whether {} is being made could not be found out", r.name))
             }
         }
@@ -302,7 +302,7 @@ pub enum Outcome {
 pub fn settle(
     intent: &Record,
     answer: &Result<(), ProviderError>,
-    look: Option<&Look>,
+    look: Option<&Lookup>,
     lost: bool,
     cx: &Context<'_>,
 ) -> Settled {
@@ -324,7 +324,7 @@ pub fn settle(
     }
     match look {
         None => Settled::Look,
-        Some(Look::Found(found)) => match intent.recognises(found, &cx.settings.deployment) {
+        Some(Lookup::Found(found)) => match intent.recognises(found, &cx.settings.deployment) {
             Recognition::Ours if found.state == SnapshotState::Error => {
                 let next = intent.as_made(found).observed(
                     &found.state,
@@ -347,8 +347,8 @@ pub fn settle(
             Recognition::Foreign => doubt(intent, error, lost, cx),
         },
         // Not shown by that name: something of another kind has it, or it was asked for just now.
-        Some(Look::Missing) => doubt(intent, error, lost, cx),
-        Some(Look::Unknown) => Settled::Write(Box::new(defer(intent, error, lost))),
+        Some(Lookup::Missing) => doubt(intent, error, lost, cx),
+        Some(Lookup::Unknown) => Settled::Write(Box::new(defer(intent, error, lost))),
     }
 }
 

@@ -58,17 +58,17 @@ impl Topic {
 
 /// How often people are told of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
+pub enum Notify {
     /// It is information: it stands in the report.
     Never,
     /// It is reported once, by whoever saw it happen, and told then.
-    Once(Topic),
+    OnEvent(Topic),
     /// It is reported at every tick while it lasts, and told when it begins and when it is over.
-    While(Topic),
+    WhileActive(Topic),
 }
 
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $severity:ident, $telling:expr;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $severity:ident, $notify:expr;)*) => {
         /// What a finding is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -88,92 +88,92 @@ macro_rules! codes {
 
             /// Who is told of it, and how often.
             #[must_use]
-            pub fn telling(self) -> Telling { match self { $(Code::$name => $telling),* } }
+            pub fn notify(self) -> Notify { match self { $(Code::$name => $notify),* } }
         }
     };
 }
 
 codes! {
     /// A tag's key or value cannot be read, or does nothing; nothing of the resource is pruned.
-    BadTag = "bad-tag", Warning, Telling::While(Topic::HeldBack);
+    BadTag = "bad-tag", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A named policy, or a variable this function can do without, cannot be read.
-    BadVariable = "bad-variable", Warning, Telling::While(Topic::HeldBack);
+    BadVariable = "bad-variable", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A hold cannot be read; it holds.
-    BadHold = "bad-hold", Warning, Telling::While(Topic::HeldBack);
+    BadHold = "bad-hold", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The resource says `off`: no new snapshots, nothing pruned.
-    OptedOut = "opted-out", Info, Telling::Never;
+    OptedOut = "opted-out", Info, Notify::Never;
     /// Snapshots of ours whose resource carries the opt-in tag no more.
-    NoLongerTagged = "no-longer-tagged", Warning, Telling::While(Topic::HeldBack);
+    NoLongerTagged = "no-longer-tagged", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The schedule's slots that passed without a snapshot; `value` is their count.
-    MissedSlots = "missed-slots", Error, Telling::Once(Topic::Missed);
+    MissedSlots = "missed-slots", Error, Notify::OnEvent(Topic::Missed);
     /// A due slot waits while another snapshot of the resource is being made.
-    WaitingForPending = "waiting-for-pending", Info, Telling::Never;
+    WaitingForPending = "waiting-for-pending", Info, Notify::Never;
     /// Another invocation is taking this slot's snapshot right now.
-    ClaimedElsewhere = "claimed-elsewhere", Info, Telling::Never;
+    ClaimedElsewhere = "claimed-elsewhere", Info, Notify::Never;
     /// The intent is kept and tried again at the next tick; the message says what stood in the way.
-    CreateDeferred = "create-deferred", Warning, Telling::While(Topic::Failed);
+    CreateDeferred = "create-deferred", Warning, Notify::WhileActive(Topic::Failed);
     /// An attempt failed; `value` is its number.
-    AttemptFailed = "attempt-failed", Error, Telling::Once(Topic::Failed);
+    AttemptFailed = "attempt-failed", Error, Notify::OnEvent(Topic::Failed);
     /// A failed slot waits for its next attempt.
-    RetryLater = "retry-later", Info, Telling::Never;
+    RetryLater = "retry-later", Info, Notify::Never;
     /// The slot's attempts are used up; the next slot comes.
-    AttemptsExhausted = "attempts-exhausted", Error, Telling::While(Topic::Failed);
+    AttemptsExhausted = "attempts-exhausted", Error, Notify::WhileActive(Topic::Failed);
     /// A snapshot is pending for longer than `SNAPKEEP_PENDING_TIMEOUT`.
-    PendingTooLong = "pending-too-long", Warning, Telling::While(Topic::Failed);
+    PendingTooLong = "pending-too-long", Warning, Notify::WhileActive(Topic::Failed);
     /// An available snapshot was deleted by someone else.
-    Vanished = "vanished", Warning, Telling::Once(Topic::Failed);
+    Vanished = "vanished", Warning, Notify::OnEvent(Topic::Failed);
     /// A deleted snapshot is there again.
-    SeenAgain = "seen-again", Warning, Telling::Once(Topic::Available);
+    SeenAgain = "seen-again", Warning, Notify::OnEvent(Topic::Available);
     /// A snapshot of ours without a record was taken into the ledger.
-    Adopted = "adopted", Info, Telling::Never;
+    Adopted = "adopted", Info, Notify::Never;
     /// A snapshot carries this deployment's tag, but is not ours.
-    LookAlike = "look-alike", Warning, Telling::While(Topic::HeldBack);
+    LookAlike = "look-alike", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The newest available snapshot is older than two periods and a day; nothing is pruned.
-    Stale = "stale", Error, Telling::While(Topic::HeldBack);
+    Stale = "stale", Error, Notify::WhileActive(Topic::HeldBack);
     /// The newest available snapshot is older than its schedule promises: a period, and the time that a
     /// snapshot may take (`SNAPKEEP_PENDING_TIMEOUT`).
-    Overdue = "overdue", Error, Telling::While(Topic::Missed);
+    Overdue = "overdue", Error, Notify::WhileActive(Topic::Missed);
     /// A slot, creation or mark lies in the future; nothing is pruned.
-    FutureTime = "future-time", Error, Telling::While(Topic::HeldBack);
+    FutureTime = "future-time", Error, Notify::WhileActive(Topic::HeldBack);
     /// The brake holds: a changed policy would take too much; `value` is the confirming code.
-    Brake = "brake", Warning, Telling::While(Topic::HeldBack);
+    Brake = "brake", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The run would mark more than `SNAPKEEP_MAX_DELETES`; none was marked.
-    TooManyMarks = "too-many-marks", Warning, Telling::While(Topic::HeldBack);
+    TooManyMarks = "too-many-marks", Warning, Notify::WhileActive(Topic::HeldBack);
     /// No retention is configured: everything is kept.
-    KeepsEverything = "keeps-everything", Info, Telling::Never;
+    KeepsEverything = "keeps-everything", Info, Notify::Never;
     /// The resource is gone; the message says what becomes of its snapshots, `value` their GB.
-    Orphan = "orphan", Info, Telling::Never;
+    Orphan = "orphan", Info, Notify::Never;
     /// The resource is gone and was held when it was last seen: its snapshots stay held; `value` is the code
     /// that releases them.
-    OrphanHeld = "orphan-held", Warning, Telling::While(Topic::HeldBack);
+    OrphanHeld = "orphan-held", Warning, Notify::WhileActive(Topic::HeldBack);
     /// Whether the resource still exists could not be found out; nothing of it is pruned.
-    SourceUnknown = "source-unknown", Warning, Telling::While(Topic::HeldBack);
+    SourceUnknown = "source-unknown", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A Region is not enabled for the account.
-    RegionNotEnabled = "region-not-enabled", Info, Telling::Never;
+    RegionNotEnabled = "region-not-enabled", Info, Notify::Never;
     /// A Region is not enabled, though it was asked for by name or the ledger has live records there.
-    RegionUnreachable = "region-unreachable", Error, Telling::While(Topic::Failed);
+    RegionUnreachable = "region-unreachable", Error, Notify::WhileActive(Topic::Failed);
     /// The provider no longer names a Region that the ledger knows; it is looked after all the same.
-    RegionUnnamed = "region-unnamed", Warning, Telling::While(Topic::Failed);
+    RegionUnnamed = "region-unnamed", Warning, Notify::WhileActive(Topic::Failed);
     /// The configuration leaves out a place that has protected resources: nothing is taken or pruned there.
-    PlaceLeftOut = "place-left-out", Warning, Telling::While(Topic::Missed);
+    PlaceLeftOut = "place-left-out", Warning, Notify::WhileActive(Topic::Missed);
     /// Another run of the function is at work in this place.
-    LaneHeld = "lane-held", Info, Telling::Never;
+    LaneHeld = "lane-held", Info, Notify::Never;
     /// A Tick event does not fit: it names another deployment, function or place, or cannot be read.
-    BadTick = "bad-tick", Warning, Telling::Once(Topic::Failed);
+    BadTick = "bad-tick", Warning, Notify::OnEvent(Topic::Failed);
     /// A place has more snapshots than the function's memory is meant for.
-    MemoryShort = "memory-short", Warning, Telling::While(Topic::HeldBack);
+    MemoryShort = "memory-short", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A record of the ledger cannot be read; nothing of its resource is pruned.
-    UnreadableRecord = "unreadable-record", Error, Telling::While(Topic::HeldBack);
+    UnreadableRecord = "unreadable-record", Error, Notify::WhileActive(Topic::HeldBack);
     /// A record says something else than the provider shows; the snapshot is kept.
-    RecordDisagrees = "record-disagrees", Warning, Telling::While(Topic::HeldBack);
+    RecordDisagrees = "record-disagrees", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The floor keeps a snapshot that the policy would let go.
-    FloorKeeps = "floor-keeps", Info, Telling::Never;
+    FloorKeeps = "floor-keeps", Info, Notify::Never;
     /// The provider refused a deletion at the last moment.
-    DeleteRefused = "delete-refused", Warning, Telling::Once(Topic::HeldBack);
+    DeleteRefused = "delete-refused", Warning, Notify::OnEvent(Topic::HeldBack);
     /// A marked snapshot is kept after all.
-    Rescued = "rescued", Info, Telling::Never;
+    Rescued = "rescued", Info, Notify::Never;
     /// The dry run changed nothing.
-    DryRun = "dry-run", Info, Telling::Never;
+    DryRun = "dry-run", Info, Notify::Never;
 }
 
 /// One thing a person should know. Members that do not apply are absent.

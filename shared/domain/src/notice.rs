@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Code, Finding, Severity, Telling, Topic};
+use crate::finding::{Code, Finding, Notify, Severity, Topic};
 use crate::function::Function;
 use crate::record::{FORMAT, INVOCATION_LIFE, Record};
 use crate::time::{Slot, after};
@@ -108,9 +108,9 @@ impl Notice {
     /// The findings that are told when they are reported.
     #[must_use]
     pub fn passing(findings: &[Finding]) -> Vec<Notice> {
-        let once = |finding: &Finding| match finding.code.telling() {
-            Telling::Once(topic) => Some(Notice::of_finding(topic, finding)),
-            Telling::Never | Telling::While(_) => None,
+        let once = |finding: &Finding| match finding.code.notify() {
+            Notify::OnEvent(topic) => Some(Notice::of_finding(topic, finding)),
+            Notify::Never | Notify::WhileActive(_) => None,
         };
         findings.iter().filter_map(once).collect()
     }
@@ -201,7 +201,7 @@ impl Condition {
     /// What people are told of its present state.
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
-        let Telling::While(topic) = self.finding.code.telling() else { return None };
+        let Notify::WhileActive(topic) = self.finding.code.notify() else { return None };
         let over = self.over.is_some();
         let mut notice = Notice::of_finding(topic, &self.finding);
         (notice.over, notice.since) = (over, Some(self.since));
@@ -241,7 +241,7 @@ pub fn plan(
     // Only prune sees all records: to the others, one that they no longer meet may still be there.
     let whole = |code: Code| code != Code::UnreadableRecord || function == Function::Prune;
     let lasting = |finding: &&Finding| {
-        matches!(finding.code.telling(), Telling::While(_)) && whole(finding.code)
+        matches!(finding.code.notify(), Notify::WhileActive(_)) && whole(finding.code)
     };
     let found: BTreeMap<String, &Finding> =
         findings.iter().filter(lasting).map(|finding| (Condition::key(finding), finding)).collect();
@@ -432,10 +432,10 @@ mod tests {
     #[test]
     fn what_is_merely_information_is_told_nobody_and_what_is_not_is_told() {
         for code in Code::ALL {
-            let never = code.telling() == Telling::Never;
+            let never = code.notify() == Notify::Never;
             assert_eq!(never, code.severity() == Severity::Info, "{}", code.as_str());
             let told = Notice::passing(&[Finding::new(*code, "x")]);
-            assert_eq!(told.len(), usize::from(matches!(code.telling(), Telling::Once(_))));
+            assert_eq!(told.len(), usize::from(matches!(code.notify(), Notify::OnEvent(_))));
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use crate::answer::Look;
+use crate::answer::Lookup;
 use crate::finding::{Code, Finding};
 use crate::record::{GONE_AFTER, Recognition, Record, State};
 use crate::schedule::Schedule;
 use crate::settings::Context;
 use crate::snapshot::Snapshot;
-use crate::time::{Zone, humane, since};
+use crate::time::{Zone, elapsed, format_duration};
 
 /// The states that `poll` follows.
 pub const FOLLOWED: [State; 4] =
@@ -31,17 +31,17 @@ pub fn wants_look(record: &Record, now: Timestamp) -> bool {
 
 /// Plans for one record.
 #[must_use]
-pub fn settle(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
+pub fn settle(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     match (record.state, look) {
-        (_, Look::Unknown) => Step::default(),
+        (_, Lookup::Unknown) => Step::default(),
         (State::Intended, _) => intended(record, look, cx),
         (State::Requested | State::Pending, _) => requested(record, look, cx),
-        (State::Deleting, Look::Missing) => Step {
+        (State::Deleting, Lookup::Missing) => Step {
             next: Some(record.moved(State::Deleted, cx.now, record.reason.clone())),
             finding: None,
         },
         // Still there: `prune` looks again and deletes again.
-        (State::Deleting, Look::Found(_)) => Step::default(),
+        (State::Deleting, Lookup::Found(_)) => Step::default(),
         (State::Available | State::Expiring | State::Deleted | State::Failed, _) => Step::default(),
     }
 }
@@ -51,14 +51,14 @@ fn about(record: &Record, code: Code, message: String) -> Finding {
 }
 
 /// An intent that nobody works on any more: perhaps its snapshot was asked for.
-fn intended(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
+fn intended(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     match look {
-        Look::Found(snapshot) => match record.recognises(snapshot, &cx.settings.deployment) {
+        Lookup::Found(snapshot) => match record.recognises(snapshot, &cx.settings.deployment) {
             Recognition::Ours => observed(&record.as_made(snapshot), snapshot, cx.now),
             Recognition::Unknown => Step::default(),
             Recognition::Foreign => doubted(record, cx.now),
         },
-        Look::Missing if slot_passed(record, cx.now) => {
+        Lookup::Missing if slot_passed(record, cx.now) => {
             let message =
                 format!("slot {} passed without a snapshot: {}", record.slot, record.reason);
             Step {
@@ -73,24 +73,25 @@ fn intended(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
                 finding: Some(about(record, Code::MissedSlots, message).value("1")),
             }
         }
-        Look::Missing | Look::Unknown => Step::default(),
+        Lookup::Missing | Lookup::Unknown => Step::default(),
     }
 }
 
 /// A snapshot that the provider took the request for.
-fn requested(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
+fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     let now = cx.now;
     match (look, record.missing_since) {
-        (Look::Unknown, _) => Step::default(),
+        (Lookup::Unknown, _) => Step::default(),
         // Its tags may be gone; only another origin says that it is not the one we asked for.
-        (Look::Found(snapshot), _) if snapshot.source.0.is_empty() => Step::default(),
-        (Look::Found(snapshot), _) if snapshot.source != record.resource => doubted(record, now),
-        (Look::Found(snapshot), _) => {
+        (Lookup::Found(snapshot), _) if snapshot.source.0.is_empty() => Step::default(),
+        (Lookup::Found(snapshot), _) if snapshot.source != record.resource => doubted(record, now),
+        (Lookup::Found(snapshot), _) => {
             let mut step = observed(record, snapshot, now);
             let waiting = step.next.as_ref().unwrap_or(record);
-            let age = since(waiting.asked_at(), now);
+            let age = elapsed(waiting.asked_at(), now);
             if waiting.state == State::Pending && age > cx.settings.pending_timeout {
-                let message = format!("{} has been pending for {}", record.name, humane(age));
+                let message =
+                    format!("{} has been pending for {}", record.name, format_duration(age));
                 let fix =
                     "look at it in the provider's console; later slots are taken all the same";
                 let finding = about(record, Code::PendingTooLong, message);
@@ -98,7 +99,7 @@ fn requested(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
             }
             step
         }
-        (Look::Missing, Some(first)) if since(first, now) >= GONE_AFTER => {
+        (Lookup::Missing, Some(first)) if elapsed(first, now) >= GONE_AFTER => {
             let message = format!("{} is gone while pending", record.name);
             let finding = about(record, Code::AttemptFailed, message);
             Step {
@@ -106,8 +107,8 @@ fn requested(record: &Record, look: &Look, cx: &Context<'_>) -> Step {
                 finding: Some(finding.value(record.attempt.to_string())),
             }
         }
-        (Look::Missing, Some(_)) => Step::default(),
-        (Look::Missing, None) => Step {
+        (Lookup::Missing, Some(_)) => Step::default(),
+        (Lookup::Missing, None) => Step {
             next: Some(Record { missing_since: Some(now), ..record.clone() }),
             finding: None,
         },
@@ -145,7 +146,7 @@ fn doubted(record: &Record, now: Timestamp) -> Step {
 #[must_use]
 pub fn foreign(record: &Record, now: Timestamp) -> Option<Record> {
     match record.foreign_since {
-        Some(first) if since(first, now) >= GONE_AFTER => None,
+        Some(first) if elapsed(first, now) >= GONE_AFTER => None,
         Some(_) => Some(record.clone()),
         None => Some(Record { foreign_since: Some(now), ..record.clone() }),
     }

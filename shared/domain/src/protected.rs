@@ -14,7 +14,7 @@ use crate::resource::ResourceId;
 use crate::schedule::Schedule;
 use crate::snapshot::{Hold, Instance};
 use crate::tags::{OptIn, Protection};
-use crate::time::{Slot, Zone, after, since};
+use crate::time::{Slot, Zone, after, elapsed};
 
 /// The text of a hold that nobody has seen: the item was lost, and its instance is gone.
 const HOLD_UNKNOWN: &str = "unknown: this item was rebuilt after the instance was gone";
@@ -176,8 +176,8 @@ impl Protected {
         }
         let schedule: Schedule = self.policy.schedule.as_deref()?.parse().ok()?;
         let zone: Zone = self.policy.timezone.parse().ok()?;
-        let promised = schedule.period(&zone, now).saturating_add(pending_timeout);
-        Some(Age::new(&self.resource, &self.name, self.newest, self.since, promised, now))
+        let max_age = schedule.period(&zone, now).saturating_add(pending_timeout);
+        Some(Age::new(&self.resource, &self.name, self.newest, self.since, max_age, now))
     }
 
     /// When the item may vanish.
@@ -207,7 +207,7 @@ pub struct Age {
     /// How old, counted from the later of that slot and the beginning of the protection.
     pub age: SignedDuration,
     /// How old it may be.
-    pub promised: SignedDuration,
+    pub max_age: SignedDuration,
 }
 
 impl Age {
@@ -218,7 +218,7 @@ impl Age {
         name: &str,
         newest: Option<Slot>,
         protected_since: Option<Timestamp>,
-        promised: SignedDuration,
+        max_age: SignedDuration,
         now: Timestamp,
     ) -> Self {
         let from = newest.map(Slot::timestamp).into_iter().chain(protected_since).max();
@@ -226,15 +226,15 @@ impl Age {
             resource: resource.clone(),
             name: name.to_owned(),
             newest,
-            age: since(from.unwrap_or(now), now),
-            promised,
+            age: elapsed(from.unwrap_or(now), now),
+            max_age,
         }
     }
 
     /// By how much it is too old.
     #[must_use]
-    pub fn over(&self) -> SignedDuration {
-        self.age.saturating_sub(self.promised).max(SignedDuration::ZERO)
+    pub fn overdue_by(&self) -> SignedDuration {
+        self.age.saturating_sub(self.max_age).max(SignedDuration::ZERO)
     }
 }
 
@@ -307,13 +307,13 @@ mod tests {
         let timeout = SignedDuration::from_hours(6);
         let age = item.age(timeout, now).unwrap();
         assert_eq!(
-            (age.age, age.promised),
+            (age.age, age.max_age),
             (SignedDuration::from_hours(48), SignedDuration::from_hours(30))
         );
-        assert_eq!(age.over(), SignedDuration::from_hours(18));
+        assert_eq!(age.overdue_by(), SignedDuration::from_hours(18));
         let newest = Some("2026-01-09T03:00:00Z".parse().unwrap());
         let fresh = Protected { newest, ..item.clone() }.age(timeout, now).unwrap();
-        assert_eq!(fresh.over(), SignedDuration::ZERO);
+        assert_eq!(fresh.overdue_by(), SignedDuration::ZERO);
         assert_eq!(Protected { standing: Standing::Gone, ..item }.age(timeout, now), None);
     }
 

@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::answer::Look;
+use crate::answer::Lookup;
 use crate::finding::{Code, Finding};
 use crate::protected::{Age, Protected, Standing};
 use crate::record::{GONE_AFTER, Record, State};
 use crate::resource::ResourceId;
 use crate::settings::Context;
 use crate::snapshot::{Instance, SnapshotState};
-use crate::time::{Slot, since};
+use crate::time::{Slot, elapsed};
 
 mod candidate;
 mod delete;
@@ -63,7 +63,7 @@ pub struct Facts {
     /// What became of the sources that the list does not show.
     pub sources: BTreeMap<ResourceId, Source>,
     /// What became of the recorded snapshots that the list does not show, by name.
-    pub looks: BTreeMap<String, Look>,
+    pub looks: BTreeMap<String, Lookup>,
 }
 
 /// What must be asked by name before a plan can be made.
@@ -233,13 +233,13 @@ impl Plan {
     }
 
     /// A recorded snapshot that the list does not show: gone only when two answers, some time apart, say so.
-    fn vanished(&mut self, record: &Record, look: &Look, now: Timestamp) {
+    fn vanished(&mut self, record: &Record, look: &Lookup, now: Timestamp) {
         let write = |record: Record| Step::Write(Box::new(record));
         match (look, record.missing_since) {
-            (Look::Missing, None) => {
+            (Lookup::Missing, None) => {
                 self.steps.push(write(Record { missing_since: Some(now), ..record.clone() }));
             }
-            (Look::Missing, Some(first)) if since(first, now) >= GONE_AFTER => {
+            (Lookup::Missing, Some(first)) if elapsed(first, now) >= GONE_AFTER => {
                 let next = if record.state == State::Failed {
                     Record { remains: false, missing_since: None, ..record.clone() }
                 } else {
@@ -253,10 +253,10 @@ impl Plan {
                 };
                 self.steps.push(write(next));
             }
-            (Look::Found(_), Some(_)) => {
+            (Lookup::Found(_), Some(_)) => {
                 self.steps.push(write(Record { missing_since: None, ..record.clone() }));
             }
-            (Look::Missing, Some(_)) | (Look::Found(_), None) | (Look::Unknown, _) => {}
+            (Lookup::Missing, Some(_)) | (Lookup::Found(_), None) | (Lookup::Unknown, _) => {}
         }
     }
 }
@@ -359,7 +359,7 @@ mod tests {
         let mut facts = Facts::default();
         facts.records.insert(id.clone(), vec![gone, made]);
         assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());
-        facts.looks.insert("web-1".to_owned(), Look::Missing);
+        facts.looks.insert("web-1".to_owned(), Lookup::Missing);
         let settings = settings("all");
         let cx = Context { settings: &settings, now, leased_until: now };
         let steps = facts.plan(&id, &cx).steps;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::PolicyText;
 use crate::resource::ResourceId;
 use crate::snapshot::{Ownership, Snapshot, SnapshotState};
-use crate::time::{Slot, after, since};
+use crate::time::{Slot, after, elapsed};
 
 /// The format that this code writes. A record of a newer one is left alone.
 pub const FORMAT: u32 = 1;
@@ -337,7 +337,7 @@ impl Record {
     #[must_use]
     pub fn in_flight(&self, now: Timestamp, pending_timeout: SignedDuration) -> bool {
         matches!(self.state, State::Requested | State::Pending)
-            && since(self.asked_at(), now) <= pending_timeout
+            && elapsed(self.asked_at(), now) <= pending_timeout
     }
 
     /// When the provider took the request, as far as we know.

@@ -7,7 +7,7 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::AmbiguousOffset;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-use crate::time::{Slot, Zone, since};
+use crate::time::{Slot, Zone, elapsed};
 
 /// The accepted forms, for error messages.
 pub const SCHEDULE_FORM: &str =
@@ -134,7 +134,7 @@ impl Schedule {
     pub fn period(&self, zone: &Zone, now: Timestamp) -> SignedDuration {
         let mut slots = self.slots_back(zone, now);
         match (slots.next(), slots.next()) {
-            (Some(latest), Some(before)) => since(before.timestamp(), latest.timestamp()),
+            (Some(latest), Some(before)) => elapsed(before.timestamp(), latest.timestamp()),
             _ => SignedDuration::MAX,
         }
     }

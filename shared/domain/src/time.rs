@@ -135,7 +135,7 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
 
 /// `later - earlier`, for ages and waits.
 #[must_use]
-pub fn since(earlier: Timestamp, later: Timestamp) -> SignedDuration {
+pub fn elapsed(earlier: Timestamp, later: Timestamp) -> SignedDuration {
     later.duration_since(earlier)
 }
 
@@ -147,7 +147,7 @@ pub fn after(instant: Timestamp, duration: SignedDuration) -> Timestamp {
 
 /// A duration for people: `3d 4h`, `35m`.
 #[must_use]
-pub fn humane(duration: SignedDuration) -> String {
+pub fn format_duration(duration: SignedDuration) -> String {
     let minutes = duration.as_mins();
     let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
     match (days, hours) {
@@ -198,7 +198,7 @@ mod tests {
             (30 * 60, "1d 6h"),
             (100 * 24 * 60 + 61, "100d 1h"),
         ] {
-            assert_eq!(humane(SignedDuration::from_mins(minutes)), text);
+            assert_eq!(format_duration(SignedDuration::from_mins(minutes)), text);
         }
     }
 

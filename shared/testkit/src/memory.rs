@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
+};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
@@ -306,7 +308,7 @@ impl Inventory for MemoryProvider {
 }
 
 impl Creator for MemoryProvider {
-    async fn create(&self, order: &Order) -> Result<(), ProviderError> {
+    async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
         const OPERATION: &str = "create";
         let mut inner = self.lock();
         let id = inner.id("snapshot");

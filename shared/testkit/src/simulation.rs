@@ -22,7 +22,7 @@ use snapkeep_domain::snapshot::Tags;
 
 use crate::memory::MemoryProvider;
 use deployment::Deployment;
-use invocation::Doing;
+use invocation::RunningInvocation;
 use people::People;
 use ports::Ports;
 use properties::{Property, Violation};
@@ -394,7 +394,8 @@ impl Simulation {
         }
         let next = *rollout > 0 && (*healthy || rng.u32(0..100) < *rollout);
         let format = if next { NEXT_FORMAT } else { FORMAT };
-        let doing = Doing::new(role, settings.clone(), now, started, started + budget, format);
+        let doing =
+            RunningInvocation::new(role, settings.clone(), now, started, started + budget, format);
         inner.watch.began(&doing);
         inner.running.insert(me, doing);
         drop(inner);

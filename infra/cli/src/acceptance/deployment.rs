@@ -12,7 +12,7 @@ use serde_json::Value;
 use snapkeep_aws::sdk;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::settings::{Regions, Settings};
-use snapkeep_domain::time::humane;
+use snapkeep_domain::time::format_duration;
 
 use super::Trouble;
 use super::account::Account;
@@ -112,7 +112,7 @@ impl Deployment {
         if waits > SignedDuration::try_from(patience)? {
             return refuse(format!(
                 "its SNAPKEEP_GRACE and {} are longer than --patience ({} minutes)",
-                humane(AFTER_THE_GRACE),
+                format_duration(AFTER_THE_GRACE),
                 patience.as_secs() / 60
             ));
         }

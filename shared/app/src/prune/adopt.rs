@@ -6,13 +6,13 @@ use snapkeep_domain::snapshot::SnapshotState;
 
 use super::Prune;
 use crate::ports::{Deadline, Deleter, Inventory, Ledger, Remember, Write};
-use crate::report::{Counter, Failure, Part};
+use crate::report::{Counter, Failure, ItemReport};
 
 impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
     /// Takes a snapshot of ours into the ledger. Its place may be taken by a tombstone: then it is seen
     /// again; or by another attempt: then it becomes an item of its own. Only a look at what stands there now can
     /// tell: an intent comes before its snapshot, so whoever sees the snapshot sees its intent here.
-    pub(super) async fn adopt(&self, record: &Record, part: &mut Part) {
+    pub(super) async fn adopt(&self, record: &Record, part: &mut ItemReport) {
         let ledger = self.run.ledger;
         let claimed = match ledger.claim(record).await {
             Ok(Write::Conflict(Some(standing)))

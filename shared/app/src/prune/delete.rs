@@ -1,6 +1,6 @@
 //! Carries out a deletion: intent, last look, effect.
 
-use snapkeep_domain::answer::{Look, ProviderError};
+use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::finding::Topic;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::prune::{self, LastLook, Step};
@@ -9,7 +9,7 @@ use snapkeep_domain::record::Record;
 use super::{Prune, TRIES_MAX, Todo};
 use crate::pace::Heard;
 use crate::ports::{Deadline, Deleter, Inventory, Ledger, Remember};
-use crate::report::{Counter, Failure, Part};
+use crate::report::{Counter, Failure, ItemReport};
 use crate::work::{Turn, heard, pause};
 
 impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
@@ -17,8 +17,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     pub(super) async fn delete(&self, mut todo: Box<Todo>) -> Turn<Box<Todo>> {
         let (run, lane) = (self.run, self.lane);
         let Step::Delete { record, judged } = &todo.step else { return Turn::Done(None) };
-        let mut part = Part::default();
-        let done = |part: Part, heard| {
+        let mut part = ItemReport::default();
+        let done = |part: ItemReport, heard| {
             lane.add(part);
             lane.done();
             Turn::Done(heard)
@@ -46,7 +46,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
             Err(error) => return self.again(todo, intent, error, part),
         };
-        let look = Look::Found(Box::new(found.clone()));
+        let look = Lookup::Found(Box::new(found.clone()));
         match prune::last_look(&intent, judged, &look, &run.cx) {
             LastLook::Delete => {}
             other => {
@@ -83,7 +83,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         mut todo: Box<Todo>,
         intent: Record,
         error: ProviderError,
-        part: Part,
+        part: ItemReport,
     ) -> Turn<Box<Todo>> {
         self.lane.add(part);
         let (kind, heard, tries) = (error.kind, heard(&error), todo.tries);
@@ -97,7 +97,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     }
 
     /// Writes what stands against a deletion.
-    async fn object(&self, look: LastLook, part: &mut Part) {
+    async fn object(&self, look: LastLook, part: &mut ItemReport) {
         let LastLook::Object { next, finding } = look else { return };
         match next {
             Some(next) => {
@@ -114,7 +114,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     }
 }
 
-fn pruned(intent: &Record, part: &mut Part) {
+fn pruned(intent: &Record, part: &mut ItemReport) {
     part.counts.push(Counter::Pruned);
     let message = format!("{} is deleted: {}", intent.name, intent.reason);
     part.notices.push(Notice::of_record(Topic::Pruned, intent, message));

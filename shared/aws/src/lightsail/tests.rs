@@ -118,7 +118,7 @@ async fn a_token_that_is_too_old_is_told_from_other_refusals() {
 #[tokio::test]
 async fn a_snapshot_is_ordered_with_its_tags() {
     let (sdk, wire) = wire(|_| ok(&json!({"operations": []})));
-    let order = Order {
+    let order = SnapshotRequest {
         region: "eu-west-1".to_owned(),
         instance: "web".to_owned(),
         name: "web-s".to_owned(),
@@ -185,7 +185,7 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
 #[tokio::test]
 async fn what_was_never_sent_had_no_effect() {
     let (sdk, wire) = wire(|_| None);
-    let order = Order {
+    let order = SnapshotRequest {
         region: "not a region".to_owned(),
         instance: String::new(),
         name: String::new(),

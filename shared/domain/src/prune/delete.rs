@@ -1,6 +1,6 @@
 //! A deletion's last steps: the intent, the last look at the very snapshot, and what the answer means.
 
-use crate::answer::{ErrorKind, Look, ProviderError};
+use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
 use crate::record::{Recognition, Record, State};
 use crate::settings::Context;
@@ -42,13 +42,13 @@ pub enum LastLook {
 pub fn last_look(
     intent: &Record,
     judged: &SnapshotState,
-    look: &Look,
+    look: &Lookup,
     cx: &Context<'_>,
 ) -> LastLook {
     let found = match look {
-        Look::Found(found) => found,
-        Look::Missing => return LastLook::Gone,
-        Look::Unknown => return LastLook::Wait,
+        Lookup::Found(found) => found,
+        Lookup::Missing => return LastLook::Gone,
+        Lookup::Unknown => return LastLook::Wait,
     };
     let zone = intent.policy.timezone.parse().unwrap_or_else(|_| Zone::utc());
     let held = found.hold().is_some_and(|hold| hold.holds(cx.now, &zone));

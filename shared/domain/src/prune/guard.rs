@@ -13,7 +13,7 @@ use crate::prune::Step;
 use crate::prune::candidate::Candidate;
 use crate::record::Record;
 use crate::settings::Settings;
-use crate::time::{FUTURE_TOLERANCE, Zone, after, since};
+use crate::time::{FUTURE_TOLERANCE, Zone, after, elapsed};
 
 /// A finding names this many snapshots; a dry run names all.
 const NAMES_SHOWN_MAX: usize = 10;
@@ -90,7 +90,7 @@ impl fmt::Display for Guard {
 /// The freshness gate: no older than two periods and a day.
 pub(super) fn is_stale(newest: Timestamp, period: SignedDuration, now: Timestamp) -> bool {
     let limit = period.saturating_mul(2).saturating_add(SignedDuration::from_hours(24));
-    since(newest, now) > limit
+    elapsed(newest, now) > limit
 }
 
 /// The first thing of a resource that lies in the future.

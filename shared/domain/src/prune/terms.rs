@@ -15,7 +15,7 @@ use crate::resource::ResourceId;
 use crate::settings::{Context, Settings};
 use crate::snapshot::{Hold, Instance};
 use crate::tags::{OptIn, Protection};
-use crate::time::{Slot, Zone, humane, since};
+use crate::time::{Slot, Zone, elapsed, format_duration};
 
 /// By what a resource's snapshots are judged.
 pub(super) struct Terms {
@@ -129,8 +129,8 @@ fn living(
     let newest = subject.newest().map(|c| c.seen.slot);
     let period = policy.schedule.period(&policy.zone, now);
     if opt_in == OptIn::On {
-        let promised = period.saturating_add(settings.pending_timeout);
-        let age = Age::new(&instance.id, &instance.name, newest, protected_since, promised, now);
+        let max_age = period.saturating_add(settings.pending_timeout);
+        let age = Age::new(&instance.id, &instance.name, newest, protected_since, max_age, now);
         plan.findings.extend(overdue(&age));
         plan.age = Some(age);
     }
@@ -205,7 +205,7 @@ fn stale(instance: &Instance, newest: Slot, policy: &Policy, now: Timestamp) -> 
         "the newest available snapshot of {} is {} old, more than two periods of `{}` and a day; nothing of \
          it is pruned",
         instance.name,
-        humane(since(newest.timestamp(), now)),
+        format_duration(elapsed(newest.timestamp(), now)),
         policy.schedule
     );
     Finding::new(Code::Stale, message)
@@ -216,18 +216,20 @@ fn stale(instance: &Instance, newest: Slot, policy: &Policy, now: Timestamp) -> 
 
 /// The finding of a resource whose newest available snapshot is older than promised.
 pub(super) fn overdue(age: &Age) -> Option<Finding> {
-    if age.over() <= SignedDuration::ZERO {
+    if age.overdue_by() <= SignedDuration::ZERO {
         return None;
     }
     let name = &age.name;
     let what = match age.newest {
-        Some(_) => format!("the newest available snapshot of {name} is {} old", humane(age.age)),
-        None => format!("{name} has no available snapshot after {}", humane(age.age)),
+        Some(_) => {
+            format!("the newest available snapshot of {name} is {} old", format_duration(age.age))
+        }
+        None => format!("{name} has no available snapshot after {}", format_duration(age.age)),
     };
-    let promised = humane(age.promised);
+    let max_age = format_duration(age.max_age);
     let finding = Finding::new(
         Code::Overdue,
-        format!("{what}; its schedule promises one of at most {promised}"),
+        format!("{what}; its schedule promises one of at most {max_age}"),
     )
     .of(&age.resource, name)
     .value(age.newest.map_or_else(|| "none".to_owned(), |slot| slot.to_string()))
@@ -265,7 +267,7 @@ fn gone(
     if hold.is_some() {
         plan.findings.push(held(subject));
     }
-    let age = newest.map(|c| since(c.seen.slot.timestamp(), cx.now));
+    let age = newest.map(|c| elapsed(c.seen.slot.timestamp(), cx.now));
     let keeps_all = own.as_ref().is_none_or(|keep| *keep == Keep::All);
     let stays = orphan(plan, subject, keeps_all, name_lives, age, cx);
     Terms {
@@ -313,7 +315,7 @@ fn orphan(
         ),
         (Some(_), None) => (true, "none is available, so all stay".to_owned(), by_hand),
         (Some(keep), Some(age)) if age < keep => {
-            let what = format!("all stay for {} more", humane(keep - age));
+            let what = format!("all stay for {} more", format_duration(keep - age));
             (true, what, "hold what must stay; the others go by themselves after that time")
         }
         (Some(_), Some(_)) => {

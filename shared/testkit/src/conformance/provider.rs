@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use snapkeep_app::ports::{Creator, Deleter, ErrorKind, Inventory, Order, Page, ProviderError};
+use snapkeep_app::ports::{
+    Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
+};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
@@ -175,7 +177,7 @@ fn tags(pairs: &[(&str, &str)]) -> Tags {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn order(region: &str, instance: &str, name: &str) -> Order {
+fn order(region: &str, instance: &str, name: &str) -> SnapshotRequest {
     let source = "arn:aws:lightsail:eu-west-1:111122223333:Instance/0-1_2";
     let pairs = [
         ("snapkeep:managed-by", "snapkeep"),
@@ -184,7 +186,7 @@ fn order(region: &str, instance: &str, name: &str) -> Order {
         ("snapkeep:keep", ""),
         ("snapkeep:timezone", "Europe/Berlin"),
     ];
-    Order {
+    SnapshotRequest {
         region: region.to_owned(),
         instance: instance.to_owned(),
         name: name.to_owned(),

@@ -15,7 +15,7 @@ use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone};
 
-use super::invocation::{Doing, slot_of};
+use super::invocation::{RunningInvocation, slot_of};
 use super::properties::Property;
 use super::{QUIET, REGIONS, Simulation};
 use crate::reference;
@@ -76,7 +76,7 @@ impl Simulation {
     }
 
     /// What a person does about what a report of the healthy world says.
-    pub(super) fn told(&mut self, doing: &Doing, report: &Report) {
+    pub(super) fn told(&mut self, doing: &RunningInvocation, report: &Report) {
         if !self.world.lock().healthy {
             return;
         }
@@ -335,7 +335,7 @@ impl Simulation {
 }
 
 /// A finding of a healthy world that nothing gives a reason for.
-fn unfounded<'a>(doing: &Doing, report: &'a Report) -> Option<&'a Finding> {
+fn unfounded<'a>(doing: &RunningInvocation, report: &'a Report) -> Option<&'a Finding> {
     report.findings.iter().find(|finding| match finding.code {
         // Somebody said so, and it still is so.
         Code::OptedOut

@@ -14,7 +14,7 @@ use super::ports::{Fault, View, Views};
 
 /// A running invocation and what it was told.
 #[derive(Debug)]
-pub(super) struct Doing {
+pub(super) struct RunningInvocation {
     pub(super) role: Function,
     /// The settings as deployed.
     pub(super) settings: Settings,
@@ -40,7 +40,7 @@ pub(super) struct Doing {
     pub(super) unresolved: BTreeSet<(&'static str, String)>,
 }
 
-impl Doing {
+impl RunningInvocation {
     pub(super) fn new(
         role: Function,
         settings: Settings,
@@ -49,7 +49,7 @@ impl Doing {
         stop_at: Timestamp,
         format: u32,
     ) -> Self {
-        Doing {
+        RunningInvocation {
             role,
             settings,
             now,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use snapkeep_app::ports::{
-    Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Order,
-    Page, ProviderError, Records, Relay, Remember, Tick, Unreadable, Write,
+    Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Page,
+    ProviderError, Records, Relay, Remember, SnapshotRequest, Tick, Unreadable, Write,
 };
 use snapkeep_domain::function::Function;
 use snapkeep_domain::poll::FOLLOWED;
@@ -18,7 +18,7 @@ use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
-use super::invocation::Doing;
+use super::invocation::RunningInvocation;
 use super::sabotage::Sabotage;
 use super::turns::InvocationId;
 use super::world::World;
@@ -96,7 +96,7 @@ impl Ports {
     }
 
     /// Shows the properties what this invocation was told.
-    fn told<T>(&self, note: impl FnOnce(&mut Doing) -> T) {
+    fn told<T>(&self, note: impl FnOnce(&mut RunningInvocation) -> T) {
         self.world.told(self.me, |doing| drop(note(doing)));
     }
 
@@ -115,7 +115,7 @@ impl Ports {
         operation: &'static str,
         region: &str,
         token: Option<String>,
-        views: impl Fn(&mut Doing) -> &mut Views<T>,
+        views: impl Fn(&mut RunningInvocation) -> &mut Views<T>,
         whole: impl Fn() -> Result<Vec<T>, ProviderError>,
         past: impl FnOnce() -> Option<Vec<T>>,
     ) -> Result<Page<T>, ProviderError> {
@@ -339,7 +339,7 @@ impl Inventory for Ports {
 }
 
 impl Creator for Ports {
-    async fn create(&self, order: &Order) -> Result<(), ProviderError> {
+    async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
         let fault = self.turn_in("create", &order.name, Some(&order.region)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("create", kind));

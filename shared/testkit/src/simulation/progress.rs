@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
-use snapkeep_domain::finding::Telling;
+use snapkeep_domain::finding::Notify;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
@@ -13,7 +13,7 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot};
 use snapkeep_domain::tags::{OptIn, Protection};
 
-use super::invocation::{Doing, slot_of};
+use super::invocation::{RunningInvocation, slot_of};
 use super::ports::Ports;
 use super::properties::{Property, Watch};
 use super::turns::InvocationId;
@@ -69,7 +69,7 @@ impl Ports {
 
 impl Watch {
     /// A record that is written: what nobody deleted is gone only after two answers, some time apart.
-    pub(super) fn gone(&mut self, doing: &Doing, old: &Record, new: &Record) {
+    pub(super) fn gone(&mut self, doing: &RunningInvocation, old: &Record, new: &Record) {
         let stood = match old.state {
             State::Available | State::Expiring => true,
             State::Failed => old.remains,
@@ -88,7 +88,7 @@ impl Watch {
     }
 
     /// A lane marks no more than it may, and in a dry run nothing changes.
-    pub(super) fn marked_in_bounds(&mut self, doing: &Doing, place: &str) {
+    pub(super) fn marked_in_bounds(&mut self, doing: &RunningInvocation, place: &str) {
         let marked = doing.marked.values().flatten().filter(|record| record.region == place);
         let (marked, most) = (marked.count(), doing.settings.max_deletes);
         let holds = most.is_none_or(|most| marked <= usize::try_from(most).unwrap_or(usize::MAX));
@@ -127,7 +127,7 @@ impl Watch {
     /// A run with time and capacity left leaves nothing due but what is under way, in backoff or in other hands.
     pub(super) fn progressed(
         &mut self,
-        doing: &Doing,
+        doing: &RunningInvocation,
         report: &Report,
         records: &[Record],
         snapshots: &[Snapshot],
@@ -151,7 +151,7 @@ impl Watch {
 
     fn all_due_are_served(
         &mut self,
-        doing: &Doing,
+        doing: &RunningInvocation,
         report: &Report,
         records: &[Record],
         snapshots: &[Snapshot],
@@ -188,7 +188,7 @@ impl Watch {
         }
     }
 
-    fn all_open_are_looked_at(&mut self, doing: &Doing) {
+    fn all_open_are_looked_at(&mut self, doing: &RunningInvocation) {
         let asked_for = |r: &&Record| matches!(r.state, State::Requested | State::Pending);
         for record in doing.open.iter().filter(asked_for) {
             let looked = doing.looks.contains_key(&(record.region.clone(), record.name.clone()));
@@ -206,7 +206,7 @@ impl Watch {
         // Of these there may be several of one name, and of the last only prune can tell.
         let several = [Code::Brake, Code::PendingTooLong, Code::UnreadableRecord];
         let lasts = |code: Code| {
-            matches!(code.telling(), Telling::While(_))
+            matches!(code.notify(), Notify::WhileActive(_))
                 && !several.contains(&code)
                 && !self.named_in_part.contains(&code)
         };

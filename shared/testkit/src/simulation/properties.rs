@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::Order;
+use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::keep::MinKeep;
@@ -18,7 +18,7 @@ use snapkeep_domain::snapshot::{
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};
 
-use super::invocation::{Doing, slot_of};
+use super::invocation::{RunningInvocation, slot_of};
 use super::progress::Told;
 pub use super::property::{Property, Violation};
 use crate::memory::CREATED_LAG;
@@ -88,7 +88,7 @@ impl Watch {
     }
 
     /// An invocation begins.
-    pub(super) fn began(&mut self, doing: &Doing) {
+    pub(super) fn began(&mut self, doing: &RunningInvocation) {
         self.formats.insert(doing.format);
         self.clocks_off = self.clocks_off.max(doing.now.duration_since(doing.started).abs());
     }
@@ -107,7 +107,12 @@ impl Watch {
         self.ledger_lost.is_some_and(|lost| lost >= then)
     }
 
-    pub(super) fn ordered(&mut self, doing: &Doing, order: &Order, intended: bool) {
+    pub(super) fn ordered(
+        &mut self,
+        doing: &RunningInvocation,
+        order: &SnapshotRequest,
+        intended: bool,
+    ) {
         let excused = self.lost_since(doing.started);
         self.check(intended || excused, Property::IntentFirst, || {
             format!("{} is asked for without an intent", order.name)
@@ -124,9 +129,9 @@ impl Watch {
 
     pub(super) fn created(
         &mut self,
-        doing: &Doing,
+        doing: &RunningInvocation,
         made: &Snapshot,
-        order: &Order,
+        order: &SnapshotRequest,
         all: &[Snapshot],
     ) {
         let deployment = doing.settings.deployment.clone();
@@ -153,7 +158,13 @@ impl Watch {
         self.check(message.is_none(), Property::OnePerSlot, || message.unwrap_or_default());
     }
 
-    fn one_at_a_time(&mut self, doing: &Doing, made: &Snapshot, entry: &Made, all: &[Snapshot]) {
+    fn one_at_a_time(
+        &mut self,
+        doing: &RunningInvocation,
+        made: &Snapshot,
+        entry: &Made,
+        all: &[Snapshot],
+    ) {
         let timeout = doing.settings.pending_timeout;
         let under_way = all.iter().find(|other| {
             let asked = other.created_at - CREATED_LAG;
@@ -172,7 +183,7 @@ impl Watch {
         self.check(message.is_none(), Property::OneAtATime, || message.unwrap_or_default());
     }
 
-    fn backed_off(&mut self, doing: &Doing, made: &Snapshot, entry: &Made) {
+    fn backed_off(&mut self, doing: &RunningInvocation, made: &Snapshot, entry: &Made) {
         let Ownership::Ours { attempt, .. } = made.ownership(&entry.deployment) else { return };
         let key = (entry.deployment.clone(), entry.resource.clone(), entry.slot.clone());
         let tried = self.tried.entry(key).or_default();
@@ -189,7 +200,7 @@ impl Watch {
 
     pub(super) fn deleted(
         &mut self,
-        doing: &mut Doing,
+        doing: &mut RunningInvocation,
         gone: &Snapshot,
         record: Option<&Record>,
         left: &[Snapshot],
@@ -225,7 +236,7 @@ impl Watch {
 
     fn marked_long_enough(
         &mut self,
-        doing: &Doing,
+        doing: &RunningInvocation,
         gone: &Snapshot,
         record: Option<&Record>,
         now: Timestamp,
@@ -252,7 +263,7 @@ impl Watch {
         });
     }
 
-    fn floor(&mut self, doing: &Doing, gone: &Snapshot, left: &[Snapshot]) {
+    fn floor(&mut self, doing: &RunningInvocation, gone: &Snapshot, left: &[Snapshot]) {
         if gone.state != SnapshotState::Available {
             return;
         }
@@ -274,7 +285,7 @@ impl Watch {
         });
     }
 
-    fn kept_by_policy(&mut self, doing: &Doing, gone: &Snapshot) {
+    fn kept_by_policy(&mut self, doing: &RunningInvocation, gone: &Snapshot) {
         if gone.state != SnapshotState::Available {
             return;
         }
@@ -335,7 +346,7 @@ impl Watch {
 
     pub(super) fn wrote(
         &mut self,
-        doing: &mut Doing,
+        doing: &mut RunningInvocation,
         old: Option<&Record>,
         new: &Record,
         there: Option<&Snapshot>,
@@ -370,7 +381,7 @@ impl Watch {
     }
 
     /// Counts what a run marked so far that its own policy would still keep.
-    fn brake(&mut self, doing: &Doing, resource: &ResourceId) {
+    fn brake(&mut self, doing: &RunningInvocation, resource: &ResourceId) {
         let Some(instance) = doing.instance(resource) else { return };
         let shown = doing.available(resource);
         let times: Vec<Timestamp> = shown.iter().map(|(time, _)| *time).collect();
@@ -408,7 +419,7 @@ impl Watch {
     }
 
     /// An invocation ended with its report.
-    pub(super) fn ended(&mut self, doing: &Doing, result: &Result<Report, TickError>) {
+    pub(super) fn ended(&mut self, doing: &RunningInvocation, result: &Result<Report, TickError>) {
         let Ok(report) = result else { return };
         let unknown = |id: &ResourceId| doing.unresolved.contains(&("remember", id.0.clone()));
         for seen in doing.instances.values().flat_map(|view| &view.shown) {
@@ -432,7 +443,7 @@ impl Watch {
     }
 
     /// The report of an invocation is out.
-    pub(super) fn out(&mut self, doing: &Doing, report: &Report) {
+    pub(super) fn out(&mut self, doing: &RunningInvocation, report: &Report) {
         for finding in report.findings.iter().filter(|f| f.code == Code::MissedSlots) {
             let count = finding.value.as_ref().and_then(|value| value.parse().ok()).unwrap_or(1);
             let resource = ResourceId(finding.resource.clone().unwrap_or_default());

@@ -2,7 +2,7 @@
 //! shows that the properties are awake. They live in the ports, never in the product.
 
 use jiff::SignedDuration;
-use snapkeep_app::ports::Order;
+use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::keep::MinKeep;
@@ -195,7 +195,7 @@ impl Sabotage {
 /// What saboteurs do to the world.
 impl World {
     /// What a saboteur makes beside the order.
-    pub(super) fn make_another(&self, order: &Order) {
+    pub(super) fn make_another(&self, order: &SnapshotRequest) {
         let instances = self.provider.all_instances();
         let instance =
             instances.iter().find(|i| i.name == order.instance && i.region == order.region);

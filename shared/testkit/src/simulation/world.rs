@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, Order, Records, Tick};
+use snapkeep_app::ports::{ErrorKind, Records, SnapshotRequest, Tick};
 use snapkeep_app::report::Report;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::record::{FORMAT, Record, State};
 use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 
-use super::invocation::Doing;
+use super::invocation::RunningInvocation;
 use super::ports::Fault;
 use super::properties::{Property, Watch};
 use super::rates::{Rates, STALE_MAX, WRITES};
@@ -79,7 +79,7 @@ pub(super) struct Inner {
     pub(super) step: Option<(SignedDuration, Timestamp)>,
     /// Functions of the next version are being rolled out; with how many in a hundred.
     pub(super) rollout: u32,
-    pub(super) running: BTreeMap<InvocationId, Doing>,
+    pub(super) running: BTreeMap<InvocationId, RunningInvocation>,
     pub(super) watch: Watch,
     /// What the service shows late, by the snapshot's id.
     pub(super) late: BTreeMap<String, Late>,
@@ -280,12 +280,12 @@ impl World {
     }
 
     /// Notes what an invocation was told.
-    pub(super) fn told(&self, me: InvocationId, note: impl FnOnce(&mut Doing)) {
+    pub(super) fn told(&self, me: InvocationId, note: impl FnOnce(&mut RunningInvocation)) {
         self.lock().running.get_mut(&me).map(note);
     }
 
     /// Shows a snapshot that is about to be asked for.
-    pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &Order) {
+    pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &SnapshotRequest) {
         let intended = self.ledgers[of].all().iter().any(|record| {
             record.name == order.name
                 && record.region == order.region
@@ -314,7 +314,7 @@ impl World {
     }
 
     /// A snapshot was made; now its fate befalls it.
-    pub(super) fn saw_create(&self, me: InvocationId, order: &Order, fate: Fate) {
+    pub(super) fn saw_create(&self, me: InvocationId, order: &SnapshotRequest, fate: Fate) {
         let Some(made) = self.provider.find(&order.region, &order.name) else { return };
         let (all, instances) = (self.provider.all_snapshots(), self.provider.all_instances());
         let now = self.now();
