@@ -126,7 +126,7 @@ async fn the_stack_tells_people_once_and_again_when_it_is_over() {
     world.tag("web", "snapkeep:keep", "daily=7");
     tick(0, "create").await;
     let (people, events) = moto.heard().await;
-    assert_eq!(people, [format!("{held_back} (over)")]);
+    assert_eq!(people, [format!("{held_back} (resolved)")]);
     assert_eq!(events, ["Snapshot Held Back"]);
     tick(2, "prune").await;
     assert_eq!(moto.heard().await, (vec![], vec![]));

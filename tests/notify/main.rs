@@ -165,7 +165,7 @@ async fn what_passes_is_told_by_its_run_and_what_lasts_once() {
     let seen = std::mem::take(&mut *world.people.seen.lock().unwrap());
     assert_eq!(seen, ["Snapshot Available: web", expected[0], expected[1]]);
     assert!(world.run(found(&[overdue()])).await.0.is_empty());
-    assert_eq!(world.run(found(&[])).await.0, ["Snapshot Missed: web (over)"]);
+    assert_eq!(world.run(found(&[])).await.0, ["Snapshot Missed: web (resolved)"]);
     assert!(world.run(found(&[])).await.0.is_empty());
 }
 
@@ -204,10 +204,10 @@ async fn a_run_that_failed_for_a_resource_does_not_say_that_its_conditions_are_o
     let id = ResourceId(overdue().resource.unwrap());
     let elsewhere = Finding::new(Code::ClaimedElsewhere, "x").of(&id, "web");
     assert!(world.run(found(&[elsewhere])).await.0.is_empty());
-    assert_eq!(world.run(failed(Some("another"))).await.0, ["Snapshot Missed: web (over)"]);
+    assert_eq!(world.run(failed(Some("another"))).await.0, ["Snapshot Missed: web (resolved)"]);
     // A place that failed says nothing of what another one showed: nor of a resource that is gone.
     world.run(found(&[overdue()])).await;
-    assert_eq!(world.run(failed(None)).await.0, ["Snapshot Missed: web (over)"]);
+    assert_eq!(world.run(failed(None)).await.0, ["Snapshot Missed: web (resolved)"]);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn many_with_one_cause_are_one_mail_and_an_event_each() {
     assert_eq!(std::mem::take(&mut *world.people.seen.lock().unwrap()).len(), 1000);
     let (over, _) = world.run(found(&findings[..2])).await;
     assert_eq!(over.len(), 1);
-    assert!(over[0].contains("998 of them") && over[0].ends_with("(over)"), "{}", over[0]);
+    assert!(over[0].contains("998 of them") && over[0].ends_with("(resolved)"), "{}", over[0]);
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ proptest! {
                 let changed = known.map_or(there, |known| known != there);
                 prop_assert_eq!(heard.len(), usize::from(changed), "{:?}", heard);
             }
-            known = heard.last().map(|title| !title.ends_with("(over)")).or(known);
+            known = heard.last().map(|title| !title.ends_with("(resolved)")).or(known);
             if fate == Fate::Fine {
                 prop_assert_eq!(known.unwrap_or(false), there, "{:?}", heard);
             }

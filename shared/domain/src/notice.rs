@@ -22,7 +22,8 @@ pub struct Notice {
     #[serde(skip)]
     pub topic: Topic,
     /// Whether the condition is over.
-    pub over: bool,
+    #[serde(rename = "over")]
+    pub resolved: bool,
     /// When the condition began; absent from what passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -65,7 +66,7 @@ impl Notice {
     pub fn of_record(topic: Topic, record: &Record, message: String) -> Self {
         Notice {
             topic,
-            over: false,
+            resolved: false,
             since: None,
             snapshot: Some(record.name.clone()),
             slot: Some(record.slot),
@@ -89,7 +90,7 @@ impl Notice {
         let look_it_up = || format!("see {code} in docs/OPERATIONS.md");
         Notice {
             topic,
-            over: false,
+            resolved: false,
             since: None,
             snapshot: None,
             slot: None,
@@ -119,9 +120,9 @@ impl Notice {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match &self.of {
-            Some(cause) => (self.topic, self.over, Some(cause.clone()), None),
+            Some(cause) => (self.topic, self.resolved, Some(cause.clone()), None),
             // What became of one snapshot is its own.
-            None => (self.topic, self.over, None, self.snapshot.clone()),
+            None => (self.topic, self.resolved, None, self.snapshot.clone()),
         }
     }
 
@@ -153,8 +154,8 @@ impl Notice {
     #[must_use]
     pub fn title(&self) -> String {
         let name = self.name.as_deref().or(self.key.as_deref()).map(|name| format!(": {name}"));
-        let over = if self.over { " (over)" } else { "" };
-        format!("{}{}{over}", self.topic.as_str(), name.unwrap_or_default())
+        let resolved = if self.resolved { " (resolved)" } else { "" };
+        format!("{}{}{resolved}", self.topic.as_str(), name.unwrap_or_default())
     }
 }
 
@@ -171,10 +172,11 @@ pub struct Condition {
     /// When it began.
     pub since: Timestamp,
     /// When it was over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub over: Option<Timestamp>,
+    #[serde(default, alias = "over", skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Timestamp>,
     /// Whether people were told of the present state.
-    pub told: bool,
+    #[serde(alias = "told")]
+    pub notified: bool,
     /// Until when somebody is telling them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leased_until: Option<Timestamp>,
@@ -202,10 +204,10 @@ impl Condition {
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
         let Notify::WhileActive(topic) = self.finding.code.notify() else { return None };
-        let over = self.over.is_some();
+        let resolved = self.resolved.is_some();
         let mut notice = Notice::of_finding(topic, &self.finding);
-        (notice.over, notice.since) = (over, Some(self.since));
-        if over {
+        (notice.resolved, notice.since) = (resolved, Some(self.since));
+        if resolved {
             notice.message = format!("no longer the case: {}", notice.message);
             notice.fix = None;
         }
@@ -214,13 +216,13 @@ impl Condition {
 
     /// After people were told, or could not be.
     #[must_use]
-    pub fn settled(self, told: bool) -> Self {
-        Condition { told, leased_until: None, ..self }
+    pub fn settled(self, notified: bool) -> Self {
+        Condition { notified, leased_until: None, ..self }
     }
 
     fn untold(self, now: Timestamp) -> Self {
         let leased_until = Some(after(now, INVOCATION_LIFE));
-        Condition { told: false, leased_until, ..self }
+        Condition { notified: false, leased_until, ..self }
     }
 
     fn is_free(&self, now: Timestamp) -> bool {
@@ -254,33 +256,33 @@ pub fn plan(
             function,
             place: finding.place.clone(),
             since: now,
-            over: None,
-            told: false,
+            resolved: None,
+            notified: false,
             leased_until: None,
             format: FORMAT,
             version,
         };
         match known.get(key) {
             None => Some(begins(0).untold(now)),
-            Some(old) if old.over.is_some() => Some(begins(old.version).untold(now)),
-            Some(old) if !old.told && old.is_free(now) => Some((*old).clone().untold(now)),
+            Some(old) if old.resolved.is_some() => Some(begins(old.version).untold(now)),
+            Some(old) if !old.notified && old.is_free(now) => Some((*old).clone().untold(now)),
             Some(_) => None,
         }
     });
-    let over = known.iter().filter_map(|(key, old)| {
+    let resolved = known.iter().filter_map(|(key, old)| {
         let gone = old.function == function && !found.contains_key(key) && !in_doubt(old);
-        let untold = !old.told && old.is_free(now);
-        match old.over {
+        let untold = !old.notified && old.is_free(now);
+        match old.resolved {
             // If it is found again, it begins again.
             Some(_) if untold && !found.contains_key(key) => Some((*old).clone().untold(now)),
-            None if gone && (old.told || untold) => {
-                Some(Condition { over: Some(now), ..(*old).clone() }.untold(now))
+            None if gone && (old.notified || untold) => {
+                Some(Condition { resolved: Some(now), ..(*old).clone() }.untold(now))
             }
             _ => None,
         }
     });
     // What begins comes first: it matters more.
-    begun.chain(over).collect()
+    begun.chain(resolved).collect()
 }
 
 #[cfg(test)]
@@ -326,7 +328,7 @@ mod tests {
             assert!(run(&mut known, Function::Prune, &found, later(minutes), true).is_empty());
         }
         let told = run(&mut known, Function::Prune, &[], later(240), true);
-        assert_eq!(told, ["Snapshot Missed: web (over)"]);
+        assert_eq!(told, ["Snapshot Missed: web (resolved)"]);
         assert!(run(&mut known, Function::Prune, &[], later(300), true).is_empty());
         assert_eq!(
             run(&mut known, Function::Prune, &found, later(360), true),
@@ -356,7 +358,7 @@ mod tests {
         assert_eq!(run(&mut known, Function::Prune, &found, NOW, true).len(), 1);
         for _ in 0..2 {
             let told = run(&mut known, Function::Prune, &[], NOW, false);
-            assert_eq!(told, ["Snapshot Missed: web (over)"]);
+            assert_eq!(told, ["Snapshot Missed: web (resolved)"]);
         }
     }
 
@@ -364,7 +366,7 @@ mod tests {
     fn while_somebody_tells_it_nobody_else_does_and_after_an_invocations_life_somebody_may() {
         let found = [overdue("web")];
         let claimed = plan(Function::Prune, &found, &[], |_| false, NOW);
-        assert!(!claimed[0].told);
+        assert!(!claimed[0].notified);
         assert!(plan(Function::Prune, &found, &claimed, |_| false, later(14)).is_empty());
         assert!(plan(Function::Prune, &[], &claimed, |_| false, later(14)).is_empty());
         let again = plan(Function::Prune, &found, &claimed, |_| false, later(15));
@@ -399,10 +401,10 @@ mod tests {
         let known = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW);
         let known: Vec<Condition> =
             known.into_iter().map(|condition| condition.settled(true)).collect();
-        let over =
+        let resolved =
             plan(Function::Prune, &[], &known, |_| false, later(60)).remove(0).settled(false);
-        let again = plan(Function::Prune, &[overdue("web")], &[over], |_| false, later(120));
-        assert_eq!((again.len(), again[0].over), (1, None));
+        let again = plan(Function::Prune, &[overdue("web")], &[resolved], |_| false, later(120));
+        assert_eq!((again.len(), again[0].resolved), (1, None));
     }
 
     #[test]
@@ -424,8 +426,8 @@ mod tests {
     fn a_notice_says_what_is_over_without_what_to_do() {
         let mut condition = plan(Function::Prune, &[overdue("web")], &[], |_| false, NOW).remove(0);
         assert_eq!(condition.notice().and_then(|notice| notice.fix).as_deref(), Some("look"));
-        condition.over = Some(later(60));
-        let notice = condition.notice().map(|notice| (notice.message, notice.fix, notice.over));
+        condition.resolved = Some(later(60));
+        let notice = condition.notice().map(|notice| (notice.message, notice.fix, notice.resolved));
         assert_eq!(notice, Some(("no longer the case: web is overdue".to_owned(), None, true)));
     }
 

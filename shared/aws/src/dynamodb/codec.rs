@@ -115,8 +115,8 @@ pub(super) fn encode_condition(condition: &Condition) -> Result<Item, String> {
         item.insert(key.to_owned(), AttributeValue::S(value));
     }
     // What is over, and was told, need not be remembered.
-    if let Some(over) = condition.over.filter(|_| condition.told) {
-        expire(&mut item, over);
+    if let Some(at) = condition.resolved.filter(|_| condition.notified) {
+        expire(&mut item, at);
     }
     Ok(item)
 }

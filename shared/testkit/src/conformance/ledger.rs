@@ -113,7 +113,7 @@ async fn remembers_conditions(ledger: &(impl Ledger + ConditionStore)) {
     let written = ledger.put(&told).await.unwrap().unwrap();
     assert_eq!(written, Condition { version: 2, ..told.clone() });
     assert_eq!(ledger.put(&told).await.unwrap(), None, "one change wins");
-    let over = Condition { over: Some(start()), ..written };
+    let over = Condition { resolved: Some(start()), ..written };
     let over = ledger.put(&over).await.unwrap().unwrap();
     assert_eq!(ledger.known().await.unwrap().0, [over, known[1].clone()]);
     // They are no records.

@@ -54,7 +54,7 @@ impl World {
             }
             for name in names.split(", ") {
                 let told = (code, name.to_owned(), notice.key.clone());
-                inner.watch.heard.insert((of, told), notice.over);
+                inner.watch.heard.insert((of, told), notice.resolved);
             }
         }
     }
