@@ -62,9 +62,9 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     let (intent, now) = (&take.intent, cx.now);
     assert_eq!(facts.protection.opt_in, OptIn::On);
     assert_eq!((intent.state, intent.leased_until), (State::Intended, Some(cx.leased_until)));
-    assert_eq!((intent.slot, intent.leftover), (create::due_slot(&facts.protection, now), false));
+    assert_eq!((intent.slot, intent.superseded), (create::due_slot(&facts.protection, now), false));
     assert!(
-        (1..=ATTEMPTS_MAX).contains(&intent.attempt) && intent.mark.is_none() && !intent.remains
+        (1..=ATTEMPTS_MAX).contains(&intent.attempt) && intent.mark.is_none() && !intent.has_residue
     );
     let id = &facts.instance.id;
     let own = snapshot_name(DEPLOYMENT, id, &facts.instance.name, intent.slot, intent.attempt);
@@ -75,7 +75,7 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
         assert!(r.slot != intent.slot || !good, "{} is good", r.name);
         // What may have come about unseen was asked for, and is not being made.
         let asked_long_ago = now.duration_since(r.asked_at()) > cx.settings.pending_timeout;
-        if r.effect_unknown() && !asked_long_ago && (r.slot != intent.slot || r.leftover) {
+        if r.effect_unknown() && !asked_long_ago && (r.slot != intent.slot || r.superseded) {
             assert!(r.intent_is_free(now), "another invocation is asking for {}", r.name);
             let settled = |state: &SnapshotState| {
                 matches!(state, SnapshotState::Available | SnapshotState::Error)
@@ -87,14 +87,14 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
             }
         }
     }
-    let old = facts.records.iter().find(|r| r.slot == intent.slot && !r.leftover);
+    let old = facts.records.iter().find(|r| r.slot == intent.slot && !r.superseded);
     assert_eq!(take.replaces, old.is_some());
-    let Some(old) = old else { return assert!(take.leftover.is_none() && intent.attempt == 1) };
+    let Some(old) = old else { return assert!(take.superseded.is_none() && intent.attempt == 1) };
     assert!(EDGES.contains(&(old.state, State::Intended)), "{:?}", old.state);
     assert_eq!((intent.version, intent.missed), (old.version, old.missed));
     if old.state == State::Intended {
         assert!(old.intent_is_free(now) && intent.attempt == old.attempt);
-        return assert!(take.leftover.is_none());
+        return assert!(take.superseded.is_none());
     }
     assert_eq!(intent.attempt, old.attempt + 1);
     let pause = SignedDuration::from_hours(1 << (old.attempt - 1));
@@ -106,11 +106,11 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     } else {
         assert!(facts.looks.contains_key(&old.name), "nobody asked for {}", old.name);
     }
-    assert_eq!(take.leftover.is_some(), old.remains);
-    if let Some(leftover) = &take.leftover {
-        assert!(leftover.leftover && leftover.state == State::Failed && leftover.remains);
-        assert_eq!((&leftover.name, leftover.attempt), (&old.name, old.attempt));
-        assert_ne!(leftover.sort_key(), intent.sort_key());
+    assert_eq!(take.superseded.is_some(), old.has_residue);
+    if let Some(superseded) = &take.superseded {
+        assert!(superseded.superseded && superseded.state == State::Failed && superseded.has_residue);
+        assert_eq!((&superseded.name, superseded.attempt), (&old.name, old.attempt));
+        assert_ne!(superseded.sort_key(), intent.sort_key());
     }
 }
 

@@ -225,7 +225,7 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
     let attempt = 1 + u32::from(u8::arbitrary(u)? % 5);
     let id = id_of(name);
     let mut record = Record {
-        leftover: chance(u, 2)?,
+        superseded: chance(u, 2)?,
         state,
         times: [(state, any_time(u, now)?)].into(),
         name: snapshot_name(DEPLOYMENT, &id, name, slot, attempt),
@@ -236,7 +236,7 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
         missed: u32::from(u8::arbitrary(u)? % 4),
         missing_since: maybe_time(u, 4, now)?,
         foreign_since: maybe_time(u, 4, now)?,
-        remains: chance(u, 8)?,
+        has_residue: chance(u, 8)?,
         ..snapkeep_tests::record(slot, attempt, None)
     };
     for earlier in State::ALL {

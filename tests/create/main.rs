@@ -64,9 +64,9 @@ fn code(verdict: &Verdict) -> Option<Code> {
 
 #[test]
 fn without_a_record_the_latest_slot_is_due_at_once_even_from_before() {
-    let Take { replaces, intent, leftover } =
+    let Take { replaces, intent, superseded } =
         taken(&facts("daily@03:00", vec![]), "2026-11-20T01:00:00Z");
-    assert_eq!((replaces, leftover), (false, None));
+    assert_eq!((replaces, superseded), (false, None));
     assert_eq!(intent.slot, slot("2026-11-19T03:00:00Z"));
     assert_eq!((intent.state, intent.attempt), (State::Intended, 1));
     assert_eq!(intent.leased_until, Some(at("2026-11-20T01:15:00Z")));
@@ -86,10 +86,10 @@ fn a_slot_with_a_record_is_served_and_a_gap_is_caught_up_once_and_counted() {
     let intent = taken(&late, "2026-11-20T10:00:00Z").intent;
     assert_eq!((intent.slot, intent.missed), (slot("2026-11-20T03:00:00Z"), 4));
     // What a failed attempt of the due slot left behind is no slot that was served.
-    let mut leftover = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:00:00Z");
-    leftover.leftover = true;
+    let mut superseded = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:00:00Z");
+    superseded.superseded = true;
     let newest = record(slot("2026-11-15T03:00:00Z"), 1, None);
-    let late = facts("daily@03:00", vec![newest, leftover]);
+    let late = facts("daily@03:00", vec![newest, superseded]);
     assert_eq!(taken(&late, "2026-11-20T10:00:00Z").intent.missed, 4);
     // Without any record, what passed since the protection began is missed.
     let mut never = facts("daily@03:00", vec![]);
@@ -127,13 +127,13 @@ fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
     for (attempt, hours) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
         let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T04:00:00Z");
         failed.attempt = attempt;
-        failed.remains = true;
+        failed.has_residue = true;
         let again = at("2026-11-20T04:00:00Z") + SignedDuration::from_hours(hours);
         let facts = facts("daily@03:00", vec![failed.clone()]);
         let early = (again - SignedDuration::from_secs(1)).to_string();
         assert_eq!(code(&verdict(&facts, &early)), Some(Code::RetryLater), "{attempt}");
-        let Take { intent, leftover, .. } = taken(&facts, &again.to_string());
-        let left = leftover.unwrap();
+        let Take { intent, superseded, .. } = taken(&facts, &again.to_string());
+        let left = superseded.unwrap();
         assert_eq!(intent.asked_at(), again, "an attempt's times are its own");
         assert_eq!((intent.attempt, intent.version), (attempt + 1, failed.version));
         assert_ne!(intent.name, failed.name);
@@ -149,25 +149,25 @@ fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
 #[test]
 fn a_leftover_that_is_good_serves_its_slot() {
     let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
-    failed.remains = true;
-    let mut leftover = in_state("2026-11-20T03:00:00Z", State::Available, "2026-11-20T03:05:00Z");
-    leftover.leftover = true;
-    let restored = facts("daily@03:00", vec![failed.clone(), leftover.clone()]);
+    failed.has_residue = true;
+    let mut superseded = in_state("2026-11-20T03:00:00Z", State::Available, "2026-11-20T03:05:00Z");
+    superseded.superseded = true;
+    let restored = facts("daily@03:00", vec![failed.clone(), superseded.clone()]);
     assert_eq!(verdict(&restored, "2026-11-20T10:00:00Z"), Verdict::Served);
     // Whatever it is now, if only it was available once, or is on its way.
     for (state, was_available) in [(State::Requested, false), (State::Expiring, true)] {
-        leftover.state = state;
-        leftover.times = [(state, at("2026-11-20T03:05:00Z"))].into();
+        superseded.state = state;
+        superseded.times = [(state, at("2026-11-20T03:05:00Z"))].into();
         if was_available {
-            leftover.times.insert(State::Available, at("2026-11-20T03:05:00Z"));
+            superseded.times.insert(State::Available, at("2026-11-20T03:05:00Z"));
         }
-        let facts = facts("daily@03:00", vec![failed.clone(), leftover.clone()]);
+        let facts = facts("daily@03:00", vec![failed.clone(), superseded.clone()]);
         assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served, "{state:?}");
     }
     // What failed serves nothing, wherever it stands.
-    leftover.state = State::Failed;
-    leftover.times = failed.times;
-    let without = facts("daily@03:00", vec![failed, leftover]);
+    superseded.state = State::Failed;
+    superseded.times = failed.times;
+    let without = facts("daily@03:00", vec![failed, superseded]);
     assert!(matches!(verdict(&without, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
 }
 
@@ -287,7 +287,7 @@ fn an_answer_is_settled_by_what_it_means() {
         let look = found(&intent, state);
         let (next, came_to, _) = written(settled(&intent, &taken, Some(&look), now));
         assert_eq!((came_to, next.state), (outcome, to));
-        assert_eq!(next.remains, to == State::Failed);
+        assert_eq!(next.has_residue, to == State::Failed);
     }
     // The policy may have changed since it was made: its own retention is that of its tags.
     let Lookup::Found(mut found) = found(&intent, SnapshotState::Available) else { return };
@@ -327,13 +327,16 @@ fn what_looks_foreign_is_believed_at_the_second_look() {
 #[test]
 fn what_a_failed_attempt_left_gets_an_item_of_its_own() {
     let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
-    (failed.remains, failed.version) = (true, 7);
+    (failed.has_residue, failed.version) = (true, 7);
     let facts = facts("daily@03:00", vec![failed.clone()]);
-    let Take { replaces, intent, leftover } = taken(&facts, "2026-11-20T10:00:00Z");
-    let leftover = leftover.unwrap();
+    let Take { replaces, intent, superseded } = taken(&facts, "2026-11-20T10:00:00Z");
+    let superseded = superseded.unwrap();
     assert!(replaces);
     assert_eq!((intent.attempt, intent.version), (2, 7));
-    assert_eq!((leftover.leftover, leftover.version, &leftover.name), (true, 0, &failed.name));
+    assert_eq!(
+        (superseded.superseded, superseded.version, &superseded.name),
+        (true, 0, &failed.name)
+    );
 }
 
 #[test]

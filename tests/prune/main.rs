@@ -124,12 +124,12 @@ fn failed_ones_count_in_no_rule_and_are_condemned_but_never_the_last_hope() {
     let mut world = aged();
     world.facts.snapshots[1].state = SnapshotState::Error;
     world.facts.records[1].state = State::Failed;
-    world.facts.records[1].remains = true;
+    world.facts.records[1].has_residue = true;
     assert_eq!(marks(&world.plan()), 7, "six that aged, and the failed one");
     for (snapshot, record) in world.facts.snapshots.iter_mut().zip(&mut world.facts.records) {
         snapshot.state = SnapshotState::Error;
         record.state = State::Failed;
-        record.remains = true;
+        record.has_residue = true;
     }
     assert!(world.plan().steps.is_empty());
 }
@@ -139,7 +139,7 @@ fn a_failed_attempt_that_may_be_tried_again_is_left_alone() {
     let mut world = aged();
     world.facts.snapshots[0].state = SnapshotState::Error;
     world.facts.records[0].state = State::Failed;
-    world.facts.records[0].remains = true;
+    world.facts.records[0].has_residue = true;
     assert_eq!(guarded(&world.plan(), Guard::RetryPending), 1);
     world.facts.records[0].attempt = 5;
     let name = snapshot_name(DEPLOYMENT, &web(), "web", world.facts.records[0].slot, 5);
@@ -237,13 +237,13 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     assert_eq!((written.missing_since, written.state), (None, State::Available));
 
     world.facts.records[0].state = State::Failed;
-    world.facts.records[0].remains = true;
+    world.facts.records[0].has_residue = true;
     world.facts.snapshots.clear();
     world.facts.looks.insert(place, Lookup::Missing);
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     assert_eq!(
-        (written.remains, written.missing_since, written.state),
+        (written.has_residue, written.missing_since, written.state),
         (false, None, State::Failed)
     );
     assert!(!has(&plan, Code::Vanished));
@@ -280,7 +280,7 @@ fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     let mut held = world.clone();
     held.facts.snapshots[9].tags.insert(HOLD.into(), String::new());
     assert_eq!(Hold::find(&held.facts.snapshots[9].tags, HOLD), Some(Hold::Forever));
-    assert_eq!(marks(&held.plan()), 9, "a held one remains, so the minimum is there");
+    assert_eq!(marks(&held.plan()), 9, "a held one has_residue, so the minimum is there");
 }
 
 #[test]

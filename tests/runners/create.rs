@@ -252,7 +252,7 @@ fn a_name_that_is_taken_is_ours_or_a_failed_attempt() {
     assert_eq!(counts(&report)["attempts_failed"], 2);
     assert_eq!(codes(&report), [Code::AttemptFailed, Code::AttemptFailed]);
     let records = world.world.ledgers[0].all();
-    assert!(records.iter().all(|record| record.state == State::Failed && !record.remains));
+    assert!(records.iter().all(|record| record.state == State::Failed && !record.has_residue));
 }
 
 #[test]

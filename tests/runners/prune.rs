@@ -25,8 +25,8 @@ fn a_second_good_snapshot_of_a_slot_gets_an_item_of_its_own() {
     let adopted = report(&mut world, Function::Prune);
     assert_eq!((counts(&adopted)["adopted"], codes(&adopted)), (1, vec![Code::Adopted]));
     let records = world.world.ledgers[0].all();
-    let leftover = records.iter().find(|record| record.leftover).unwrap();
-    assert_eq!((&leftover.name, leftover.attempt), (&first, 1));
+    let superseded = records.iter().find(|record| record.superseded).unwrap();
+    assert_eq!((&superseded.name, superseded.attempt), (&first, 1));
     assert_eq!(counts(&report(&mut world, Function::Prune)).get("adopted"), None);
 }
 

@@ -276,7 +276,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
     Record {
         resource: web(),
         slot,
-        leftover: false,
+        superseded: false,
         attempt,
         format: FORMAT,
         version: 1,
@@ -298,7 +298,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
         missing_since: None,
         foreign_since: None,
         mark: None,
-        remains: false,
+        has_residue: false,
     }
 }
 

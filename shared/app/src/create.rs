@@ -281,8 +281,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     /// forgotten.
     async fn claim(&self, due: &Due, take: Take, part: &mut ItemReport) -> Option<Record> {
         let ledger = self.run.ledger;
-        if let Some(leftover) = &take.leftover
-            && let Err(error) = ledger.claim(leftover).await
+        if let Some(superseded) = &take.superseded
+            && let Err(error) = ledger.claim(superseded).await
         {
             part.failures.push(self.failed(&error, due));
             return None;

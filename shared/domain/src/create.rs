@@ -51,7 +51,7 @@ pub struct Take {
     /// The intent to write before anything is asked for.
     pub intent: Record,
     /// An item of its own for what the failed attempt left behind, written first.
-    pub leftover: Option<Record>,
+    pub superseded: Option<Record>,
 }
 
 /// The due slot of a resource: the latest one of its schedule at or before `now`.
@@ -70,7 +70,7 @@ pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<String> {
             record.slot != due && is_doubtful(record, cx) && record.intent_is_free(cx.now)
         }
         State::Failed => {
-            record.slot == due && !record.leftover && cx.now >= next_attempt_at(record)
+            record.slot == due && !record.superseded && cx.now >= next_attempt_at(record)
         }
         _ => false,
     };
@@ -89,13 +89,13 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
     }
     let slot = due_slot(protection, cx.now);
     // What an attempt left behind may turn out well after all, as after a restored ledger.
-    if records.iter().any(|r| r.slot == slot && r.leftover && is_good(r)) {
+    if records.iter().any(|r| r.slot == slot && r.superseded && is_good(r)) {
         return Verdict::Served;
     }
     let about = |code, message: String| {
         Verdict::Wait(Finding::new(code, message).of(&instance.id, &instance.name))
     };
-    let record = records.iter().find(|r| r.slot == slot && !r.leftover);
+    let record = records.iter().find(|r| r.slot == slot && !r.superseded);
     match record {
         None => {}
         Some(r) if r.state == State::Intended && !r.intent_is_free(cx.now) => {
@@ -116,13 +116,13 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
         None => Verdict::Take(Box::new(Take {
             replaces: false,
             intent: Record { missed: missed(facts, slot), ..intent(facts, slot, 1, cx) },
-            leftover: None,
+            superseded: None,
         })),
         Some(old) if old.state == State::Intended => {
             let mut intent = old.moved(State::Intended, cx.now, "taken over");
             intent.leased_until = Some(cx.leased_until);
             intent.foreign_since = old.foreign_since;
-            Verdict::Take(Box::new(Take { replaces: true, intent, leftover: None }))
+            Verdict::Take(Box::new(Take { replaces: true, intent, superseded: None }))
         }
         Some(failed) => retry(facts, failed, cx),
     }
@@ -155,9 +155,13 @@ fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
     }
     let mut intent = intent(facts, *slot, attempt + 1, cx);
     (intent.version, intent.missed) = (failed.version, failed.missed);
-    let leftover =
-        failed.remains.then(|| Record { leftover: true, version: 0, missed: 0, ..failed.clone() });
-    Verdict::Take(Box::new(Take { replaces: true, intent, leftover }))
+    let superseded = failed.has_residue.then(|| Record {
+        superseded: true,
+        version: 0,
+        missed: 0,
+        ..failed.clone()
+    });
+    Verdict::Take(Box::new(Take { replaces: true, intent, superseded }))
 }
 
 fn is_good(record: &Record) -> bool {
@@ -183,7 +187,7 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
         if r.in_flight(cx.now, cx.settings.pending_timeout) {
             return Some(format!("{} is being made", r.name));
         }
-        if (r.slot, r.leftover) == (slot, false) || !is_doubtful(r, cx) {
+        if (r.slot, r.superseded) == (slot, false) || !is_doubtful(r, cx) {
             return None;
         }
         if !r.intent_is_free(cx.now) {
@@ -241,7 +245,7 @@ fn intent(facts: &Facts, slot: Slot, attempt: u32, cx: &Context<'_>) -> Record {
     Record {
         resource: id.clone(),
         slot,
-        leftover: false,
+        superseded: false,
         attempt,
         format: FORMAT,
         version: 0,
@@ -257,7 +261,7 @@ fn intent(facts: &Facts, slot: Slot, attempt: u32, cx: &Context<'_>) -> Record {
         missing_since: None,
         foreign_since: None,
         mark: None,
-        remains: false,
+        has_residue: false,
     }
 }
 

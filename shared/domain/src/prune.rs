@@ -155,7 +155,7 @@ pub struct Plan {
 fn could_vanish(record: &Record) -> bool {
     match record.state {
         State::Available | State::Expiring => true,
-        State::Failed => record.remains,
+        State::Failed => record.has_residue,
         _ => false,
     }
 }
@@ -241,7 +241,7 @@ impl Plan {
             }
             (Lookup::Missing, Some(first)) if elapsed(first, now) >= GONE_AFTER => {
                 let next = if record.state == State::Failed {
-                    Record { remains: false, missing_since: None, ..record.clone() }
+                    Record { has_residue: false, missing_since: None, ..record.clone() }
                 } else {
                     let message = format!("{} was deleted, but not by snapkeep", record.name);
                     let finding = Finding::new(Code::Vanished, message)
@@ -355,7 +355,7 @@ mod tests {
             ..seen.adopted("web-1", (&id, "web", "eu-west-1"), now)
         };
         // Only a ledger that somebody wrote into has two items of one name.
-        let made = Record { state: State::Pending, leftover: true, ..gone.clone() };
+        let made = Record { state: State::Pending, superseded: true, ..gone.clone() };
         let mut facts = Facts::default();
         facts.records.insert(id.clone(), vec![gone, made]);
         assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());

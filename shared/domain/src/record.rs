@@ -134,8 +134,8 @@ pub struct Record {
     /// The slot.
     pub slot: Slot,
     /// Set on the item of a failed attempt that was superseded: its sort key is `<slot>#<attempt>`.
-    #[serde(default)]
-    pub leftover: bool,
+    #[serde(default, alias = "leftover")]
+    pub superseded: bool,
     /// The attempt whose snapshot this is, from 1.
     pub attempt: u32,
     /// Format version, see [`FORMAT`].
@@ -173,8 +173,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Box<Mark>>,
     /// Whether a failed attempt left something at the provider.
-    #[serde(default)]
-    pub remains: bool,
+    #[serde(default, alias = "remains")]
+    pub has_residue: bool,
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -248,7 +248,7 @@ impl Record {
     /// The sort key: the slot as in the tag, with `#<attempt>` on what a failed attempt left behind.
     #[must_use]
     pub fn sort_key(&self) -> String {
-        if self.leftover {
+        if self.superseded {
             format!("{}#{}", self.slot, self.attempt)
         } else {
             self.slot.to_string()
@@ -261,7 +261,7 @@ impl Record {
     pub fn live(&self) -> Option<State> {
         match self.state {
             State::Deleted => None,
-            State::Failed if !self.remains && self.missed == 0 => None,
+            State::Failed if !self.has_residue && self.missed == 0 => None,
             state => Some(state),
         }
     }
@@ -297,7 +297,7 @@ impl Record {
         if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
             next.mark = None;
         }
-        next.remains = state == State::Failed && self.remains;
+        next.has_residue = state == State::Failed && self.has_residue;
         next
     }
 
@@ -310,7 +310,7 @@ impl Record {
             SnapshotState::Error => State::Failed,
         };
         let mut next = self.moved(state, now, reason);
-        next.remains = state == State::Failed;
+        next.has_residue = state == State::Failed;
         next
     }
 
@@ -417,7 +417,7 @@ mod tests {
         Record {
             resource: ResourceId("id".to_owned()),
             slot: Slot::at(at),
-            leftover: false,
+            superseded: false,
             attempt: 1,
             format: FORMAT,
             version: 1,
@@ -445,7 +445,7 @@ mod tests {
                 newest: None,
                 oldest: None,
             })),
-            remains: true,
+            has_residue: true,
         }
     }
 
@@ -465,7 +465,7 @@ mod tests {
             // A mark lives through its deletion, and what a failed attempt left through its failure.
             let marked = matches!(to, State::Expiring | State::Deleting | State::Deleted);
             assert_eq!(new.mark.is_some(), marked, "{from:?} {to:?}");
-            assert_eq!(new.remains, *to == State::Failed, "{from:?} {to:?}");
+            assert_eq!(new.has_residue, *to == State::Failed, "{from:?} {to:?}");
         }
     }
 
@@ -479,7 +479,7 @@ mod tests {
             (SnapshotState::Other("odd".to_owned()), State::Pending),
         ] {
             let next = pending.observed(&state, now, "seen");
-            assert_eq!((next.state, next.remains), (to, to == State::Failed));
+            assert_eq!((next.state, next.has_residue), (to, to == State::Failed));
         }
     }
 
@@ -488,7 +488,7 @@ mod tests {
         for state in State::ALL {
             let mut one = record(state);
             assert_eq!(one.live(), (state != State::Deleted).then_some(state));
-            (one.remains, one.missed) = (false, 0);
+            (one.has_residue, one.missed) = (false, 0);
             let settled = matches!(state, State::Deleted | State::Failed);
             assert_eq!(one.live().is_none(), settled, "{state:?}");
             let expires = one.expires_at();

@@ -16,9 +16,9 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let ledger = self.run.ledger;
         let claimed = match ledger.claim(record).await {
             Ok(Write::Conflict(Some(standing)))
-                if standing.name != record.name && !record.leftover =>
+                if standing.name != record.name && !record.superseded =>
             {
-                ledger.claim(&Record { leftover: true, ..record.clone() }).await
+                ledger.claim(&Record { superseded: true, ..record.clone() }).await
             }
             claimed => claimed,
         };

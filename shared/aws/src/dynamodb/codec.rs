@@ -186,7 +186,7 @@ mod tests {
         Record {
             resource: ResourceId("arn:web".to_owned()),
             slot: "2026-11-20T03:00:00Z".parse().unwrap(),
-            leftover: false,
+            superseded: false,
             attempt: 2,
             format: FORMAT,
             version: u64::MAX,
@@ -217,7 +217,7 @@ mod tests {
                 newest: Some("2026-11-27T03:00:00Z".parse().unwrap()),
                 oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
             })),
-            remains: false,
+            has_residue: false,
         }
     }
 
@@ -227,10 +227,16 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was() {
-        let mut records = vec![record(), Record { leftover: true, ..record() }];
+        let mut records = vec![record(), Record { superseded: true, ..record() }];
         for state in State::ALL {
             for remains in [false, true] {
-                let bare = Record { mark: None, missing_since: None, remains, state, ..record() };
+                let bare = Record {
+                    mark: None,
+                    missing_since: None,
+                    has_residue: remains,
+                    state,
+                    ..record()
+                };
                 records.push(bare);
             }
         }
@@ -250,8 +256,8 @@ mod tests {
         assert!(!item.contains_key("expires_at") && !item.contains_key("leased_until"));
         assert_eq!(item["missed"], AttributeValue::N("3".to_owned()));
         assert!(!encode(&Record { missed: 0, ..record() }).unwrap().contains_key("missed"));
-        let leftover = Record { leftover: true, ..record() };
-        assert_eq!(encode(&leftover).unwrap()["slot"], s("2026-11-20T03:00:00Z#2"));
+        let superseded = Record { superseded: true, ..record() };
+        assert_eq!(encode(&superseded).unwrap()["slot"], s("2026-11-20T03:00:00Z#2"));
         let tombstone = record().moved(State::Deleted, at("2026-12-01T03:20:00Z"), "gone");
         let tombstone = encode(&tombstone).unwrap();
         assert!(!tombstone.contains_key("live"));
@@ -273,7 +279,7 @@ mod tests {
     fn members_that_came_later_have_defaults() {
         let record = Record { mark: None, missing_since: None, foreign_since: None, ..record() };
         let mut item = encode(&record).unwrap();
-        for later in ["leftover", "remains", "missed"] {
+        for later in ["superseded", "has_residue", "missed"] {
             item.remove(later).unwrap();
         }
         item.insert("added_by_somebody".to_owned(), AttributeValue::Bool(true));
@@ -303,6 +309,17 @@ mod tests {
             assert!(unreadable.why.contains(why), "{unreadable:?}");
         }
         assert!(decode(&Item::new()).is_err());
+    }
+
+    #[test]
+    fn the_first_versions_words_are_read() {
+        let record = Record { superseded: true, has_residue: true, ..record() };
+        let mut item = encode(&record).unwrap();
+        for (old, new) in [("leftover", "superseded"), ("remains", "has_residue")] {
+            let value = item.remove(new).unwrap();
+            item.insert(old.to_owned(), value);
+        }
+        assert_eq!(decode(&item).unwrap(), record);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Seen {
         let record = Record {
             resource: resource.clone(),
             slot: self.slot,
-            leftover: false,
+            superseded: false,
             attempt: self.attempt,
             format: FORMAT,
             version: 0,
@@ -71,7 +71,7 @@ impl Seen {
             missing_since: None,
             foreign_since: None,
             mark: None,
-            remains: false,
+            has_residue: false,
         };
         record.observed(&self.state, now, "adopted from the provider")
     }

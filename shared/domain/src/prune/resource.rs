@@ -191,7 +191,7 @@ fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<
 /// A failed attempt of the latest slot is left alone while another attempt may come.
 fn may_retry(record: &Record, terms: &Terms) -> bool {
     record.state == State::Failed
-        && !record.leftover
+        && !record.superseded
         && record.attempt < ATTEMPTS_MAX
         && terms.latest.is_some_and(|latest| latest <= record.slot)
 }

@@ -138,8 +138,8 @@ async fn lets_one_claim_win(ledger: &impl Ledger) {
     assert_eq!(conflict(ledger.claim(&first).await.unwrap()), Some(standing.clone()));
     assert_eq!(recent(ledger, "claimed", 0).await, [standing]);
     // What a failed attempt left behind has a key of its own.
-    let leftover = Record { leftover: true, ..first };
-    done(ledger.claim(&leftover).await.unwrap());
+    let superseded = Record { superseded: true, ..first };
+    done(ledger.claim(&superseded).await.unwrap());
 }
 
 async fn lets_one_advance_win(ledger: &impl Ledger) {
@@ -184,9 +184,9 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
 
     // A failure is shown while something remains of it, and not once it is settled.
     let now = done(ledger.advance(&moved(&now, State::Expiring)).await.unwrap());
-    let failed = Record { remains: true, ..moved(&now, State::Failed) };
+    let failed = Record { has_residue: true, ..moved(&now, State::Failed) };
     let failed = done(ledger.advance(&failed).await.unwrap());
-    let settled = Record { remains: false, ..failed.clone() };
+    let settled = Record { has_residue: false, ..failed.clone() };
     assert_eq!(shown(ledger, "lived").await, [failed]);
     done(ledger.advance(&settled).await.unwrap());
     assert_eq!(shown(ledger, "lived").await, []);
@@ -198,8 +198,8 @@ async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
         all.push(done(ledger.claim(&record("recent", hour)).await.unwrap()));
         // Three is a slot with two failed attempts behind it, and two with one.
         for attempt in 1..=[0, 0, 1, 2, 0, 0][usize::try_from(hour).unwrap_or_default()] {
-            let leftover = Record { leftover: true, attempt, ..record("recent", hour) };
-            all.push(done(ledger.claim(&leftover).await.unwrap()));
+            let superseded = Record { superseded: true, attempt, ..record("recent", hour) };
+            all.push(done(ledger.claim(&superseded).await.unwrap()));
         }
     }
     let keys = async |from: i64| {
@@ -258,7 +258,7 @@ fn slot(hour: i64) -> Slot {
 /// The key as `hour` or `hour#attempt`.
 fn short(record: &Record) -> String {
     let hour = record.slot.timestamp().duration_since(start()).as_hours();
-    let attempt = record.leftover.then(|| format!("#{}", record.attempt));
+    let attempt = record.superseded.then(|| format!("#{}", record.attempt));
     format!("{hour}{}", attempt.unwrap_or_default())
 }
 
@@ -266,7 +266,7 @@ fn record(resource: &str, hour: i64) -> Record {
     Record {
         resource: ResourceId(format!("arn:{resource}")),
         slot: slot(hour),
-        leftover: false,
+        superseded: false,
         attempt: 1,
         format: FORMAT,
         version: 0,
@@ -288,7 +288,7 @@ fn record(resource: &str, hour: i64) -> Record {
         missing_since: None,
         foreign_since: None,
         mark: None,
-        remains: false,
+        has_residue: false,
     }
 }
 

@@ -193,7 +193,7 @@ impl Simulation {
         drop(inner);
         let slots: Vec<Slot> = records
             .iter()
-            .filter(|record| record.resource == instance.id && !record.leftover)
+            .filter(|record| record.resource == instance.id && !record.superseded)
             .map(|record| record.slot)
             .collect();
         let (Some(first), Some(last)) = (slots.iter().min(), slots.iter().max()) else { return };

@@ -72,10 +72,11 @@ impl Watch {
     pub(super) fn gone(&mut self, doing: &RunningInvocation, old: &Record, new: &Record) {
         let stood = match old.state {
             State::Available | State::Expiring => true,
-            State::Failed => old.remains,
+            State::Failed => old.has_residue,
             _ => false,
         };
-        let given_up = new.state == State::Deleted || (new.state == State::Failed && !new.remains);
+        let given_up =
+            new.state == State::Deleted || (new.state == State::Failed && !new.has_residue);
         if !stood || !given_up || self.ledger_lost.is_some() {
             return;
         }
@@ -171,7 +172,7 @@ impl Watch {
             if ours.any(|slot| slot >= due.timestamp()) {
                 continue;
             }
-            let own = |r: &&Record| r.resource == instance.id && !r.leftover && r.slot >= due;
+            let own = |r: &&Record| r.resource == instance.id && !r.superseded && r.slot >= due;
             let taken = records.iter().find(own);
             let holds = taken.is_some_and(|record| match record.state {
                 State::Intended => record.leased_until.is_some_and(|until| until > doing.now),
