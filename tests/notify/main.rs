@@ -259,6 +259,50 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
+/// While these people hear that something is resolved, another run finds it again and tells them.
+struct Overtaken<'a> {
+    people: &'a People,
+    ledger: &'a MemoryLedger,
+    now: Timestamp,
+}
+
+impl Notifier for Overtaken<'_> {
+    fn listens(&self) -> bool {
+        true
+    }
+
+    async fn events(&self, notices: &[Notice]) -> Result<(), ProviderError> {
+        self.people.events(notices).await
+    }
+
+    async fn mail(&self, notice: &Notice) -> Result<bool, ProviderError> {
+        let other_run = || {
+            let mut other = found(&[overdue()]);
+            let invocation = invocation(self.now, Up(false));
+            let telling = notify::run(self.people, self.ledger, &mut other, &invocation);
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(telling);
+            assert!(other.failures.is_empty());
+        };
+        // A runtime within a runtime needs a thread of its own.
+        std::thread::scope(|scope| scope.spawn(other_run).join().unwrap());
+        self.people.mail(notice).await
+    }
+}
+
+#[tokio::test]
+async fn of_two_runs_that_tell_the_opposite_the_next_tells_how_it_is() {
+    let mut world = World::new();
+    assert_eq!(world.run(found(&[overdue()])).await.0, ["Snapshot Missed: web"]);
+    world.now += SignedDuration::from_hours(1);
+    let World { people, ledger, now } = &world;
+    let overtaken = Overtaken { people, ledger, now: *now };
+    notify::run(&overtaken, ledger, &mut found(&[]), &invocation(*now, Up(false))).await;
+    let heard = std::mem::take(&mut *people.heard.lock().unwrap());
+    assert_eq!(heard, ["Snapshot Missed: web", "Snapshot Missed: web (resolved)"]);
+    assert_eq!(world.run(found(&[overdue()])).await.0, ["Snapshot Missed: web"]);
+    assert!(world.run(found(&[overdue()])).await.0.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -240,6 +240,35 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
+/// docs/STYLE.md says what to write instead.
+#[test]
+fn the_worst_words_do_not_come_back() {
+    let worst = [
+        "Matter",
+        "Matters",
+        "Telling",
+        "humane",
+        "leftover",
+        "whose_name",
+        "gather_once",
+        "Habits",
+    ];
+    let word = Regex::new(r"\w+").unwrap();
+    for file in sources(&["shared", "functions", "infra", "tests"]) {
+        // What an old item says is read; what is refused is named.
+        let own = ["record.rs", "codec.rs"].iter().any(|name| file.ends_with(name));
+        if own || file.ends_with("repo/main.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let found = word.find_iter(line).find(|found| worst.contains(&found.as_str()));
+            let place = format!("{}:{}", file.display(), number + 1);
+            assert!(found.is_none(), "{place} says `{}`", found.unwrap().as_str());
+        }
+    }
+}
+
 #[test]
 fn the_toolchain_is_the_oldest_one_that_is_supported() {
     let toolchain = read("rust-toolchain.toml");

@@ -19,6 +19,10 @@ const SABOTAGE_SEEDS: u64 = 300;
 const PINNED: &[(u64, &str)] = &[
     (386, "what prune had not been able to ask for when its time was over counted as one item"),
     (685, "who was refused by a full quota came last again in the next slot, and starved"),
+    (
+        6525,
+        "of two runs at once, one told that a condition is resolved after the other had found it again",
+    ),
     (1273, "after a refusal for quota the first page was served before who had waited was known"),
 ];
 

@@ -69,11 +69,38 @@ pub async fn run(
     let settled = claimed.into_iter().map(|condition| {
         let told = condition.notice().is_none_or(|notice| told.contains(&notice.cause()));
         let settled = condition.settled(told);
-        async move { conditions.put(&settled).await }
+        async move { (conditions.put(&settled).await, settled) }
     });
-    for error in bounded(settled).await.into_iter().filter_map(Result::err) {
-        report.failures.push(Failure::from(&error));
+    let mut overtaken = Vec::new();
+    for (answer, condition) in bounded(settled).await {
+        match answer {
+            Ok(Some(_)) => {}
+            Ok(None) => overtaken.push(condition),
+            Err(error) => report.failures.push(Failure::from(&error)),
+        }
     }
+    if !overtaken.is_empty() {
+        report.failures.extend(tell_again(conditions, &overtaken).await);
+    }
+}
+
+/// Another run has told the opposite meanwhile, and nobody knows whose word came last: the next run tells how it is.
+async fn tell_again(conditions: &impl ConditionStore, overtaken: &[Condition]) -> Vec<Failure> {
+    let known = match conditions.known().await {
+        Ok((known, _)) => known,
+        Err(error) => return vec![Failure::from(&error)],
+    };
+    let opposite = |now: &&Condition| {
+        overtaken.iter().any(|told| {
+            Condition::key(&told.finding) == Condition::key(&now.finding)
+                && told.resolved.is_some() != now.resolved.is_some()
+        })
+    };
+    let writes = known.iter().filter(opposite).map(|now| async move {
+        let untold = now.clone().settled(false);
+        conditions.put(&untold).await.err()
+    });
+    bounded(writes).await.into_iter().flatten().map(|error| Failure::from(&error)).collect()
 }
 
 /// Takes the missed slots out of the ledger that this report tells of. It comes last, when the report is out: a

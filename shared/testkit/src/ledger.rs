@@ -221,7 +221,7 @@ impl Ledger for MemoryLedger {
         let mut found = Records::default();
         for ((_, sort_key), item) in items.iter().rev().filter(|((id, _), _)| id == resource) {
             add(&mut found, item);
-            // A leftover's key is no slot by itself, so it ends nothing.
+            // The key of a superseded attempt is no slot by itself, so it ends nothing.
             if sort_key.parse::<Slot>().is_ok_and(|slot| slot < from) {
                 break;
             }
