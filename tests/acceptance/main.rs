@@ -35,6 +35,8 @@ async fn cloud_with(vars: &[(&str, &str)]) -> (Cloud, Vec<Function>) {
         let mut config = FunctionConfig::new(name, binary(name));
         config.env = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         config.env.insert("SNAPKEEP_REGIONS".to_owned(), REGION.to_owned());
+        config.env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned());
+        config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), cloud.endpoints().clock);
         cloud.deploy(config, None)
     });
     let now = cloud.clock().now();
@@ -97,7 +99,9 @@ async fn a_deployment_that_works_is_accepted_and_nothing_is_left() {
     // Its own rules tick all the while, as they do in a real account.
     let clock = cloud.clock().clone();
     let rules = tokio::spawn(async move {
-        let schedule = Schedule::new(Rule::defaults(), REGION, clock.now());
+        let rules = [(15, "create"), (10, "poll"), (60, "prune")]
+            .map(|(minutes, name)| Rule::every(minutes, name, name).unwrap());
+        let schedule = Schedule::new(rules.to_vec(), REGION, clock.now());
         runner::run(&clock, schedule, &functions, |_, _| {}).await;
     });
     let output = finished(command(&cloud, &["--yes"])).await;

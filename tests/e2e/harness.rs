@@ -328,14 +328,15 @@ fn deploy(
     let functions = ["create", "poll", "prune"].map(|name| {
         let mut config = FunctionConfig::new(name, binary(name));
         config.env = variables(vars);
+        config.env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), table.unwrap_or("ledger").to_owned());
+        config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), cloud.endpoints().clock);
         config.timeout = timeout;
-        let function = match table {
-            None => cloud.deploy(config, None),
-            Some(table) => {
-                config.env = cloud.function_env(&config.env);
-                config.env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), table.to_owned());
-                Function::new(config)
-            }
+        // The bus knows the first deployment only.
+        let function = if table.is_some() {
+            config.env = cloud.function_env(&config.env);
+            Function::new(config)
+        } else {
+            cloud.deploy(config, None)
         };
         (name, function)
     });

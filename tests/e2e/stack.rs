@@ -87,6 +87,7 @@ impl Moto {
         let mut config = FunctionConfig::new(name, binary(&id.to_lowercase()));
         config.env = world.cloud.function_env(&variables);
         config.env.extend(variables);
+        config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), world.cloud.endpoints().clock);
         let url = self.stack["url"].as_str().unwrap();
         for service in ["DYNAMODB", "SNS", "EVENTBRIDGE"] {
             config.env.insert(format!("AWS_ENDPOINT_URL_{service}"), url.to_owned());

@@ -166,7 +166,7 @@ proptest! {
             Ok(_) => prop_assert!(event.is_object()),
             Err(error) => {
                 let message = error.to_string();
-                prop_assert!(message.contains("accepted: an event of an EventBridge rule"), "{message}");
+                prop_assert!(message.contains("expected an event of an EventBridge rule"), "{message}");
                 prop_assert!(message.chars().count() < 2000, "{message}");
             }
         }

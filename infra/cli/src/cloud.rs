@@ -15,7 +15,7 @@ use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation, Outcome};
 use snapkeep_cloud::runner;
-use snapkeep_cloud::schedule::{Delivery, Due, Rule, Schedule};
+use snapkeep_cloud::schedule::{Delivery, Due, NotAnInterval, Rule, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome as CommandOutcome;
@@ -85,6 +85,9 @@ pub(crate) fn deploy(
         let mut config = FunctionConfig::new(name, &command);
         config.args = vec!["function".to_owned(), name.to_owned()];
         config.env.clone_from(settings);
+        let Endpoints { clock, table, .. } = cloud.endpoints();
+        config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), clock);
+        config.env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), table);
         let sink =
             logs.then(|| Arc::new(|name: &str, line: &str| eprintln!("{name}: {line}")) as _);
         cloud.deploy(config, sink)
@@ -105,6 +108,12 @@ pub(crate) fn add_notices(settings: &mut BTreeMap<String, String>, region: &str)
             settings.entry(variable.to_owned()).or_insert(value);
         }
     }
+}
+
+/// The rules of the schedule: every so many minutes.
+pub(crate) fn rules() -> Result<Vec<Rule>, NotAnInterval> {
+    let rules = [(15, "create"), (10, "poll"), (60, "prune")];
+    rules.iter().map(|(minutes, of)| Rule::every(*minutes, format!("snapkeep-{of}"), *of)).collect()
 }
 
 /// The rules of the bus, as the template makes them: a deployment's Tick invokes the function that it names.
@@ -195,7 +204,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
     println!("aws lambda invoke --function-name prune /dev/stdout");
     println!("\nCtrl-C ends it.");
 
-    let rules = if arguments.no_schedule { Vec::new() } else { Rule::defaults() };
+    let rules = if arguments.no_schedule { Vec::new() } else { rules()? };
     let habits = Delivery { retries: true, ..Delivery::default() };
     let schedule = Schedule::new(rules, arguments.region, start).with_habits(habits);
     let work = async {

@@ -1,6 +1,6 @@
 //! The clock's own endpoint, over which a running cloud is looked at and steered.
 //!
-//! `GET /` answers the simulated time (`SNAPKEEP_CLOCK_URL`), `POST /advance` moves a stepped clock by the
+//! `GET /` answers the simulated time, `POST /advance` moves a stepped clock by the
 //! seconds in its body. `GET /knobs` and `PUT /knobs` read and turn the knobs of the embedded Lightsail.
 //! `GET /calls` answers how many calls of each operation there were and how many of them were throttled,
 //! `DELETE /calls` counts from zero again. The same of another account is below `/accounts/<its number>`.

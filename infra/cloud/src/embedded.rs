@@ -218,7 +218,7 @@ impl Cloud {
         }
     }
 
-    /// The environment of a function with these deployment settings that works on this cloud.
+    /// The environment of a function with these settings, by which it finds this cloud instead of AWS.
     #[must_use]
     pub fn function_env(&self, settings: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let endpoints = self.endpoints();
@@ -228,8 +228,6 @@ impl Cloud {
                 ("AWS_ENDPOINT_URL_LIGHTSAIL", endpoints.lightsail.as_str()),
                 ("AWS_ENDPOINT_URL_STS", &endpoints.sts),
                 ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
-                ("SNAPKEEP_CLOCK_URL", &endpoints.clock),
-                ("SNAPKEEP_LEDGER_TABLE", &endpoints.table),
                 // Any will do, but an SDK signs nothing without.
                 ("AWS_ACCESS_KEY_ID", "embedded"),
                 ("AWS_SECRET_ACCESS_KEY", "embedded"),

@@ -1,4 +1,4 @@
-//! The embedded cloud: what snapkeep needs of AWS, on loopback, in simulated time.
+//! The embedded cloud: a part of AWS, on loopback, in simulated time.
 //!
 //! Lightsail over its real wire protocol, DynamoDB (dynoxide), a schedule with EventBridge's
 //! events, a bus and a topic, and a Lambda that runs the function binaries over the Runtime API.

@@ -120,7 +120,7 @@ mod tests {
         let start = "2026-01-01T00:00:00Z".parse().unwrap();
         let clock = Clock::stepped(start);
         let rules = vec![
-            Rule::every(10, "snapkeep-poll", "poll").unwrap(),
+            Rule::every(10, "often", "poll").unwrap(),
             Rule::every(10, "other", "absent").unwrap(),
         ];
         let habits = Delivery { retries: true, ..Delivery::default() };

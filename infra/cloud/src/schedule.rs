@@ -1,6 +1,6 @@
 //! EventBridge: which function gets which event when.
 //!
-//! Rules here are cron expressions of the one kind snapkeep needs, "every N minutes, aligned on
+//! Rules here are cron expressions of one kind, "every N minutes, aligned on
 //! the hour", in UTC as EventBridge rules are. A [`Schedule`] yields events in order of time; how
 //! fast they come is up to the clock. Two things that real deliveries do are options of it: an
 //! event may come twice, and Lambda tries an asynchronous event again after an error.
@@ -45,18 +45,6 @@ impl Rule {
         } else {
             Err(NotAnInterval(minutes))
         }
-    }
-
-    /// snapkeep's own: `create` every 15 minutes, `poll` every 10, `prune` every 60.
-    #[must_use]
-    pub fn defaults() -> Vec<Self> {
-        [("create", 15), ("poll", 10), ("prune", 60)]
-            .map(|(function, minutes)| Self {
-                name: format!("snapkeep-{function}"),
-                function: function.to_owned(),
-                minutes,
-            })
-            .to_vec()
     }
 
     /// The rule's name.
@@ -301,8 +289,10 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_come_in_order() {
-        let mut schedule = Schedule::new(Rule::defaults(), "eu-west-1", at("2026-01-01T23:30:00Z"));
+    fn rules_come_in_order() {
+        let rules = [(15, "create"), (10, "poll"), (60, "prune")]
+            .map(|(minutes, name)| Rule::every(minutes, name, name).unwrap());
+        let mut schedule = Schedule::new(rules.to_vec(), "eu-west-1", at("2026-01-01T23:30:00Z"));
         let (next, rules) = schedule.next_after(at("2026-01-01T23:45:00Z")).unwrap();
         assert_eq!(next, at("2026-01-01T23:50:00Z"));
         assert_eq!(rules.iter().map(|rule| rule.function()).collect::<Vec<_>>(), ["poll"]);
@@ -343,11 +333,11 @@ mod tests {
     #[test]
     fn events_look_as_eventbridge_writes_them() {
         let time = at("2026-01-01T00:15:00Z");
-        let mut event = rule_event("snapkeep-create", time, "eu-west-1");
-        assert_eq!(event, rule_event("snapkeep-create", time, "eu-west-1"));
+        let mut event = rule_event("nightly", time, "eu-west-1");
+        assert_eq!(event, rule_event("nightly", time, "eu-west-1"));
         let id = event.as_object_mut().unwrap().remove("id").unwrap();
         assert_eq!(id.as_str().unwrap().len(), 36);
-        let arn = "arn:aws:events:eu-west-1:123456789012:rule/snapkeep-create";
+        let arn = "arn:aws:events:eu-west-1:123456789012:rule/nightly";
         assert_eq!(
             event,
             json!({

@@ -278,7 +278,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     fn knows_not(&self, tick: &Tick) {
         let place = &tick.place;
         let message = format!("a Tick event names the place `{place}`, which is not looked after");
-        let fix = "nothing, unless it comes again: then see who sends it";
+        let fix = "do nothing unless it happens again; then find out who sends the event";
         let finding = Finding::new(Code::BadTick, message).named(place).fix(fix);
         lock(&self.report).findings.push(finding);
     }
@@ -307,7 +307,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 "the provider no longer names {place}, where there are snapshots of ours; it is looked after \
                  all the same"
             );
-            let fix = "see whether the Region is enabled for the account, or is about to be closed";
+            let fix =
+                "check whether the Region is enabled for the account, or is about to be closed";
             let finding = Finding::new(Code::RegionUnnamed, message).named(place).fix(fix);
             lock(&self.report).findings.push(finding);
         }

@@ -349,7 +349,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 .named(place)
                 .key("SNAPKEEP_DRY_RUN")
                 .value(names.join(", "))
-                .fix("set SNAPKEEP_DRY_RUN=off to let it act"),
+                .fix("set SNAPKEEP_DRY_RUN=off to carry out the plan"),
         );
     }
 
@@ -405,7 +405,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let notice = marked.and_then(|record| {
             let at = record.mark.as_ref()?.execute_at;
             let message = format!("{} is deleted after {at}: {}", record.name, record.reason);
-            let fix = format!("to keep it, tag it {HOLD} before then");
+            let fix = format!("tag it {HOLD} before then to keep it");
             Some(Notice { fix: Some(fix), ..Notice::of_record(Topic::Marked, &record, message) })
         });
         part.notices.extend(notice);

@@ -75,7 +75,7 @@ fn ticked(event: &Value) -> Option<Result<Ticked, String>> {
 /// An event that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the event `{value}` cannot be read ({why}); accepted: an event of an EventBridge rule or of \
+    "invalid event `{value}` ({why}): expected an event of an EventBridge rule or of \
      EventBridge Scheduler, or {{}} by hand"
 )]
 pub struct BadEvent {

@@ -189,7 +189,7 @@ async fn tell(wiring: &Wiring, report: &mut Report, invocation: &Invocation<Budg
 fn bad_tick(role: Function, now: Timestamp, why: &str) -> Report {
     let mut report = Report::new(role, now);
     let message = format!("a Tick event does not fit, and nothing was done: {why}");
-    let fix = "nothing, unless it comes again: then see who sends it";
+    let fix = "do nothing unless it happens again; then find out who sends the event";
     report.findings.push(Finding::new(Code::BadTick, message).fix(fix));
     report
 }

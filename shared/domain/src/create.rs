@@ -202,7 +202,7 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
             }
             Some(Lookup::Found(_)) => Some(format!("{} is being made", r.name)),
             Some(Lookup::Unknown) | None => {
-                Some(format!("whether {} is being made could not be found out", r.name))
+                Some(format!("whether {} is being made could not be determined", r.name))
             }
         }
     })
@@ -236,7 +236,7 @@ pub fn missed_slots(record: &Record) -> Option<Finding> {
         Finding::new(Code::MissedSlots, message())
             .of(&record.resource, &record.resource_name)
             .value(record.missed.to_string())
-            .fix("see whether create ran, and what it reported, in that time")
+            .fix("check whether create ran at that time, and what it reported")
     })
 }
 
@@ -339,7 +339,7 @@ pub fn settle(
                 let finding = Finding::new(Code::AttemptFailed, message)
                     .of(&intent.resource, &intent.resource_name)
                     .value(intent.attempt.to_string())
-                    .fix("the next attempt is made by itself; look at the instance if it fails again");
+                    .fix("look at the instance if the next attempt, which is made automatically, fails too");
                 write(next, Outcome::Failed, Some(finding))
             }
             Recognition::Ours => {
@@ -389,9 +389,9 @@ pub fn defer(intent: &Record, error: &ProviderError, lost: bool) -> Settlement {
         ErrorKind::Denied => "check the permissions of the create function",
         ErrorKind::Quota => "delete snapshots that are not needed, or have the quota raised",
         ErrorKind::NameTaken => {
-            "rename or remove what has this name, unless it is a snapshot of ours"
+            "rename or remove the resource that has this name, unless it is a snapshot of ours"
         }
-        _ => "nothing, unless it stays: it is tried at every tick while its slot is the latest",
+        _ => "do nothing unless it lasts: the request is retried at every tick until the next slot is due",
     });
     Settlement { next, outcome: Outcome::Deferred, finding: Some(finding) }
 }

@@ -146,7 +146,7 @@ codes! {
     /// The resource is gone and was held when it was last seen: its snapshots stay held; `value` is the code
     /// that releases them.
     OrphanHeld = "orphan-held", Warning, Notify::WhileActive(Topic::HeldBack);
-    /// Whether the resource still exists could not be found out; nothing of it is pruned.
+    /// Whether the resource still exists could not be determined; nothing of it is pruned.
     SourceUnknown = "source-unknown", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A Region is not enabled for the account.
     RegionNotEnabled = "region-not-enabled", Info, Notify::Never;

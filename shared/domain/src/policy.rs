@@ -54,7 +54,7 @@ impl Problem {
             code,
             key: key.to_owned(),
             value: value.to_owned(),
-            message: format!("{key}=`{value}` cannot be read; accepted: {accepted}"),
+            message: format!("invalid {key}=`{value}`: expected {accepted}"),
             fix: format!("set {key} to {accepted}"),
         }
     }

@@ -92,8 +92,7 @@ fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
             if waiting.state == State::Pending && age > cx.settings.pending_timeout {
                 let message =
                     format!("{} has been pending for {}", record.name, format_duration(age));
-                let fix =
-                    "look at it in the provider's console; later slots are taken all the same";
+                let fix = "look at the snapshot in the provider's console; later slots are taken regardless";
                 let finding = about(record, Code::PendingTooLong, message);
                 step.finding = Some(finding.value(record.name.clone()).fix(fix));
             }
@@ -127,7 +126,7 @@ fn observed(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Step {
         let message = format!("the provider reports an error for {}", record.name);
         about(record, Code::AttemptFailed, message)
             .value(record.attempt.to_string())
-            .fix("the next attempt is made by itself; look at the instance if it fails again")
+            .fix("look at the instance if the next attempt, which is made automatically, fails too")
     });
     let reason = if finding.is_some() { "the provider reports an error" } else { &next.reason };
     Step { next: Some(Record { reason: reason.to_owned(), ..next }), finding }
@@ -164,7 +163,7 @@ pub fn name_taken(record: &Record, now: Timestamp) -> Step {
                 format!("the name {} is taken by something that is not ours", record.name),
             )
             .value(record.attempt.to_string())
-            .fix("rename or remove what has this name; the next attempt uses another"),
+            .fix("rename or remove the resource that has this name; the next attempt uses another name"),
         ),
     }
 }

@@ -247,7 +247,9 @@ impl Plan {
                     let finding = Finding::new(Code::Vanished, message)
                         .of(&record.resource, &record.resource_name)
                         .value(record.name.clone())
-                        .fix("find out who deletes snapshots; it is not made again");
+                        .fix(
+                            "find out who deletes snapshots; snapkeep does not make this one again",
+                        );
                     self.findings.push(finding);
                     record.moved(State::Deleted, now, "deleted by someone else")
                 };

@@ -74,11 +74,10 @@ async fn all_of_it_answers_and_ends() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_said_and_functions_get_the_cloud() {
     let cloud = started().await;
-    let settings = BTreeMap::from([("SNAPKEEP_KEEP".to_owned(), "7d".to_owned())]);
+    let settings = BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]);
     let env = cloud.function_env(&settings);
-    assert_eq!(env["SNAPKEEP_KEEP"], "7d");
-    assert_eq!(env["SNAPKEEP_LEDGER_TABLE"], "ledger");
-    assert_eq!(env["SNAPKEEP_CLOCK_URL"], cloud.endpoints().clock);
+    assert_eq!(env["GREETING"], "hello");
+    assert_eq!(env["AWS_ENDPOINT_URL_DYNAMODB"], cloud.endpoints().dynamodb);
     assert_eq!(env["AWS_ENDPOINT_URL_SNS"], cloud.endpoints().events);
     let elsewhere = "http://127.0.0.1:9".to_owned();
     let settings = BTreeMap::from([("AWS_ENDPOINT_URL_SNS".to_owned(), elsewhere.clone())]);
@@ -89,11 +88,12 @@ import json, os, urllib.request as http
 api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
 while True:
     id = http.urlopen(api + "next").headers["Lambda-Runtime-Aws-Request-Id"]
-    now = http.urlopen(os.environ["SNAPKEEP_CLOCK_URL"]).read().decode()
+    now = http.urlopen(os.environ["CLOCK"]).read().decode()
     http.urlopen(api + id + "/response", json.dumps(now).encode())
 "#;
     let mut config = FunctionConfig::new("now", "python3");
     config.args = ["-S", "-E", "-c", script].map(str::to_owned).to_vec();
+    config.env.insert("CLOCK".to_owned(), cloud.endpoints().clock);
     let function = cloud.deploy(config, None);
     let invocation = function.invoke(json!({})).await;
     assert_eq!(invocation.outcome.success(), Some(&json!("2026-01-01T00:00:00Z")));

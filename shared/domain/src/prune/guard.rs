@@ -179,8 +179,8 @@ impl Brake<'_> {
             shown.join(" ")
         );
         let fix = format!(
-            "if that is meant, add {code} to the tag {}:confirm or to SNAPKEEP_CONFIRM; if not, loosen \
-             the retention",
+            "add {code} to the tag {}:confirm or to SNAPKEEP_CONFIRM if that is intended; otherwise \
+             loosen the retention",
             settings.tag
         );
         Some(Finding::new(Code::Brake, message).value(code).fix(fix))
@@ -229,7 +229,9 @@ pub fn cap_marks(place: &str, steps: &mut Vec<Step>, settings: &Settings) -> Opt
         .named(place)
         .key("SNAPKEEP_MAX_DELETES")
         .value(marks.to_string())
-        .fix("look at the plan of a dry run, then raise SNAPKEEP_MAX_DELETES or loosen the retention");
+        .fix(
+            "check the plan of a dry run, then raise SNAPKEEP_MAX_DELETES or loosen the retention",
+        );
     Some(finding)
 }
 

@@ -188,7 +188,7 @@ impl Listing {
         let finding = |(name, other): (&String, &Other)| {
             let why = other.look_alike?;
             let message = format!("{name} carries this deployment's tag, but is not ours: {why}");
-            let fix = "it is never touched; remove its snapkeep: tags if they were copied";
+            let fix = "remove its snapkeep: tags if they were copied; snapkeep never touches this snapshot";
             Some(Finding::new(Code::LookAlike, message).named(name.clone()).fix(fix))
         };
         self.others.iter().filter_map(finding).collect()

@@ -64,11 +64,11 @@ pub(super) fn terms(
             gone(plan, subject, &facts.place, known, *name_lives, cx)
         }
         (None, Some(Source::Unknown) | None) => {
-            let message = format!("whether {name} still exists could not be found out");
+            let message = format!("whether {name} still exists could not be determined");
             plan.findings.push(
                 Finding::new(Code::SourceUnknown, message)
                     .of(id, name)
-                    .fix("see the failures of this run; nothing of it is pruned until it answers"),
+                    .fix("look at the failures of this run; nothing of this resource is pruned until the provider answers"),
             );
             keep_everything(Guard::SourceUnknown)
         }
@@ -88,7 +88,7 @@ pub(super) fn terms(
                     format!("{what} lies in the future; nothing is pruned"),
                 )
                 .of(id, name)
-                .fix("check the clock; once that time has come, pruning goes on by itself"),
+                .fix("check the clock; pruning continues automatically after that time"),
             );
             terms.guard = Some(Guard::Future);
         }
@@ -183,7 +183,7 @@ fn takes_no_part(
             let finding = Finding::new(Code::NoLongerTagged, message)
                 .of(id, name)
                 .value(count.to_string())
-                .fix(format!("tag it {tag}=off to say so, or =on to go on"));
+                .fix(format!("tag it {tag}=off to confirm that, or {tag}=on to protect it again"));
             (Some(Guard::NoLongerTagged), (count > 0).then_some(finding))
         }
     }
@@ -211,7 +211,7 @@ fn stale(instance: &Instance, newest: Slot, policy: &Policy, now: Timestamp) -> 
     Finding::new(Code::Stale, message)
         .of(&instance.id, &instance.name)
         .value(newest.to_string())
-        .fix("look at the findings of create and poll; pruning goes on by itself")
+        .fix("look at the findings of create and poll; pruning continues automatically afterwards")
 }
 
 /// The finding of a resource whose newest available snapshot is older than promised.
@@ -288,7 +288,7 @@ fn held(subject: &Subject<'_>) -> Finding {
         "{name} is gone and was held when it was last seen: its {} snapshots stay held",
         subject.candidates.len()
     );
-    let fix = format!("to release them, add {code} to SNAPKEEP_CONFIRM");
+    let fix = format!("add {code} to SNAPKEEP_CONFIRM to release them");
     Finding::new(Code::OrphanHeld, message).of(id, name).value(code).fix(fix)
 }
 
@@ -319,7 +319,7 @@ fn orphan(
             (true, what, "hold what must stay; the others go by themselves after that time")
         }
         (Some(_), Some(_)) => {
-            let fix = "hold what must stay; what is marked goes after its grace";
+            let fix = "hold the snapshots that must stay; marked ones are deleted after their grace period";
             (false, "only the minimum stays".to_owned(), fix)
         }
     };
