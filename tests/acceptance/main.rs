@@ -55,14 +55,14 @@ async fn cloud_with(vars: &[(&str, &str)]) -> (Cloud, Vec<Function>) {
 /// The command, as a person with these variables runs it.
 fn command(cloud: &Cloud, arguments: &[&str]) -> Command {
     let vars = cloud.function_env(&BTreeMap::new());
-    let endpoints = ["AWS_", "SNAPKEEP_CLOCK_URL"];
     let mut command = Command::new(binary("snapkeep"));
     command
         .args(["acceptance", "--every", "0.05"])
         .args(arguments)
         .env_clear()
-        .envs(vars.iter().filter(|(key, _)| endpoints.iter().any(|start| key.starts_with(start))))
+        .envs(vars)
         .env("AWS_ENDPOINT_URL_LAMBDA", cloud.endpoints().lambda)
+        .env("SNAPKEEP_CLOCK_URL", cloud.endpoints().clock)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
