@@ -217,8 +217,8 @@ fn create_keeps_an_intent_that_was_refused_and_says_what_to_do() {
     for (kind, fix) in [
         (ErrorKind::Denied, "check the permissions of the create function"),
         (ErrorKind::Quota, "delete snapshots that are not needed, or have the quota raised"),
-        (ErrorKind::Busy, "nothing, unless it stays"),
-        (ErrorKind::Throttled, "nothing, unless it stays"),
+        (ErrorKind::Busy, "do nothing unless it lasts"),
+        (ErrorKind::Throttled, "do nothing unless it lasts"),
     ] {
         world.refuse("create", kind, minutes(10));
         let report = report(&mut world, Function::Create);
