@@ -64,7 +64,9 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     assert_eq!((intent.state, intent.leased_until), (State::Intended, Some(cx.leased_until)));
     assert_eq!((intent.slot, intent.superseded), (create::due_slot(&facts.protection, now), false));
     assert!(
-        (1..=ATTEMPTS_MAX).contains(&intent.attempt) && intent.mark.is_none() && !intent.has_residue
+        (1..=ATTEMPTS_MAX).contains(&intent.attempt)
+            && intent.mark.is_none()
+            && !intent.has_residue
     );
     let id = &facts.instance.id;
     let own = snapshot_name(DEPLOYMENT, id, &facts.instance.name, intent.slot, intent.attempt);
@@ -108,7 +110,9 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     }
     assert_eq!(take.superseded.is_some(), old.has_residue);
     if let Some(superseded) = &take.superseded {
-        assert!(superseded.superseded && superseded.state == State::Failed && superseded.has_residue);
+        assert!(
+            superseded.superseded && superseded.state == State::Failed && superseded.has_residue
+        );
         assert_eq!((&superseded.name, superseded.attempt), (&old.name, old.attempt));
         assert_ne!(superseded.sort_key(), intent.sort_key());
     }

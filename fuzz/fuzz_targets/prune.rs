@@ -16,9 +16,9 @@ use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::prune::{self, LastLook, Plan, Source, Step, Verdict};
 use snapkeep_domain::record::{Recognition, Record, State};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Context, Settings};
 use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState, Tags};
-use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Slot, Zone};
 use snapkeep_fuzz::{

@@ -7,15 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
-use snapkeep_domain::policy::PolicyText;
-use snapkeep_domain::policy::confirmation_code;
+use snapkeep_domain::function::Function;
+use snapkeep_domain::policy::{PolicyText, confirmation_code};
 use snapkeep_domain::protected::release_code;
 use snapkeep_domain::record::{EDGES, Mark, Record, State};
-use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Settings};
-use snapkeep_domain::function::Function;
-use snapkeep_domain::snapshot::{HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::schedule::Schedule;
+use snapkeep_domain::settings::Settings;
+use snapkeep_domain::snapshot::{
+    HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name,
+};
 use snapkeep_domain::time::{Slot, Zone};
 use snapkeep_tests::{DEPLOYMENT, REGION, at, snapshot_of};
 

@@ -11,8 +11,7 @@ use snapkeep_app::ports::{
     ConditionStore, Deadline, ErrorKind, Invocation, Notifier, ProviderError,
 };
 use snapkeep_app::report::{Failure, Report};
-use snapkeep_domain::finding::Topic;
-use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::resource::ResourceId;

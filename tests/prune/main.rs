@@ -280,7 +280,7 @@ fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     let mut held = world.clone();
     held.facts.snapshots[9].tags.insert(HOLD.into(), String::new());
     assert_eq!(Hold::find(&held.facts.snapshots[9].tags, HOLD), Some(Hold::Forever));
-    assert_eq!(marks(&held.plan()), 9, "a held one has_residue, so the minimum is there");
+    assert_eq!(marks(&held.plan()), 9, "a held one remains, so the minimum is there");
 }
 
 #[test]

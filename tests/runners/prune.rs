@@ -104,8 +104,8 @@ fn a_deletion_that_is_refused_is_taken_back_and_told() {
     }
 }
 
-#[test]
-fn the_last_look_saves_what_was_held_after_the_list() {
+/// A run whose plan condemns marked snapshots, before it writes its first intent.
+fn about_to_delete() -> (Simulation, InvocationId) {
     let mut world = world();
     for _ in 0..3 {
         slot(&mut world);
@@ -113,6 +113,12 @@ fn the_last_look_saves_what_was_held_after_the_list() {
     world.run_alone(Function::Prune);
     world.advance(hours(1));
     let me = begun(&mut world, Function::Prune, "advance");
+    (world, me)
+}
+
+#[test]
+fn the_last_look_saves_what_was_held_after_the_list() {
+    let (mut world, me) = about_to_delete();
     for snapshot in world.world.provider.all_snapshots() {
         world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
     }
@@ -288,13 +294,7 @@ fn a_tombstone_stands_until_its_snapshot_is_seen_available_and_ours() {
 
 #[test]
 fn the_last_look_saves_what_is_no_longer_ours() {
-    let mut world = world();
-    for _ in 0..3 {
-        slot(&mut world);
-    }
-    world.run_alone(Function::Prune);
-    world.advance(hours(1));
-    let me = begun(&mut world, Function::Prune, "advance");
+    let (mut world, me) = about_to_delete();
     for snapshot in world.world.provider.all_snapshots() {
         world.world.provider.untag_snapshot(
             &snapshot.region,

@@ -1,8 +1,7 @@
 //! Simulated time, shared by every part of the cloud.
 //!
-//! One clock decides what "now" is for Lightsail, the ledger's TTL, the schedule and, over HTTP
-//!, the function processes. It either runs, at a number of simulated
-//! seconds a real second, or it is stepped and stands still until someone moves it.
+//! One clock decides what "now" is for Lightsail, the ledger's TTL, the schedule and, over
+//! HTTP, the function processes. It either runs, at a number of simulated seconds a real second, or it is stepped and stands still until someone moves it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

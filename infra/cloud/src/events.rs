@@ -257,7 +257,7 @@ mod tests {
         EventRule {
             name: format!("go-on-{function}"),
             source: "shop".to_owned(),
-            detail_type: "SnapshotRequest".to_owned(),
+            detail_type: "Order".to_owned(),
             detail_equals: BTreeMap::from([("to".to_owned(), json!(function))]),
             function: function.to_owned(),
         }
@@ -268,7 +268,7 @@ mod tests {
             region: "eu-west-1".to_owned(),
             time: None,
             source: "shop".to_owned(),
-            detail_type: "SnapshotRequest".to_owned(),
+            detail_type: "Order".to_owned(),
             resources: vec!["arn:x".to_owned()],
             detail: detail.as_object().unwrap().clone(),
         }
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!((due[0].function.as_str(), due[0].rule.as_str()), ("ship", "go-on-ship"));
         assert!(due[0].from_bus && due[0].attempt == 1 && due[0].at == now());
         let expected = json!({
-            "version": "0", "id": id, "detail-type": "SnapshotRequest", "source": "shop",
+            "version": "0", "id": id, "detail-type": "Order", "source": "shop",
             "account": "123456789012", "time": "2026-01-01T00:00:00Z", "region": "eu-west-1",
             "resources": ["arn:x"], "detail": detail,
         });

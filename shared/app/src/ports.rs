@@ -61,7 +61,7 @@ pub trait Inventory: Sync {
     ) -> impl Future<Output = Result<Option<Snapshot>, ProviderError>> + Send;
 }
 
-/// An order for a snapshot.
+/// A request for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRequest {
     /// Where.
@@ -209,7 +209,7 @@ pub trait ConditionStore: Sync {
     ) -> impl Future<Output = Result<Option<Condition>, LedgerError>> + Send;
 }
 
-/// Notify people, and programs.
+/// Notifying people and programs.
 pub trait Notifier: Sync {
     /// Whether there is anybody to tell.
     fn listens(&self) -> bool;

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use snapkeep_domain::answer::{Lookup, ProviderError};
-use snapkeep_domain::finding::Topic;
-use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::protected::Age;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much a finding conditions.
+/// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -179,7 +179,7 @@ codes! {
 /// One thing a person should know. Members that do not apply are absent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// How much it conditions.
+    /// How much it matters.
     pub severity: Severity,
     /// What it is about.
     pub code: Code,
@@ -192,10 +192,10 @@ pub struct Finding {
     /// The tag's key or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value that conditions.
+    /// The value that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is the condition.
+    /// What is the matter.
     pub message: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,7 +259,7 @@ impl Finding {
         self
     }
 
-    /// With the value that conditions.
+    /// With the value that matters.
     #[must_use]
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into());

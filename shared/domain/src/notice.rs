@@ -33,7 +33,7 @@ pub struct Notice {
     /// Its slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// How much it conditions.
+    /// How much it matters.
     pub severity: Severity,
     /// The finding's code, if it is a finding.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,10 +47,10 @@ pub struct Notice {
     /// The tag's key or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value that conditions.
+    /// The value that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is the condition, and why.
+    /// What is the matter, and why.
     pub message: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -421,7 +421,7 @@ impl Simulation {
             };
             let mut report = result?;
             notify::run(ports, ports, &mut report, &invocation).await;
-            ports.out(&report);
+            ports.world.out(me, deployment, &report);
             notify::acknowledge(ports, &mut report, &invocation).await;
             Ok(report)
         });

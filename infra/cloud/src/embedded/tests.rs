@@ -222,7 +222,7 @@ async fn notices(cloud: &Cloud) -> Value {
 #[tokio::test]
 async fn events_and_mails_are_in_the_mailbox() {
     let cloud = started().await;
-    let good = json!({"Source": "shop", "DetailType": "SnapshotRequest", "Detail": r#"{"n": 1}"#,
+    let good = json!({"Source": "shop", "DetailType": "Order", "Detail": r#"{"n": 1}"#,
         "EventBusName": "default", "Resources": ["arn:x"]});
     let with = |member: &str, value: &str| {
         let mut entry = good.clone();
@@ -236,7 +236,7 @@ async fn events_and_mails_are_in_the_mailbox() {
         with("Detail", "{"),
         with("Detail", "[]"),
         with("Source", "aws.ec2"),
-        json!({"Source": "shop", "DetailType": "SnapshotRequest"}),
+        json!({"Source": "shop", "DetailType": "Order"}),
     ];
     let (status, answer) = put_events(&cloud, &entries.into_iter().collect()).await;
     assert_eq!((status, &answer["FailedEntryCount"]), (200, &json!(6)));
@@ -279,7 +279,7 @@ async fn events_and_mails_are_in_the_mailbox() {
     }
 
     let expected = json!([
-        {"at": "2026-01-01T00:00:00Z", "kind": "event", "source": "shop", "detail-type": "SnapshotRequest",
+        {"at": "2026-01-01T00:00:00Z", "kind": "event", "source": "shop", "detail-type": "Order",
             "resources": ["arn:x"], "detail": {"n": 1}},
         {"at": "2026-01-01T00:01:00Z", "kind": "mail", "topic": "arn:aws:sns:eu-west-1:1:people",
             "subject": "Hello", "message": "a <b>\n", "attributes": {"code": "bad-tag"}},
@@ -312,7 +312,7 @@ async fn an_event_that_a_rule_matches_invokes_a_function_and_several_do_at_once(
     let rule = |function: &str| EventRule {
         name: format!("orders-{function}"),
         source: "shop".to_owned(),
-        detail_type: "SnapshotRequest".to_owned(),
+        detail_type: "Order".to_owned(),
         detail_equals: BTreeMap::from([("to".to_owned(), json!(function))]),
         function: function.to_owned(),
     };
@@ -327,7 +327,7 @@ async fn an_event_that_a_rule_matches_invokes_a_function_and_several_do_at_once(
         let _ = tell.send((due.attempt, due.rule.clone(), invocation.outcome.clone()));
     });
     let driver = async {
-        let order = |detail: Value| json!({"Source": "shop", "DetailType": "SnapshotRequest", "Detail": detail.to_string()});
+        let order = |detail: Value| json!({"Source": "shop", "DetailType": "Order", "Detail": detail.to_string()});
         let several: Vec<Value> = (0..4).map(|n| order(json!({"to": "echo", "n": n}))).collect();
         put_events(&cloud, &several.into()).await;
         let others = json!([order(json!({"to": "nobody"})), order(json!({"to": "else"}))]);

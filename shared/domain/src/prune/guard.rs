@@ -7,8 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
 use crate::keep::Keep;
-use crate::policy::PolicyText;
-use crate::policy::confirmation_code;
+use crate::policy::{PolicyText, confirmation_code};
 use crate::prune::Step;
 use crate::prune::candidate::Candidate;
 use crate::record::Record;

@@ -1,4 +1,4 @@
-//! Notify people in the simulated world: what the functions say, and what they remember of it.
+//! Notifying people in the simulated world: what the functions say, and what they remember of it.
 
 use snapkeep_app::ports::{
     ConditionStore, ErrorKind, LedgerError, Notifier, ProviderError, Unreadable,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
-use snapkeep_domain::finding::Notify;
-use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::finding::{Code, Finding, Notify};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::record::{GONE_AFTER, Record, State};
@@ -14,10 +13,11 @@ use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot};
 use snapkeep_domain::tags::{OptIn, Protection};
 
 use super::invocation::{RunningInvocation, slot_of};
-use super::ports::Ports;
 use super::properties::{Property, Watch};
 use super::turns::InvocationId;
 use super::world::{Inner, World};
+use crate::ledger::MemoryLedger;
+use crate::memory::MemoryProvider;
 
 /// What somebody is told of, apart from how it is worded: code, name and key.
 pub(super) type Told = (Code, String, Option<String>);
@@ -57,13 +57,6 @@ impl World {
                 inner.watch.heard.insert((of, told), notice.resolved);
             }
         }
-    }
-}
-
-impl Ports {
-    /// Shows the report as it goes out.
-    pub(super) fn out(&self, report: &Report) {
-        self.world.out(self.me, self.of, report);
     }
 }
 
@@ -130,8 +123,8 @@ impl Watch {
         &mut self,
         doing: &RunningInvocation,
         report: &Report,
-        records: &[Record],
-        snapshots: &[Snapshot],
+        ledger: &MemoryLedger,
+        provider: &MemoryProvider,
     ) {
         let undisturbed = report.left == 0
             && report.failures.is_empty()
@@ -143,7 +136,7 @@ impl Watch {
             && !report.findings.iter().any(|f| f.code == Code::LaneHeld);
         match doing.role {
             Function::Create if undisturbed => {
-                self.all_due_are_served(doing, report, records, snapshots)
+                self.all_due_are_served(doing, report, ledger, provider)
             }
             Function::Poll if undisturbed => self.all_open_are_looked_at(doing),
             _ => {}
@@ -154,9 +147,10 @@ impl Watch {
         &mut self,
         doing: &RunningInvocation,
         report: &Report,
-        records: &[Record],
-        snapshots: &[Snapshot],
+        ledger: &MemoryLedger,
+        provider: &MemoryProvider,
     ) {
+        let (records, snapshots) = (ledger.all(), provider.all_snapshots());
         let complete = doing.instances.values().filter(|view| view.complete);
         for instance in complete.flat_map(|view| &view.shown) {
             let Protection { opt_in, policy, .. } =

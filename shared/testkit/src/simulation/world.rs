@@ -316,7 +316,7 @@ impl World {
     /// A snapshot was made; now its fate befalls it.
     pub(super) fn saw_create(&self, me: InvocationId, order: &SnapshotRequest, fate: Fate) {
         let Some(made) = self.provider.find(&order.region, &order.name) else { return };
-        let (all, instances) = (self.provider.all_snapshots(), self.provider.all_instances());
+        let all = self.provider.all_snapshots();
         let now = self.now();
         let mut inner = self.lock();
         inner.comes_late(&made.id, now);
@@ -324,7 +324,7 @@ impl World {
         if let Some(doing) = running.get(&me) {
             watch.created(doing, &made, order, &all);
             if let Some(capacity) = rates.capacity {
-                watch.let_through(&made, &instances, capacity.an_hour, now);
+                watch.let_through(&made, &self.provider.all_instances(), capacity.an_hour, now);
             }
         }
         drop(inner);
@@ -445,7 +445,6 @@ impl World {
 
     /// A report is out.
     pub(super) fn out(&self, me: InvocationId, of: usize, report: &Report) {
-        let (records, snapshots) = (self.ledgers[of].all(), self.provider.all_snapshots());
         let mut inner = self.lock();
         let report = match inner.sabotage {
             Some(by) => by.report(report.clone()),
@@ -454,7 +453,7 @@ impl World {
         let Inner { running, watch, .. } = &mut *inner;
         if let Some(doing) = running.get(&me) {
             watch.out(doing, &report);
-            watch.progressed(doing, &report, &records, &snapshots);
+            watch.progressed(doing, &report, &self.ledgers[of], &self.provider);
         }
     }
 
