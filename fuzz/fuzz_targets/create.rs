@@ -18,7 +18,7 @@ use snapkeep_fuzz::{
     NAMES, answers, chance, check_edge, instance, look, near, now, record, settings, slot, unique,
     word,
 };
-use snapkeep_tests::{DEPLOYMENT, context};
+use snapkeep_tests::{DEPLOYMENT, alter, context};
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let (now, settings) = (now(u)?, settings(u)?);
@@ -61,7 +61,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
 fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     let (intent, now) = (&take.intent, cx.now);
     assert_eq!(facts.protection.opt_in, OptIn::On);
-    assert_eq!((intent.state, intent.leased_until), (State::Intended, Some(cx.leased_until)));
+    assert_eq!((intent.state, intent.lease), (State::Intended, cx.lease));
     assert_eq!((intent.slot, intent.superseded), (create::due_slot(&facts.protection, now), false));
     assert!(
         (1..=ATTEMPTS_MAX).contains(&intent.attempt)
@@ -123,7 +123,8 @@ fn check_answers(u: &mut Unstructured<'_>, intent: &Record, cx: &Context<'_>) ->
     // As it may stand after an earlier foreign look.
     let mut intent = intent.clone();
     if chance(u, 4)? {
-        intent.foreign_since = Some(near(u, cx.now)?);
+        let since = near(u, cx.now)?;
+        alter(&mut intent, |r| r.foreign_since = Some(since));
     }
     let look = look(u, &intent, cx.now)?;
     let lost = chance(u, 2)?;
@@ -140,7 +141,7 @@ fn check_answers(u: &mut Unstructured<'_>, intent: &Record, cx: &Context<'_>) ->
             let deferred = create::defer(&intent, error, lost);
             check_settlement(&intent, &deferred, None);
             let leased = lost || error.kind.effect_unknown();
-            assert_eq!(deferred.next.leased_until.is_some(), leased);
+            assert_eq!(!deferred.next.lease.is_none(), leased);
         }
     }
     Ok(())

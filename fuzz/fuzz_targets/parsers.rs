@@ -236,8 +236,8 @@ fn variables(u: &mut Unstructured<'_>) -> Result<()> {
         let key = if chance(u, 1)? { key + &text(u)? } else { key };
         vars.insert(key, text(u)?);
     }
-    for role in [Function::Create, Function::Poll, Function::Prune] {
-        match Settings::read(&vars, role) {
+    for function in [Function::Create, Function::Poll, Function::Prune] {
+        match Settings::read(&vars, function) {
             Ok(settings) => {
                 check_policy(&settings.policies.default);
                 check_policies(&settings.policies);

@@ -15,7 +15,8 @@ use snapkeep_domain::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::confirmation_code;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::prune::{self, LastLook, Plan, Source, Step, Verdict};
-use snapkeep_domain::record::{Recognition, Record, State};
+use snapkeep_domain::lease::Lease;
+use snapkeep_domain::record::{Fields, Recognition, Record, State};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Context, Settings};
 use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState, Tags};
@@ -67,13 +68,13 @@ fn add(
 ) -> Result<()> {
     let mut record = record(u, name, slot, now)?;
     if chance(u, 10)? {
-        record = Record {
+        record = Record::stored(Fields {
             state: State::Available,
             region: REGION.to_owned(),
-            leased_until: None,
+            lease: Lease::NONE,
             mark: None,
-            ..record
-        };
+            ..record.into()
+        });
         if chance(u, 10)? {
             mark(&mut record, now - SignedDuration::from_hours(u8::arbitrary(u)?.into()));
         }
@@ -390,7 +391,7 @@ fn check_deletion(
     let intent = prune::intent(record, cx);
     check_edge(record, &intent);
     assert_eq!((intent.state, &intent.mark), (State::Deleting, &record.mark));
-    assert_eq!(intent.leased_until, Some(cx.leased_until));
+    assert_eq!(intent.lease, cx.lease);
     let later = Context { now: any_time(u, cx.now)?, ..*cx };
     let look = look(u, record, cx.now)?;
     let object = |next: &Option<Box<Record>>| {

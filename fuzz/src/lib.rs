@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::policy::{PolicyText, confirmation_code};
 use snapkeep_domain::protected::release_code;
-use snapkeep_domain::record::{EDGES, Mark, Record, State};
+use snapkeep_domain::record::{EDGES, Fields, Mark, Record, State};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::schedule::Schedule;
 use snapkeep_domain::settings::Settings;
@@ -18,7 +19,7 @@ use snapkeep_domain::snapshot::{
     HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name,
 };
 use snapkeep_domain::time::{Slot, Zone};
-use snapkeep_tests::{DEPLOYMENT, REGION, at, snapshot_of};
+use snapkeep_tests::{DEPLOYMENT, REGION, alter, at, snapshot_of};
 
 /// Schedules that people write, the default first.
 pub const SCHEDULES: [&str; 6] =
@@ -225,7 +226,7 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
     let state = *u.choose(&states)?;
     let attempt = 1 + u32::from(u8::arbitrary(u)? % 5);
     let id = id_of(name);
-    let mut record = Record {
+    let mut record = Record::stored(Fields {
         superseded: chance(u, 2)?,
         state,
         times: [(state, any_time(u, now)?)].into(),
@@ -233,26 +234,28 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
         resource: id,
         resource_name: name.to_owned(),
         policy: policy_text(u)?.into(),
-        leased_until: maybe_time(u, 8, now)?,
+        lease: maybe_time(u, 8, now)?.map_or(Lease::NONE, Lease::until),
         missed: u32::from(u8::arbitrary(u)? % 4),
         missing_since: maybe_time(u, 4, now)?,
         foreign_since: maybe_time(u, 4, now)?,
         has_residue: chance(u, 8)?,
-        ..snapkeep_tests::record(slot, attempt, None)
-    };
+        ..snapkeep_tests::record(slot, attempt, None).into()
+    });
     for earlier in State::ALL {
         if chance(u, 4)? {
-            record.times.insert(earlier, any_time(u, now)?);
+            let at = any_time(u, now)?;
+            alter(&mut record, |r| r.times.insert(earlier, at));
         }
     }
     if matches!(state, State::Expiring | State::Deleting) != chance(u, 1)? {
         let (at, execute_at) = (any_time(u, now)?, any_time(u, now)?);
         let mark = Mark { at, execute_at, survivors: 1, newest: None, oldest: None };
-        record.mark = Some(mark.into());
+        alter(&mut record, |r| r.mark = Some(mark.into()));
     }
     // A copy in another Region, or a ledger that somebody edited.
     if chance(u, 1)? {
-        record.region = word(u, &["us-east-1", ""])?.to_owned();
+        let region = word(u, &["us-east-1", ""])?.to_owned();
+        alter(&mut record, |r| r.region = region);
     }
     Ok(record)
 }

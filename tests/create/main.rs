@@ -8,13 +8,14 @@ use snapkeep_domain::create::{
     Facts, Outcome, Settled, Take, Verdict, defer, missed_slots, plan, questions, settle, tags,
 };
 use snapkeep_domain::finding::Code;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::poll;
 use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::record::{Fields, Record, State};
 use snapkeep_domain::snapshot::{Instance, SnapshotState, Tags};
 use snapkeep_domain::tags::Protection;
 use snapkeep_domain::time::Slot;
-use snapkeep_tests::{DEPLOYMENT, REGION, at, context, record, settings, snapshot_of, web};
+use snapkeep_tests::{DEPLOYMENT, REGION, alter, at, context, record, settings, snapshot_of, web};
 
 fn facts(schedule: &str, records: Vec<Record>) -> Facts {
     let settings = settings(&[("SNAPKEEP_SCHEDULE", schedule), ("SNAPKEEP_KEEP", "daily=7")]);
@@ -50,8 +51,10 @@ fn slot(text: &str) -> Slot {
 fn in_state(at: &str, state: State, entered: &str) -> Record {
     let mut record = record(slot(at), 1, Some("daily=7"));
     let entered: Timestamp = entered.parse().unwrap_or(Timestamp::MIN);
-    record.state = state;
-    record.times = [(state, entered)].into();
+    alter(&mut record, |r| {
+        r.state = state;
+        r.times = [(state, entered)].into();
+    });
     record
 }
 
@@ -69,7 +72,7 @@ fn without_a_record_the_latest_slot_is_due_at_once_even_from_before() {
     assert_eq!((replaces, superseded), (false, None));
     assert_eq!(intent.slot, slot("2026-11-19T03:00:00Z"));
     assert_eq!((intent.state, intent.attempt), (State::Intended, 1));
-    assert_eq!(intent.leased_until, Some(at("2026-11-20T01:15:00Z")));
+    assert_eq!(intent.lease, Lease::until(at("2026-11-20T01:15:00Z")));
     assert_eq!(intent.policy.keep.as_deref(), Some("daily=7"));
     let tags = tags(&intent, DEPLOYMENT);
     assert_eq!(tags["snapkeep:slot"], "2026-11-19T03:00:00Z");
@@ -86,8 +89,8 @@ fn a_slot_with_a_record_is_served_and_a_gap_is_caught_up_once_and_counted() {
     let intent = taken(&late, "2026-11-20T10:00:00Z").intent;
     assert_eq!((intent.slot, intent.missed), (slot("2026-11-20T03:00:00Z"), 4));
     // What a failed attempt of the due slot left behind is no slot that was served.
-    let mut superseded = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:00:00Z");
-    superseded.superseded = true;
+    let superseded =
+        in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:00:00Z").superseded();
     let newest = record(slot("2026-11-15T03:00:00Z"), 1, None);
     let late = facts("daily@03:00", vec![newest, superseded]);
     assert_eq!(taken(&late, "2026-11-20T10:00:00Z").intent.missed, 4);
@@ -110,14 +113,14 @@ fn one_snapshot_at_a_time_unless_it_is_stuck() {
 #[test]
 fn an_intent_is_taken_over_once_its_invocation_must_be_over() {
     let mut intent = in_state("2026-11-20T03:00:00Z", State::Intended, "2026-11-20T03:00:00Z");
-    intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
+    alter(&mut intent, |r| r.lease = Lease::until(at("2026-11-20T03:15:00Z")));
     let leased = facts("daily@03:00", vec![intent.clone()]);
     assert_eq!(code(&verdict(&leased, "2026-11-20T03:14:59Z")), Some(Code::ClaimedElsewhere));
     let Take { replaces, intent: again, .. } = taken(&leased, "2026-11-20T03:15:00Z");
     assert!(replaces);
     assert_eq!((&again.name, again.attempt), (&intent.name, 1));
     // After a plain refusal it is free at the very next tick.
-    intent.leased_until = None;
+    alter(&mut intent, |r| r.lease = Lease::NONE);
     let free = facts("daily@03:00", vec![intent]);
     assert!(matches!(verdict(&free, "2026-11-20T03:00:01Z"), Verdict::Take(_)));
 }
@@ -126,8 +129,10 @@ fn an_intent_is_taken_over_once_its_invocation_must_be_over() {
 fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
     for (attempt, hours) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
         let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T04:00:00Z");
-        failed.attempt = attempt;
-        failed.has_residue = true;
+        alter(&mut failed, |r| {
+            r.attempt = attempt;
+            r.has_residue = true;
+        });
         let again = at("2026-11-20T04:00:00Z") + SignedDuration::from_hours(hours);
         let facts = facts("daily@03:00", vec![failed.clone()]);
         let early = (again - SignedDuration::from_secs(1)).to_string();
@@ -140,7 +145,7 @@ fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
         assert_eq!(left.sort_key(), format!("2026-11-20T03:00:00Z#{attempt}"));
     }
     let mut last = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T04:00:00Z");
-    last.attempt = 5;
+    alter(&mut last, |r| r.attempt = 5);
     let facts = facts("daily@03:00", vec![last]);
     assert_eq!(code(&verdict(&facts, "2026-11-21T02:59:59Z")), Some(Code::AttemptsExhausted));
     assert!(!taken(&facts, "2026-11-21T03:00:00Z").replaces);
@@ -149,24 +154,30 @@ fn a_failed_slot_is_tried_again_after_1_2_4_and_8_hours_at_most_five_times() {
 #[test]
 fn a_leftover_that_is_good_serves_its_slot() {
     let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
-    failed.has_residue = true;
-    let mut superseded = in_state("2026-11-20T03:00:00Z", State::Available, "2026-11-20T03:05:00Z");
-    superseded.superseded = true;
+    alter(&mut failed, |r| r.has_residue = true);
+    let mut superseded =
+        in_state("2026-11-20T03:00:00Z", State::Available, "2026-11-20T03:05:00Z").superseded();
     let restored = facts("daily@03:00", vec![failed.clone(), superseded.clone()]);
     assert_eq!(verdict(&restored, "2026-11-20T10:00:00Z"), Verdict::Served);
     // Whatever it is now, if only it was available once, or is on its way.
     for (state, was_available) in [(State::Requested, false), (State::Expiring, true)] {
-        superseded.state = state;
-        superseded.times = [(state, at("2026-11-20T03:05:00Z"))].into();
+        alter(&mut superseded, |r| {
+            r.state = state;
+            r.times = [(state, at("2026-11-20T03:05:00Z"))].into();
+        });
         if was_available {
-            superseded.times.insert(State::Available, at("2026-11-20T03:05:00Z"));
+            alter(&mut superseded, |r| {
+                r.times.insert(State::Available, at("2026-11-20T03:05:00Z"))
+            });
         }
         let facts = facts("daily@03:00", vec![failed.clone(), superseded.clone()]);
         assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served, "{state:?}");
     }
     // What failed serves nothing, wherever it stands.
-    superseded.state = State::Failed;
-    superseded.times = failed.times;
+    alter(&mut superseded, |r| {
+        r.state = State::Failed;
+        r.times = failed.times;
+    });
     let without = facts("daily@03:00", vec![failed, superseded]);
     assert!(matches!(verdict(&without, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
 }
@@ -174,8 +185,10 @@ fn a_leftover_that_is_good_serves_its_slot() {
 #[test]
 fn an_intent_carries_what_was_missed_before_it_until_it_is_moved_on() {
     let mut intent = in_state("2026-11-20T03:00:00Z", State::Intended, "2026-11-20T03:00:00Z");
-    intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
-    intent.missed = 4;
+    alter(&mut intent, |r| {
+        r.lease = Lease::until(at("2026-11-20T03:15:00Z"));
+        r.missed = 4;
+    });
     let dead = facts("daily@03:00", vec![intent.clone()]);
     let again = taken(&dead, "2026-11-20T04:00:00Z").intent;
     assert_eq!(again.missed, 4);
@@ -184,7 +197,7 @@ fn an_intent_carries_what_was_missed_before_it_until_it_is_moved_on() {
     // It stays until whoever reports it has taken it out.
     let moved = again.moved(State::Requested, at("2026-11-20T04:00:00Z"), "");
     assert_eq!(missed_slots(&moved), Some(finding));
-    assert_eq!(missed_slots(&Record { missed: 0, ..moved }), None);
+    assert_eq!(missed_slots(&Record::stored(Fields { missed: 0, ..moved.into() })), None);
 }
 
 fn error(kind: ErrorKind) -> Result<(), ProviderError> {
@@ -194,7 +207,7 @@ fn error(kind: ErrorKind) -> Result<(), ProviderError> {
 
 fn intended(entered: &str) -> Record {
     let mut intent = in_state("2026-11-20T03:00:00Z", State::Intended, entered);
-    intent.leased_until = Some(at(entered) + SignedDuration::from_mins(15));
+    alter(&mut intent, |r| r.lease = Lease::until(at(entered) + SignedDuration::from_mins(15)));
     intent
 }
 
@@ -250,11 +263,11 @@ fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
     }
     // Another invocation may still be asking; nobody waits for ever; and a plain refusal had no effect.
     facts.looks.clear();
-    facts.records[0].leased_until = Some(at("2026-11-20T04:05:00Z"));
+    alter(&mut facts.records[0], |r| r.lease = Lease::until(at("2026-11-20T04:05:00Z")));
     assert!(asked(&facts, "2026-11-20T04:00:00Z").is_empty());
     assert_eq!(waits(&facts), Some(Code::WaitingForPending));
     assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
-    facts.records[0].leased_until = None;
+    alter(&mut facts.records[0], |r| r.lease = Lease::NONE);
     assert_eq!(waits(&facts), None);
 }
 
@@ -270,12 +283,12 @@ fn an_answer_is_settled_by_what_it_means() {
     for kind in [ErrorKind::Denied, ErrorKind::Quota, ErrorKind::NotFound, ErrorKind::Refused] {
         let (next, outcome, finding) = written(settled(&intent, &error(kind), None, now));
         assert_eq!((next.state, outcome), (State::Intended, Outcome::Deferred), "{kind:?}");
-        assert_eq!((next.leased_until, finding), (None, Some(Code::CreateDeferred)), "{kind:?}");
+        assert_eq!((next.lease, finding), (Lease::NONE, Some(Code::CreateDeferred)), "{kind:?}");
     }
     // A refusal after a lost answer says nothing of what became of the first request.
     let throttled = error(ErrorKind::Throttled).unwrap_err();
-    for (lost, lease) in [(false, None), (true, intent.leased_until)] {
-        assert_eq!(defer(&intent, &throttled, lost).next.leased_until, lease);
+    for (lost, lease) in [(false, Lease::NONE), (true, intent.lease)] {
+        assert_eq!(defer(&intent, &throttled, lost).next.lease, lease);
     }
     let taken = error(ErrorKind::NameTaken);
     assert_eq!(settled(&intent, &taken, None, now), Settled::Look);
@@ -327,7 +340,7 @@ fn what_looks_foreign_is_believed_at_the_second_look() {
 #[test]
 fn what_a_failed_attempt_left_gets_an_item_of_its_own() {
     let mut failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
-    (failed.has_residue, failed.version) = (true, 7);
+    alter(&mut failed, |r| (r.has_residue, r.version) = (true, 7));
     let facts = facts("daily@03:00", vec![failed.clone()]);
     let Take { replaces, intent, superseded } = taken(&facts, "2026-11-20T10:00:00Z");
     let superseded = superseded.unwrap();
@@ -341,7 +354,7 @@ fn what_a_failed_attempt_left_gets_an_item_of_its_own() {
 
 #[test]
 fn who_has_waited_longest_for_an_answer_comes_first() {
-    let policy = record(slot("2026-11-19T03:00:00Z"), 1, None).policy;
+    let policy = record(slot("2026-11-19T03:00:00Z"), 1, None).policy.clone();
     let item = |answered: Option<&str>, newest: Option<&str>| Protected {
         answered: answered.map(at),
         newest: newest.map(slot),
@@ -419,7 +432,7 @@ fn gone_while_pending_needs_two_answers_a_quarter_of_an_hour_apart() {
 #[test]
 fn poll_settles_intents_that_nobody_works_on() {
     let mut intent = in_state("2026-11-20T03:00:00Z", State::Intended, "2026-11-20T03:00:00Z");
-    intent.leased_until = Some(at("2026-11-20T03:15:00Z"));
+    alter(&mut intent, |r| r.lease = Lease::until(at("2026-11-20T03:15:00Z")));
     assert!(!poll::wants_look(&intent, at("2026-11-20T03:14:59Z")));
     assert!(poll::wants_look(&intent, at("2026-11-20T03:15:00Z")));
     let ours = followed(&intent, &found(&intent, SnapshotState::Available), "2026-11-20T03:20:00Z");
@@ -446,7 +459,7 @@ fn poll_settles_intents_that_nobody_works_on() {
 #[test]
 fn a_tombstone_needs_the_providers_word() {
     let mut deleting = in_state("2026-11-20T03:00:00Z", State::Deleting, "2026-11-25T03:00:00Z");
-    deleting.reason = "no rule keeps it".to_owned();
+    alter(&mut deleting, |r| r.reason = "no rule keeps it".to_owned());
     let still = found(&deleting, SnapshotState::Available);
     assert_eq!(followed(&deleting, &still, "2026-11-25T03:10:00Z"), poll::Step::default());
     assert_eq!(

@@ -13,6 +13,7 @@ use snapkeep_app::ports::{
 use snapkeep_app::report::{Failure, Report};
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_testkit::MemoryLedger;
@@ -129,7 +130,7 @@ impl World {
 }
 
 fn invocation(now: Timestamp, deadline: Up) -> Invocation<Up> {
-    Invocation { now, leased_until: now, tick: None, deadline }
+    Invocation { now, lease: Lease::until(now), tick: None, deadline }
 }
 
 /// A run that did all that it should in the place, and found this.

@@ -148,12 +148,12 @@ proptest! {
     #[test]
     fn bad_variables_are_errors_that_name_variable_and_value(
         values in proptest::collection::vec((0..VARIABLES.len(), text()), 1..4),
-        role in proptest::sample::select(vec![Function::Create, Function::Poll, Function::Prune]),
+        function in proptest::sample::select(vec![Function::Create, Function::Poll, Function::Prune]),
     ) {
         let mut vars: BTreeMap<String, String> =
             values.into_iter().map(|(at, value)| (VARIABLES[at].to_owned(), value)).collect();
         vars.entry("SNAPKEEP_LEDGER_TABLE".to_owned()).or_insert_with(|| "ledger".to_owned());
-        if let Err(error) = Settings::read(&vars, role) {
+        if let Err(error) = Settings::read(&vars, function) {
             let message = error.to_string();
             let named = vars.iter().any(|(key, value)| message.contains(key) && message.contains(value.trim()));
             prop_assert!(named, "{message}");

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use snapkeep_app::ports::Invocation;
 use snapkeep_app::{create, poll, prune};
 use snapkeep_domain::keep::Keep;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::prune::{Step, Verdict};
 use snapkeep_domain::record::{INVOCATION_LIFE, State};
 use snapkeep_domain::schedule::Schedule;
@@ -283,8 +284,8 @@ async fn a_year_of_hourly_ticks_keeps_the_exact_set() {
         for hour in 0..8760 {
             let now = start + SignedDuration::from_hours(hour);
             provider.set_now(now);
-            let leased_until = now + INVOCATION_LIFE;
-            let mut invocation = Invocation { now, leased_until, tick: None, deadline: Endless };
+            let lease = Lease::until(now + INVOCATION_LIFE);
+            let mut invocation = Invocation { now, lease, tick: None, deadline: Endless };
             let create =
                 create::run(&provider, &provider, &ledger, &NoBus, &settings, &invocation).await;
             provider.set_now(now + SignedDuration::from_mins(10));

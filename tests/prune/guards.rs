@@ -65,7 +65,7 @@ fn a_rescue_says_why() {
     world.now = at("2026-11-20T02:54:00Z");
     assert_eq!(rescues(&world.plan()), ["rescued: opted out"; 7]);
     let mut world = due();
-    world.facts.records[5].mark = None;
+    alter(&mut world.facts.records[5], |r| r.mark = None);
     assert_eq!(rescues(&world.plan()), ["rescued: no mark"]);
 }
 
@@ -98,7 +98,7 @@ fn a_mark_says_why() {
     world.facts.snapshots[2].state = SnapshotState::Error;
     let reasons = |world: &World| -> Vec<String> {
         let reason = |step: Step| match step {
-            Step::Mark(record) => Some(record.reason),
+            Step::Mark(record) => Some(record.reason.clone()),
             _ => None,
         };
         world.plan().steps.into_iter().filter_map(reason).collect()
@@ -127,7 +127,9 @@ fn the_future_begins_after_five_minutes() {
             w.add(then, Some("last=3")).created_at = now;
         },
         |w, then| w.facts.snapshots[2].created_at = then,
-        |w, then| w.facts.records[5].mark.as_mut().unwrap().at = then,
+        |w, then| {
+            alter(&mut w.facts.records[5], |r| r.mark.as_mut().unwrap().at = then);
+        },
         |w, then| {
             w.add(then, Some("last=3"));
             w.facts.snapshots.pop();
@@ -142,9 +144,12 @@ fn the_future_begins_after_five_minutes() {
 #[test]
 fn a_record_that_says_another_slot_attempt_or_region_disagrees() {
     let cases: [fn(&mut World); 3] = [
-        |w| w.facts.records[5].attempt = 2,
-        |w| w.facts.records[5].region = "us-east-1".to_owned(),
-        |w| w.facts.records[5].slot = w.facts.records[4].slot,
+        |w| alter(&mut w.facts.records[5], |r| r.attempt = 2),
+        |w| alter(&mut w.facts.records[5], |r| r.region = "us-east-1".to_owned()),
+        |w| {
+            let slot = w.facts.records[4].slot;
+            alter(&mut w.facts.records[5], |r| r.slot = slot);
+        },
     ];
     for (at, case) in cases.into_iter().enumerate() {
         let mut world = due();

@@ -3,11 +3,12 @@
 use jiff::SignedDuration;
 use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::Code;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::prune::{Guard, Questions, Source, Step, Verdict};
 use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Hold, MANAGED_BY, SnapshotState, snapshot_name};
-use snapkeep_tests::{DEPLOYMENT, Plan, World, at, mark, settings, web};
+use snapkeep_tests::{DEPLOYMENT, Plan, World, alter, at, mark, settings, web};
 
 mod guards;
 
@@ -69,9 +70,11 @@ fn marked_ones_wait_for_the_later_of_both_graces() {
     world.settings.grace = SignedDuration::ZERO;
     assert_eq!(deletes(&world.plan()), 7);
     for record in &mut world.facts.records {
-        if let Some(mark) = &mut record.mark {
-            mark.execute_at = at("2026-11-20T04:00:01Z");
-        }
+        alter(record, |r| {
+            if let Some(mark) = &mut r.mark {
+                mark.execute_at = at("2026-11-20T04:00:01Z");
+            }
+        });
     }
     assert_eq!(deletes(&world.plan()), 0);
 }
@@ -81,8 +84,10 @@ fn a_deletion_that_another_run_is_at_is_left_alone_for_the_length_of_its_lease()
     let mut world = due();
     let lease = at("2026-11-20T04:10:00Z");
     for record in &mut world.facts.records[3..] {
-        record.state = State::Deleting;
-        record.leased_until = Some(lease);
+        alter(record, |r| {
+            r.state = State::Deleting;
+            r.lease = Lease::until(lease);
+        });
     }
     assert!(world.plan().steps.is_empty());
     // Nor is it rescued: the other run has had its last look.
@@ -103,12 +108,16 @@ fn two_deletions_that_came_to_nothing_do_not_wait_for_each_other() {
     let now = world.now;
     for record in &mut world.facts.records[2..] {
         mark(record, now - SignedDuration::from_hours(96));
-        record.state = State::Deleting;
-        record.leased_until = Some(now);
+        alter(record, |r| {
+            r.state = State::Deleting;
+            r.lease = Lease::until(now);
+        });
     }
     assert_eq!(deletes(&world.plan()), 1);
     // While one of them may be under way, what remains without it is too little to delete the other.
-    world.facts.records[2].leased_until = Some(now + SignedDuration::from_mins(1));
+    alter(&mut world.facts.records[2], |r| {
+        r.lease = Lease::until(now + SignedDuration::from_mins(1))
+    });
     assert_eq!(deletes(&world.plan()), 0);
 }
 
@@ -123,13 +132,17 @@ fn an_instance_without_the_tag_and_without_snapshots_is_nobodys_business() {
 fn failed_ones_count_in_no_rule_and_are_condemned_but_never_the_last_hope() {
     let mut world = aged();
     world.facts.snapshots[1].state = SnapshotState::Error;
-    world.facts.records[1].state = State::Failed;
-    world.facts.records[1].has_residue = true;
+    alter(&mut world.facts.records[1], |r| {
+        r.state = State::Failed;
+        r.has_residue = true;
+    });
     assert_eq!(marks(&world.plan()), 7, "six that aged, and the failed one");
     for (snapshot, record) in world.facts.snapshots.iter_mut().zip(&mut world.facts.records) {
         snapshot.state = SnapshotState::Error;
-        record.state = State::Failed;
-        record.has_residue = true;
+        alter(record, |r| {
+            r.state = State::Failed;
+            r.has_residue = true;
+        });
     }
     assert!(world.plan().steps.is_empty());
 }
@@ -138,12 +151,14 @@ fn failed_ones_count_in_no_rule_and_are_condemned_but_never_the_last_hope() {
 fn a_failed_attempt_that_may_be_tried_again_is_left_alone() {
     let mut world = aged();
     world.facts.snapshots[0].state = SnapshotState::Error;
-    world.facts.records[0].state = State::Failed;
-    world.facts.records[0].has_residue = true;
+    alter(&mut world.facts.records[0], |r| {
+        r.state = State::Failed;
+        r.has_residue = true;
+    });
     assert_eq!(guarded(&world.plan(), Guard::RetryPending), 1);
-    world.facts.records[0].attempt = 5;
+    alter(&mut world.facts.records[0], |r| r.attempt = 5);
     let name = snapshot_name(DEPLOYMENT, &web(), "web", world.facts.records[0].slot, 5);
-    world.facts.records[0].name.clone_from(&name);
+    alter(&mut world.facts.records[0], |r| r.name.clone_from(&name));
     world.facts.snapshots[0].name = name;
     assert_eq!(guarded(&world.plan(), Guard::RetryPending), 0);
     assert_eq!(marks(&world.plan()), 7);
@@ -219,7 +234,7 @@ fn by_name_is_asked_only_what_the_complete_lists_should_have_shown() {
     assert_eq!(world.questions().snapshots, [name].into());
     // What is under way is asked for by `poll`.
     for state in [State::Intended, State::Requested, State::Pending, State::Deleting] {
-        world.facts.records[0].state = state;
+        alter(&mut world.facts.records[0], |r| r.state = state);
         assert_eq!(world.questions(), Questions::default(), "{state:?}");
     }
 }
@@ -228,7 +243,7 @@ fn by_name_is_asked_only_what_the_complete_lists_should_have_shown() {
 fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() {
     let mut world = World::new("last=3", NOW);
     world.daily(1, Some("last=3"));
-    world.facts.records[0].missing_since = Some(at("2026-11-20T03:00:00Z"));
+    alter(&mut world.facts.records[0], |r| r.missing_since = Some(at("2026-11-20T03:00:00Z")));
     let found = world.facts.snapshots[0].clone();
     let place = found.name.clone();
     world.facts.looks.insert(place.clone(), Lookup::Found(Box::new(found)));
@@ -236,8 +251,10 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     assert_eq!((written.missing_since, written.state), (None, State::Available));
 
-    world.facts.records[0].state = State::Failed;
-    world.facts.records[0].has_residue = true;
+    alter(&mut world.facts.records[0], |r| {
+        r.state = State::Failed;
+        r.has_residue = true;
+    });
     world.facts.snapshots.clear();
     world.facts.looks.insert(place, Lookup::Missing);
     let plan = world.plan();
@@ -275,7 +292,9 @@ fn the_snapshots_of_a_deleted_instance_stay_until_told_otherwise() {
     assert_eq!(marks(&lives.plan()), 9);
     assert!(orphan(&lives.plan()).message.contains("another instance has its name now"));
     let mut all = world.clone();
-    std::sync::Arc::make_mut(&mut all.facts.records[0].policy).keep = Some("all".into());
+    alter(&mut all.facts.records[0], |r| {
+        std::sync::Arc::make_mut(&mut r.policy).keep = Some("all".into());
+    });
     assert_eq!(marks(&all.plan()), 0);
     let mut held = world.clone();
     held.facts.snapshots[9].tags.insert(HOLD.into(), String::new());

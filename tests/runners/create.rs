@@ -58,12 +58,12 @@ fn what_cannot_be_listed_or_recalled_is_a_failure_and_stops_nothing_else() {
 
 #[test]
 fn a_place_that_does_not_answer_stops_no_other() {
-    for role in [Function::Create, Function::Prune] {
+    for function in [Function::Create, Function::Prune] {
         for kind in [ErrorKind::Throttled, ErrorKind::Indeterminate, ErrorKind::Denied] {
             let mut world = world();
             world.refuse_in(REGIONS[1], kind, hours(1));
-            let report = report(&mut world, role);
-            assert_eq!((report.failures.len(), counts(&report)["regions"]), (1, 1), "{role:?}");
+            let report = report(&mut world, function);
+            assert_eq!((report.failures.len(), counts(&report)["regions"]), (1, 1), "{function:?}");
             assert_eq!(report.failures[0].region.as_deref(), Some(REGIONS[1]));
         }
     }
@@ -119,9 +119,11 @@ fn one_that_is_still_being_made_is_waited_for_however_old_its_slot_is() {
     slot(&mut world);
     let records = world.world.ledgers[0].all();
     let mut oldest = records.into_iter().min_by_key(|r| (r.slot, r.name.clone())).unwrap();
-    oldest.state = State::Pending;
-    oldest.times.insert(State::Pending, world.world.now());
-    oldest.times.remove(State::Requested);
+    alter(&mut oldest, |r| {
+        r.state = State::Pending;
+        r.times.insert(State::Pending, world.world.now());
+        r.times.remove(State::Requested);
+    });
     world.world.ledgers[0].insert(oldest);
     let report = report(&mut world, Function::Create);
     assert_eq!((counts(&report)["waiting"], counts(&report)["requested"]), (1, 1));
@@ -129,29 +131,29 @@ fn one_that_is_still_being_made_is_waited_for_however_old_its_slot_is() {
 
 #[test]
 fn a_ledger_or_provider_that_does_not_answer_is_an_error_of_the_tick() {
-    for role in [Function::Create, Function::Poll, Function::Prune] {
+    for function in [Function::Create, Function::Poll, Function::Prune] {
         let mut world = world();
         world.run_alone(Function::Create);
         for operation in ["memory", "open"] {
             world.refuse(operation, ErrorKind::Throttled, minutes(1));
-            if operation == "memory" || role == Function::Poll {
-                let error = answer(&mut world, role).unwrap_err();
+            if operation == "memory" || function == Function::Poll {
+                let error = answer(&mut world, function).unwrap_err();
                 assert_eq!(error.kind(), "LedgerUnavailable");
                 assert!(error.to_string().contains("Throttled"), "{error}");
             }
             world.advance(minutes(1));
         }
     }
-    for role in [Function::Create, Function::Prune] {
+    for function in [Function::Create, Function::Prune] {
         for operation in ["regions", "instances"] {
             let mut world = self::world();
             world.refuse(operation, ErrorKind::Throttled, hours(1));
-            let error = answer(&mut world, role).unwrap_err();
+            let error = answer(&mut world, function).unwrap_err();
             assert_eq!(error.kind(), "ProviderUnavailable", "{operation}");
             // What trying again does not help is told, not tried again.
             let mut world = self::world();
             world.refuse("instances", ErrorKind::Denied, hours(1));
-            let report = answer(&mut world, role).unwrap();
+            let report = answer(&mut world, function).unwrap();
             assert_eq!((report.failures.len(), counts(&report).len()), (2, 0));
         }
     }
@@ -175,19 +177,19 @@ fn a_place_in_which_another_run_is_at_work_is_left_to_it() {
     let mut world = world();
     slot(&mut world);
     world.run_alone(Function::Create);
-    for role in [Function::Create, Function::Poll, Function::Prune] {
-        let me = world.start(role, 0).unwrap();
+    for function in [Function::Create, Function::Poll, Function::Prune] {
+        let me = world.start(function, 0).unwrap();
         while world.upcoming(me).is_some_and(|(next, _)| next != "instances" && next != "snapshot")
         {
             world.next(me, None);
         }
-        let second = report(&mut world, role);
-        assert_eq!(codes(&second), [Code::LaneHeld], "{role:?}");
+        let second = report(&mut world, function);
+        assert_eq!(codes(&second), [Code::LaneHeld], "{function:?}");
         assert!(!second.fell_short());
         // One that died holds it no longer than an invocation may live.
         world.crash(me);
         world.advance(minutes(15));
-        assert!(!codes(&report(&mut world, role)).contains(&Code::LaneHeld), "{role:?}");
+        assert!(!codes(&report(&mut world, function)).contains(&Code::LaneHeld), "{function:?}");
     }
 }
 
@@ -197,14 +199,14 @@ fn what_there_is_no_time_for_is_left_and_counted() {
     for _ in 0..3 {
         slot(&mut world);
     }
-    for (role, left) in [(Function::Create, 2), (Function::Poll, 2), (Function::Prune, 4)] {
+    for (function, left) in [(Function::Create, 2), (Function::Poll, 2), (Function::Prune, 4)] {
         drop(world.answers());
-        let me = world.start(role, 0).unwrap();
+        let me = world.start(function, 0).unwrap();
         // The deadline is a minute before the invocation is ended.
         world.world.provider.set_now(world.world.now() + minutes(14));
         world.finish(me);
         let report = world.answers().pop().unwrap().unwrap();
-        assert_eq!(report.left, left, "{role:?}");
+        assert_eq!(report.left, left, "{function:?}");
         assert!(report.fell_short());
         assert!(report.failures.is_empty());
         world.run_alone(Function::Create);
@@ -379,7 +381,7 @@ fn a_refused_intent_is_free_at_once_and_a_lost_answer_only_after_its_lease() {
         let intents: Vec<_> = records.iter().filter(|r| r.state == State::Intended).collect();
         assert_eq!(intents.len(), 2);
         for intent in intents {
-            assert_eq!(intent.leased_until.is_none(), free, "{kind:?}");
+            assert_eq!(intent.lease.is_none(), free, "{kind:?}");
             assert!(intent.reason.contains(&format!("{kind:?}")), "{}", intent.reason);
         }
         world.advance(minutes(5));

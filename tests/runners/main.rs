@@ -9,7 +9,8 @@ use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::record::State;
-use snapkeep_domain::snapshot::{HOLD, SnapshotState};
+use snapkeep_domain::snapshot::{HOLD, SnapshotState, snapshot_name};
+use snapkeep_testkit::alter;
 use snapkeep_testkit::simulation::ports::Fault;
 use snapkeep_testkit::simulation::turns::InvocationId;
 use snapkeep_testkit::simulation::{REGIONS, Simulation};
@@ -40,24 +41,24 @@ pub(crate) fn minutes(minutes: i64) -> SignedDuration {
 }
 
 /// Runs a function from beginning to end; what it answers.
-pub(crate) fn answer(world: &mut Simulation, role: Function) -> Result<Report, TickError> {
+pub(crate) fn answer(world: &mut Simulation, function: Function) -> Result<Report, TickError> {
     drop(world.answers());
-    world.run_alone(role);
+    world.run_alone(function);
     world.answers().pop().unwrap()
 }
 
-pub(crate) fn report(world: &mut Simulation, role: Function) -> Report {
-    answer(world, role).unwrap()
+pub(crate) fn report(world: &mut Simulation, function: Function) -> Report {
+    answer(world, function).unwrap()
 }
 
 /// Runs a function whose first call of this operation meets a fault, once.
 pub(crate) fn struck(
     world: &mut Simulation,
-    role: Function,
+    function: Function,
     operation: &'static str,
     fault: Option<Fault>,
 ) -> Report {
-    let me = begun(world, role, operation);
+    let me = begun(world, function, operation);
     assert!(world.next(me, fault));
     finished(world, me)
 }
@@ -79,13 +80,13 @@ pub(crate) fn slot(world: &mut Simulation) {
 }
 
 /// Starts a function and lets it come to its first call of this operation.
-pub(crate) fn begun(world: &mut Simulation, role: Function, operation: &str) -> InvocationId {
+pub(crate) fn begun(world: &mut Simulation, function: Function, operation: &str) -> InvocationId {
     drop(world.answers());
-    let me = world.start(role, 0).unwrap();
+    let me = world.start(function, 0).unwrap();
     while world.upcoming(me).is_some_and(|(next, _)| next != operation) {
         assert!(world.next(me, None));
     }
-    assert!(world.upcoming(me).is_some(), "{role:?} makes no call {operation}");
+    assert!(world.upcoming(me).is_some(), "{function:?} makes no call {operation}");
     me
 }
 

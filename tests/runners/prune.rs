@@ -10,14 +10,10 @@ fn a_second_good_snapshot_of_a_slot_gets_an_item_of_its_own() {
     let records = world.world.ledgers[0].all();
     let mut second = records.into_iter().find(|r| r.resource_name == "web").unwrap();
     let first = second.name.clone();
-    second.attempt = 2;
-    second.name = snapkeep_domain::snapshot::snapshot_name(
-        "snapkeep",
-        &second.resource,
-        &second.resource_name,
-        second.slot,
-        2,
-    );
+    alter(&mut second, |r| {
+        r.attempt = 2;
+        r.name = snapshot_name("snapkeep", &r.resource, &r.resource_name, r.slot, 2);
+    });
     let mut twin = world.world.provider.find(&second.region, &first).unwrap();
     (twin.name, twin.id) = (second.name.clone(), "twin".to_owned());
     world.world.provider.insert(twin);

@@ -16,7 +16,7 @@ use snapkeep_tests::at;
 use snapkeep_tests::binaries::binary;
 
 const DOCUMENT: &str = include_str!("../../docs/SEMANTICS.md");
-const ROLES: [(Function, &str, i64); 3] = [
+const FUNCTIONS: [(Function, &str, i64); 3] = [
     (Function::Create, "create", 15),
     (Function::Poll, "poll", 10),
     (Function::Prune, "prune", 60),
@@ -62,7 +62,7 @@ impl Story {
         match words.as_slice() {
             ["=", "nothing", "is", "reported"] => self.reports(""),
             ["=", "reported:", ..] => self.reports(line.trim_start_matches("= reported: ")),
-            ["=", role, "refuses", "to", "start"] => self.refuses(role),
+            ["=", function, "refuses", "to", "start"] => self.refuses(function),
             ["=", ..] => self.counts(line.trim_start_matches("= ")),
             ["it", "is", time] => {
                 let by = at(time).duration_since(world.now());
@@ -70,7 +70,7 @@ impl Story {
                 Ok(())
             }
             [time, "pass"] => self.pass(time, None),
-            [time, "pass", "without", role] => self.pass(time, Some(role)),
+            [time, "pass", "without", function] => self.pass(time, Some(function)),
             ["create", "is", "denied", "for", time] => {
                 self.simulation.refuse("create", ErrorKind::Denied, span(time)?);
                 Ok(())
@@ -131,9 +131,9 @@ impl Story {
     /// Lets time pass at the default cadence.
     fn pass(&mut self, time: &str, without: Option<&str>) -> Result<(), String> {
         for minute in (0..span(time)?.as_mins()).step_by(5) {
-            for (role, name, every) in ROLES {
+            for (function, name, every) in FUNCTIONS {
                 if minute % every == 0 && without != Some(name) {
-                    self.simulation.run_alone(role);
+                    self.simulation.run_alone(function);
                 }
             }
             self.simulation.advance(SignedDuration::from_mins(5));
@@ -200,11 +200,11 @@ impl Story {
         Err(format!("reported is {found:?}: {all:#?}"))
     }
 
-    fn refuses(&self, role: &str) -> Result<(), String> {
+    fn refuses(&self, function: &str) -> Result<(), String> {
         let vars = &self.simulation.deployments[0].vars;
-        let (role, ..) =
-            ROLES.into_iter().find(|(_, name, _)| *name == role).ok_or("no function")?;
-        match Settings::read(vars, role) {
+        let (function, ..) =
+            FUNCTIONS.into_iter().find(|(_, name, _)| *name == function).ok_or("no function")?;
+        match Settings::read(vars, function) {
             Err(_) => Ok(()),
             Ok(_) => Err("it starts".to_owned()),
         }

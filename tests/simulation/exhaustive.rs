@@ -207,9 +207,9 @@ fn dead_create(names: &[&str], writes: usize) -> Simulation {
 
 /// Plays one case; `false` when the function makes no such call.
 fn play(scene: &Scene, names: &[&str], at: usize, blow: Blow, then: Then) -> bool {
-    let (what, role, set) = scene;
+    let (what, function, set) = scene;
     let mut world = set(names);
-    let Some(me) = world.start(*role, 0) else { return false };
+    let Some(me) = world.start(*function, 0) else { return false };
     for _ in 0..at {
         if !world.next(me, None) {
             return false;
@@ -219,7 +219,7 @@ fn play(scene: &Scene, names: &[&str], at: usize, blow: Blow, then: Then) -> boo
         return false;
     }
     if matches!(then, Then::Twin) {
-        world.run_alone(*role);
+        world.run_alone(*function);
     }
     match blow {
         Blow::DiesBefore => {}
@@ -235,12 +235,12 @@ fn play(scene: &Scene, names: &[&str], at: usize, blow: Blow, then: Then) -> boo
     match then {
         Then::Rerun => {
             world.advance(minutes(15));
-            world.run_alone(*role);
+            world.run_alone(*function);
         }
         Then::Twin => {}
         Then::Duplicate => {
-            world.run_alone(*role);
-            world.run_alone(*role);
+            world.run_alone(*function);
+            world.run_alone(*function);
         }
     }
     world.schedule();

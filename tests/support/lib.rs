@@ -9,14 +9,16 @@ use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::protected::{Age, Protected};
 use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
-use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE, Mark, Record, State};
+use snapkeep_domain::record::{FORMAT, Fields, INVOCATION_LIFE, Mark, Record, State};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::settings::{Context, Settings};
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::time::Slot;
+pub use snapkeep_testkit::alter;
 
 pub mod binaries;
 
@@ -85,7 +87,7 @@ pub fn settings(vars: &[(&str, &str)]) -> Settings {
 /// What a run judges by.
 #[must_use]
 pub fn context(settings: &Settings, now: Timestamp) -> Context<'_> {
-    Context { settings, now, leased_until: now + INVOCATION_LIFE }
+    Context { settings, now, lease: Lease::until(now + INVOCATION_LIFE) }
 }
 
 /// The facts of a place, as lists that a test can change.
@@ -182,7 +184,7 @@ impl World {
     pub fn gone(&mut self, name_lives: bool) {
         self.facts.instances.clear();
         self.facts.sources.insert(web(), Source::Gone { name_lives });
-        let policy = record(Slot::at(self.now), 1, None).policy;
+        let policy = record(Slot::at(self.now), 1, None).policy.clone();
         let item = Protected::rebuilt(&web(), "web", REGION, policy);
         self.facts.protected = vec![Protected { hold: None, ..item }];
     }
@@ -273,7 +275,7 @@ pub fn web() -> ResourceId {
 /// A record of an available snapshot.
 #[must_use]
 pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
-    Record {
+    Record::stored(Fields {
         resource: web(),
         slot,
         superseded: false,
@@ -293,13 +295,13 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
             timezone: "UTC".to_owned(),
         }
         .into(),
-        leased_until: None,
+        lease: Lease::NONE,
         missed: 0,
         missing_since: None,
         foreign_since: None,
         mark: None,
         has_residue: false,
-    }
+    })
 }
 
 /// The snapshot that a record speaks of.
@@ -321,13 +323,11 @@ pub fn snapshot_of(record: &Record) -> Snapshot {
 
 /// Marks a record at this time, with a grace of three days.
 pub fn mark(record: &mut Record, marked: Timestamp) {
-    record.state = State::Expiring;
-    record.times.insert(State::Expiring, marked);
-    record.mark = Some(Box::new(Mark {
-        at: marked,
-        execute_at: marked + SignedDuration::from_hours(72),
-        survivors: 0,
-        newest: None,
-        oldest: None,
-    }));
+    let execute_at = marked + SignedDuration::from_hours(72);
+    let mark = Mark { at: marked, execute_at, survivors: 0, newest: None, oldest: None };
+    alter(record, |record| {
+        record.state = State::Expiring;
+        record.times.insert(State::Expiring, marked);
+        record.mark = Some(Box::new(mark));
+    });
 }

@@ -264,8 +264,9 @@ fn what_a_pattern_lets_through_the_functions_read() {
         for text in good {
             assert!(pattern.is_match(text), "{parameter}: {text}");
             let vars = variables(&[("Keep", "all"), (parameter, text)]);
-            for role in Function::ALL {
-                Settings::read(&vars, role).unwrap_or_else(|error| panic!("{parameter}: {error}"));
+            for function in Function::ALL {
+                Settings::read(&vars, function)
+                    .unwrap_or_else(|error| panic!("{parameter}: {error}"));
             }
         }
         for text in bad {

@@ -11,6 +11,7 @@ use async_lock::Semaphore;
 use futures_util::future::{join, join_all, select};
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::FORMAT;
 use snapkeep_domain::run::LastRun;
@@ -41,12 +42,12 @@ pub(crate) struct Lane {
     listed: Mutex<Option<Result<(), ProviderError>>>,
     /// Whether any page of its lists came.
     answered: AtomicBool,
-    lease: Mutex<Lease>,
+    entry: Mutex<Entry>,
 }
 
 /// How far a lane is with its lease.
 #[derive(Default)]
-enum Lease {
+enum Entry {
     /// Nobody has asked for it.
     #[default]
     Open,
@@ -110,7 +111,7 @@ impl Lane {
 
 /// A run of a function: what all its lanes share.
 pub(crate) struct Run<'a, I, L, D> {
-    role: Function,
+    function: Function,
     pub(crate) inventory: &'a I,
     pub(crate) ledger: &'a L,
     pub(crate) deadline: &'a D,
@@ -126,26 +127,26 @@ pub(crate) struct Run<'a, I, L, D> {
 impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     /// Begins with what the ledger remembers.
     pub(crate) async fn begin(
-        role: Function,
+        function: Function,
         inventory: &'a I,
         ledger: &'a L,
         settings: &'a Settings,
         invocation: &'a Invocation<D>,
     ) -> Result<Self, TickError> {
-        let Invocation { now, leased_until, tick, deadline } = invocation;
+        let Invocation { now, lease, tick, deadline } = invocation;
         let memory = ledger.memory().await?;
-        let mut report = Report::new(role, *now);
+        let mut report = Report::new(function, *now);
         report.partial = tick.is_some();
         report.unreadable(&memory.unreadable);
-        if role != Function::Poll {
+        if function != Function::Poll {
             report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
         }
         Ok(Run {
-            role,
+            function,
             inventory,
             ledger,
             deadline,
-            cx: Context { settings, now: *now, leased_until: *leased_until },
+            cx: Context { settings, now: *now, lease: *lease },
             memory,
             listing: Semaphore::new(LISTED_AT_ONCE),
             tick: tick.as_ref(),
@@ -161,20 +162,20 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     /// The last run of this function in a place.
     pub(crate) fn last_run(&self, place: &str) -> Option<&LastRun> {
-        let own = |run: &&LastRun| run.function == self.role && run.place == place;
+        let own = |run: &&LastRun| run.function == self.function && run.place == place;
         self.memory.runs.iter().find(own)
     }
 
     fn lane(&self, place: &str) -> Arc<Lane> {
         let lane = Arc::new(Lane {
             place: place.to_owned(),
-            report: Mutex::new(Report::new(self.role, self.cx.now)),
+            report: Mutex::new(Report::new(self.function, self.cx.now)),
             open: AtomicU64::new(0),
             achieved: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             listed: Mutex::default(),
             answered: AtomicBool::new(false),
-            lease: Mutex::default(),
+            entry: Mutex::default(),
         });
         lock(&self.lanes).push(Arc::clone(&lane));
         lane
@@ -201,7 +202,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     pub(crate) async fn everywhere(&self, work: impl AsyncFn(&Lane)) -> Result<(), TickError> {
         let (known, left_out): (Vec<String>, Vec<String>) =
             self.known().into_iter().partition(|place| self.is_configured(place));
-        if self.role == Function::Prune && self.tick.is_none() {
+        if self.function == Function::Prune && self.tick.is_none() {
             left_out.iter().for_each(|place| self.is_left_out(place));
         }
         let known: BTreeSet<String> = known.into_iter().collect();
@@ -324,7 +325,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
              taken or pruned there"
         );
         let fix = format!(
-            "add {region} to SNAPKEEP_REGIONS, and the account's role to SNAPKEEP_ROLE_ARNS"
+            "add {region} to SNAPKEEP_REGIONS, and the account's function to SNAPKEEP_ROLE_ARNS"
         );
         let finding = Finding::new(Code::PlaceLeftOut, message).named(place);
         lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));
@@ -338,18 +339,18 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     /// Takes the lane's lease; `false` when another run of this function holds it.
     pub(crate) async fn enter(&self, lane: &Lane) -> bool {
-        match &*lock(&lane.lease) {
-            Lease::Open => {}
-            Lease::Ours(_) | Lease::Without => return true,
-            Lease::Elsewhere => return false,
+        match &*lock(&lane.entry) {
+            Entry::Open => {}
+            Entry::Ours(_) | Entry::Without => return true,
+            Entry::Elsewhere => return false,
         }
-        let (function, place) = (self.role, &lane.place);
+        let (function, place) = (self.function, &lane.place);
         let last = self.last_run(place);
         // What another version wrote cannot be asked for the lease.
         let key = format!("{function}#{place}");
         let unreadable = self.memory.unreadable.iter().any(|item| item.sort_key == key);
         let entered = match last {
-            Some(last) if last.is_held(self.cx.now) => Ok(None),
+            Some(last) if !last.lease.is_free(self.cx.now) => Ok(None),
             _ => {
                 let run = LastRun {
                     function,
@@ -359,29 +360,29 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                     counts: last.map(|last| last.counts.clone()).unwrap_or_default(),
                     failures: last.map_or(0, |last| last.failures),
                     left: last.map_or(0, |last| last.left),
-                    held_until: Some(self.cx.leased_until),
+                    lease: self.cx.lease,
                     format: FORMAT,
                     version: last.map_or(0, |last| last.version),
                 };
                 self.ledger.put_run(&run).await
             }
         };
-        let lease = match entered {
-            Ok(Some(run)) => Lease::Ours(Box::new(run)),
-            Ok(None) if unreadable => Lease::Without,
+        let entry = match entered {
+            Ok(Some(run)) => Entry::Ours(Box::new(run)),
+            Ok(None) if unreadable => Entry::Without,
             Ok(None) => {
                 let message = format!("another run of {function} is at work in {place}");
                 let finding = Finding::new(Code::LaneHeld, message).named(place);
                 lane.report().findings.push(finding);
-                Lease::Elsewhere
+                Entry::Elsewhere
             }
             Err(error) => {
                 lane.fail(Failure::from(&error));
-                Lease::Without
+                Entry::Without
             }
         };
-        let enters = !matches!(lease, Lease::Elsewhere);
-        *lock(&lane.lease) = lease;
+        let enters = !matches!(entry, Entry::Elsewhere);
+        *lock(&lane.entry) = entry;
         enters
     }
 
@@ -449,15 +450,15 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
 
     async fn leave(&self, lane: &Lane, relay: &impl Relay) {
         let (left, goes_on) = lane.rest();
-        let lease = std::mem::take(&mut *lock(&lane.lease));
-        if let Lease::Ours(run) = lease {
+        let entry = std::mem::take(&mut *lock(&lane.entry));
+        if let Entry::Ours(run) = entry {
             let run = {
                 let report = lane.report();
                 let counts =
                     report.counts.iter().map(|(c, n)| (c.as_str().to_owned(), *n)).collect();
                 let failures = report.failures.len() as u64;
                 let seconds = self.deadline.elapsed().as_secs();
-                LastRun { seconds, counts, failures, left, held_until: None, ..*run }
+                LastRun { seconds, counts, failures, left, lease: Lease::NONE, ..*run }
             };
             if let Err(error) = self.ledger.put_run(&run).await {
                 lane.fail(Failure::from(&error));
@@ -466,7 +467,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let run = self.tick.map_or(1, |tick| tick.run + 1);
         if goes_on && run <= RUNS_MAX && !self.cx.settings.dry_run {
             let tick = Tick { place: lane.place.clone(), run };
-            if let Err(error) = relay.go_on(self.role, &tick).await {
+            if let Err(error) = relay.go_on(self.function, &tick).await {
                 // The next cron tick goes on.
                 lane.fail(Failure::from(&error));
             }

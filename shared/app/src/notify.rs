@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::notice::{self, Condition, Notice};
-use snapkeep_domain::record::Record;
 
 use crate::ports::{
     ConditionStore, Deadline, ErrorKind, Invocation, Ledger, Notifier, ProviderError,
@@ -115,7 +114,7 @@ pub async fn acknowledge(
     let writes = told.iter().map(|record| async move {
         match deadline.elapsed() < deadline.last() {
             // Who has moved it on meanwhile carries them on, and tells them again.
-            true => ledger.advance(&Record { missed: 0, ..record.clone() }).await.err(),
+            true => ledger.advance(&record.missed_reported()).await.err(),
             false => None,
         }
     });

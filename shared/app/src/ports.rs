@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::notice::{Condition, Notice};
 use snapkeep_domain::protected::Protected;
 use snapkeep_domain::record::Record;
@@ -260,8 +261,8 @@ pub trait Deadline: Sync {
 pub struct Invocation<D> {
     /// Now, read once.
     pub now: Timestamp,
-    /// Until when what it claims is its own.
-    pub leased_until: Timestamp,
+    /// For what it claims: as long as it lives.
+    pub lease: Lease,
     /// The one place that it is for; all of them without.
     pub tick: Option<Tick>,
     /// The budget.

@@ -113,10 +113,7 @@ impl DynamoLedger {
         let mut policies = PolicyTexts::default();
         items(query, |item| {
             match codec::decode(&item) {
-                Ok(mut record) => {
-                    record.policy = policies.shared(record.policy);
-                    records.records.push(record);
-                }
+                Ok(record) => records.records.push(record.sharing(&mut policies)),
                 Err(unreadable) => records.unreadable.push(unreadable),
             }
             !last(&item)
@@ -230,13 +227,13 @@ async fn all<T>(
 
 impl Ledger for DynamoLedger {
     async fn claim(&self, record: &Record) -> Result<Write, LedgerError> {
-        let record = Record { version: 1, ..record.clone() };
+        let record = record.at_version(1);
         self.put(record, if_free).await
     }
 
     async fn advance(&self, record: &Record) -> Result<Write, LedgerError> {
         let before = record.version;
-        let record = Record { version: before.saturating_add(1), ..record.clone() };
+        let record = record.at_version(before.saturating_add(1));
         self.put(record, |put| if_still(put, before)).await
     }
 

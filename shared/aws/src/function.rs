@@ -11,6 +11,7 @@ use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::record::INVOCATION_LIFE;
 use snapkeep_domain::settings::{BadSettings, Settings};
 use snapkeep_domain::time::after;
@@ -60,13 +61,12 @@ struct Wiring {
 }
 
 impl Wiring {
-    async fn from_env(role: Function) -> Result<Self, BadSettings> {
+    async fn from_env(function: Function) -> Result<Self, BadSettings> {
         let vars: BTreeMap<String, String> = crate::environment::vars();
-        let settings = Settings::read(&vars, role)?;
+        let settings = Settings::read(&vars, function)?;
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
         let clock = Clock::from_vars(filled).map_err(|problem| BadSettings(vec![problem]))?;
         let sdk = sdk::sdk_config().await;
-        let function = role.as_str();
         let accounts =
             Accounts::by_roles(&sdk, &settings.roles, &settings.deployment, function).await;
         Ok(Wiring {
@@ -86,10 +86,10 @@ impl Wiring {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn create() -> Result<(), Error> {
-    const ROLE: Function = Function::Create;
-    let wiring = start(ROLE).await?;
+    const FUNCTION: Function = Function::Create;
+    let wiring = start(FUNCTION).await?;
     let creator = LightsailCreator::new(&wiring.sdk, &wiring.accounts);
-    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
+    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, FUNCTION, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         create::run(inventory, &creator, ledger, notifications, settings, invocation).await
     }));
@@ -101,9 +101,9 @@ pub async fn create() -> Result<(), Error> {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn poll() -> Result<(), Error> {
-    const ROLE: Function = Function::Poll;
-    let wiring = start(ROLE).await?;
-    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
+    const FUNCTION: Function = Function::Poll;
+    let wiring = start(FUNCTION).await?;
+    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, FUNCTION, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         poll::run(inventory, ledger, notifications, settings, invocation).await
     }));
@@ -115,10 +115,10 @@ pub async fn poll() -> Result<(), Error> {
 /// # Errors
 /// When a variable is bad, or the runtime ends.
 pub async fn prune() -> Result<(), Error> {
-    const ROLE: Function = Function::Prune;
-    let wiring = start(ROLE).await?;
+    const FUNCTION: Function = Function::Prune;
+    let wiring = start(FUNCTION).await?;
     let deleter = LightsailDeleter::new(&wiring.sdk, &wiring.accounts);
-    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, ROLE, async |invocation| {
+    let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, FUNCTION, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         prune::run(inventory, &deleter, ledger, notifications, settings, invocation).await
     }));
@@ -126,9 +126,9 @@ pub async fn prune() -> Result<(), Error> {
 }
 
 /// Bad setup fails the start, never half an invocation.
-async fn start(role: Function) -> Result<Wiring, Error> {
+async fn start(function: Function) -> Result<Wiring, Error> {
     telemetry::init();
-    Wiring::from_env(role).await.map_err(|error| {
+    Wiring::from_env(function).await.map_err(|error| {
         tracing::error!(error_type = "BadConfiguration", "{error}");
         Error::from(error.to_string())
     })
@@ -136,7 +136,7 @@ async fn start(role: Function) -> Result<Wiring, Error> {
 
 async fn serve(
     wiring: &Wiring,
-    role: Function,
+    function: Function,
     tick: impl AsyncFn(&Invocation<Budget>) -> Result<Report, TickError>,
 ) -> Result<(), Error> {
     let tick = &tick;
@@ -148,26 +148,26 @@ async fn serve(
         let only = match trigger.tick.clone() {
             None => Ok(None),
             Some(ticked) => ticked
-                .and_then(|ticked| ticked.for_whom(&wiring.settings.deployment, role))
+                .and_then(|ticked| ticked.for_whom(&wiring.settings.deployment, function))
                 .map(Some),
         };
         // What it claims is its own as long as it lives.
         let life = SignedDuration::try_from(deadline.whole()).unwrap_or(INVOCATION_LIFE);
-        let leased_until = after(now, life.min(INVOCATION_LIFE));
+        let lease = Lease::until(after(now, life.min(INVOCATION_LIFE)));
         let mut report = match only {
             Ok(only) => {
-                let invocation = Invocation { now, leased_until, tick: only, deadline };
+                let invocation = Invocation { now, lease, tick: only, deadline };
                 // The whole tick as one nested future is too deep a type for the compiler.
                 let ticking: LocalBoxFuture<'_, _> = Box::pin(tick(&invocation));
                 let mut report = ticking.await?;
                 tell(wiring, &mut report, &invocation).await;
                 report
             }
-            Err(why) => bad_tick(role, now, &why),
+            Err(why) => bad_tick(function, now, &why),
         };
         telemetry::report(&report, &trigger);
         telemetry::metrics(&report, &wiring.settings, deadline.elapsed());
-        let invocation = Invocation { now, leased_until, tick: None, deadline };
+        let invocation = Invocation { now, lease, tick: None, deadline };
         notify::acknowledge(&wiring.ledger, &mut report, &invocation).await;
         serde_json::to_value(&report)
             .map_err(|e| Failed { kind: "BadReport", message: e.to_string() })
@@ -186,8 +186,8 @@ async fn tell(wiring: &Wiring, report: &mut Report, invocation: &Invocation<Budg
 }
 
 /// A Tick that does not fit is reported, never an error that would be tried again.
-fn bad_tick(role: Function, now: Timestamp, why: &str) -> Report {
-    let mut report = Report::new(role, now);
+fn bad_tick(function: Function, now: Timestamp, why: &str) -> Report {
+    let mut report = Report::new(function, now);
     let message = format!("a Tick event does not fit, and nothing was done: {why}");
     let fix = "do nothing unless it happens again; then find out who sends the event";
     report.findings.push(Finding::new(Code::BadTick, message).fix(fix));

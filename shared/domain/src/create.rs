@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
 use crate::poll::{foreign, name_taken};
-use crate::record::{FORMAT, Recognition, Record, State};
+use crate::record::{Fields, Recognition, Record, State, Subject};
 use crate::settings::Context;
 use crate::snapshot::{
     ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotState, TIMEZONE, Tags,
@@ -115,13 +115,11 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
     match record {
         None => Verdict::Take(Box::new(Take {
             replaces: false,
-            intent: Record { missed: missed(facts, slot), ..intent(facts, slot, 1, cx) },
+            intent: intent(facts, slot, 1, missed(facts, slot), cx),
             superseded: None,
         })),
         Some(old) if old.state == State::Intended => {
-            let mut intent = old.moved(State::Intended, cx.now, "taken over");
-            intent.leased_until = Some(cx.leased_until);
-            intent.foreign_since = old.foreign_since;
+            let intent = old.taken_over(cx.now, cx.lease);
             Verdict::Take(Box::new(Take { replaces: true, intent, superseded: None }))
         }
         Some(failed) => retry(facts, failed, cx),
@@ -130,7 +128,7 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
 
 /// The next attempt of a slot whose last one failed, unless it is too early or there were enough.
 fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
-    let Record { slot, attempt, reason, .. } = failed;
+    let Fields { slot, attempt, reason, .. } = &**failed;
     let wait = |code, message: String| {
         let Instance { id, name, .. } = &facts.instance;
         Verdict::Wait(Finding::new(code, message).of(id, name))
@@ -153,14 +151,8 @@ fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
             ),
         );
     }
-    let mut intent = intent(facts, *slot, attempt + 1, cx);
-    (intent.version, intent.missed) = (failed.version, failed.missed);
-    let superseded = failed.has_residue.then(|| Record {
-        superseded: true,
-        version: 0,
-        missed: 0,
-        ..failed.clone()
-    });
+    let intent = failed.replaced_by(&intent(facts, *slot, attempt + 1, 0, cx));
+    let superseded = failed.has_residue.then(|| failed.left_behind());
     Verdict::Take(Box::new(Take { replaces: true, intent, superseded }))
 }
 
@@ -240,29 +232,18 @@ pub fn missed_slots(record: &Record) -> Option<Finding> {
     })
 }
 
-fn intent(facts: &Facts, slot: Slot, attempt: u32, cx: &Context<'_>) -> Record {
+fn intent(facts: &Facts, slot: Slot, attempt: u32, missed: u32, cx: &Context<'_>) -> Record {
     let Instance { id, name, region, .. } = &facts.instance;
-    Record {
+    let subject = Subject {
         resource: id.clone(),
-        slot,
-        superseded: false,
-        attempt,
-        format: FORMAT,
-        version: 0,
-        state: State::Intended,
-        times: [(State::Intended, cx.now)].into(),
-        reason: "due".to_owned(),
-        name: snapshot_name(&cx.settings.deployment, id, name, slot, attempt),
-        region: region.clone(),
         resource_name: name.clone(),
+        region: region.clone(),
+        slot,
+        attempt,
+        name: snapshot_name(&cx.settings.deployment, id, name, slot, attempt),
         policy: facts.protection.policy.text().into(),
-        leased_until: Some(cx.leased_until),
-        missed: 0,
-        missing_since: None,
-        foreign_since: None,
-        mark: None,
-        has_residue: false,
-    }
+    };
+    Record::intended(subject, missed, cx.now, cx.lease)
 }
 
 /// What the answer to a request for a snapshot means.
@@ -375,10 +356,7 @@ fn doubt(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -
 /// the effect may have happened, it is only free once this invocation must be over.
 #[must_use]
 pub fn defer(intent: &Record, error: &ProviderError, lost: bool) -> Settlement {
-    let mut next = Record { reason: error.to_string(), ..intent.clone() };
-    if !error.kind.effect_unknown() && !lost {
-        next.leased_until = None;
-    }
+    let next = intent.deferred(error.to_string(), !error.kind.effect_unknown() && !lost);
     let finding = Finding::new(
         Code::CreateDeferred,
         format!("slot {} is tried again at the next tick: {error}", intent.slot),

@@ -14,6 +14,7 @@ pub mod create;
 pub mod finding;
 pub mod function;
 pub mod keep;
+pub mod lease;
 pub mod notice;
 pub mod policy;
 pub mod poll;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::{Code, Finding, Notify, Severity, Topic};
 use crate::function::Function;
+use crate::lease::Lease;
 use crate::record::{FORMAT, INVOCATION_LIFE, Record};
 use crate::time::{Slot, after};
 
@@ -178,8 +179,8 @@ pub struct Condition {
     #[serde(alias = "told")]
     pub notified: bool,
     /// Until when somebody is telling them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leased_until: Option<Timestamp>,
+    #[serde(default, rename = "leased_until", skip_serializing_if = "Lease::is_none")]
+    pub lease: Lease,
     /// The format of the item.
     pub format: u32,
     /// Optimistic locking; 0 is not written yet.
@@ -217,16 +218,12 @@ impl Condition {
     /// After people were told, or could not be.
     #[must_use]
     pub fn settled(self, notified: bool) -> Self {
-        Condition { notified, leased_until: None, ..self }
+        Condition { notified, lease: Lease::NONE, ..self }
     }
 
     fn untold(self, now: Timestamp) -> Self {
-        let leased_until = Some(after(now, INVOCATION_LIFE));
-        Condition { notified: false, leased_until, ..self }
-    }
-
-    fn is_free(&self, now: Timestamp) -> bool {
-        self.leased_until.is_none_or(|until| until <= now)
+        let lease = Lease::until(after(now, INVOCATION_LIFE));
+        Condition { notified: false, lease, ..self }
     }
 }
 
@@ -258,20 +255,22 @@ pub fn plan(
             since: now,
             resolved: None,
             notified: false,
-            leased_until: None,
+            lease: Lease::NONE,
             format: FORMAT,
             version,
         };
         match known.get(key) {
             None => Some(begins(0).untold(now)),
             Some(old) if old.resolved.is_some() => Some(begins(old.version).untold(now)),
-            Some(old) if !old.notified && old.is_free(now) => Some((*old).clone().untold(now)),
+            Some(old) if !old.notified && old.lease.is_free(now) => {
+                Some((*old).clone().untold(now))
+            }
             Some(_) => None,
         }
     });
     let resolved = known.iter().filter_map(|(key, old)| {
         let gone = old.function == function && !found.contains_key(key) && !in_doubt(old);
-        let untold = !old.notified && old.is_free(now);
+        let untold = !old.notified && old.lease.is_free(now);
         match old.resolved {
             // If it is found again, it begins again.
             Some(_) if untold && !found.contains_key(key) => Some((*old).clone().untold(now)),

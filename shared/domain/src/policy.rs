@@ -151,6 +151,27 @@ pub struct PolicyText {
     pub timezone: String,
 }
 
+/// What a recorded text means today. What can no longer be read keeps everything, and promises nothing.
+impl PolicyText {
+    /// By what it judges: its rules in its zone; everything, if either is absent or cannot be read. A hold's day
+    /// ends in the zone, or else in UTC.
+    #[must_use]
+    pub fn retention(&self) -> (Keep, Zone) {
+        let keep = self.keep.as_deref().and_then(|text| text.parse().ok());
+        match (keep, self.timezone.parse()) {
+            (Some(keep), Ok(zone)) => (keep, zone),
+            (None, Ok(zone)) => (Keep::All, zone),
+            (_, Err(_)) => (Keep::All, Zone::utc()),
+        }
+    }
+
+    /// When its slots are; `None` if that is absent or cannot be read.
+    #[must_use]
+    pub fn schedule(&self) -> Option<(Schedule, Zone)> {
+        Some((self.schedule.as_deref()?.parse().ok()?, self.timezone.parse().ok()?))
+    }
+}
+
 /// The policy texts met so far: most records and snapshots share theirs with many others.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyTexts(BTreeSet<Arc<PolicyText>>);

@@ -5,10 +5,9 @@ use jiff::Timestamp;
 use crate::answer::Lookup;
 use crate::finding::{Code, Finding};
 use crate::record::{GONE_AFTER, Recognition, Record, State};
-use crate::schedule::Schedule;
 use crate::settings::Context;
-use crate::snapshot::Snapshot;
-use crate::time::{Zone, elapsed, format_duration};
+use crate::snapshot::{Snapshot, SnapshotState};
+use crate::time::{elapsed, format_duration};
 
 /// The states that `poll` follows.
 pub const FOLLOWED: [State; 4] =
@@ -62,14 +61,7 @@ fn intended(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
             let message =
                 format!("slot {} passed without a snapshot: {}", record.slot, record.reason);
             Step {
-                next: Some(Record {
-                    missed: record.missed.saturating_add(1),
-                    ..record.moved(
-                        State::Failed,
-                        cx.now,
-                        "its slot passed before it could be taken",
-                    )
-                }),
+                next: Some(record.slot_passed(cx.now)),
                 finding: Some(about(record, Code::MissedSlots, message).value("1")),
             }
         }
@@ -82,22 +74,11 @@ fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     let now = cx.now;
     match (look, record.missing_since) {
         (Lookup::Unknown, _) => Step::default(),
-        // Its tags may be gone; only another origin says that it is not the one we asked for.
-        (Lookup::Found(snapshot), _) if snapshot.source.0.is_empty() => Step::default(),
-        (Lookup::Found(snapshot), _) if snapshot.source != record.resource => doubted(record, now),
-        (Lookup::Found(snapshot), _) => {
-            let mut step = observed(record, snapshot, now);
-            let waiting = step.next.as_ref().unwrap_or(record);
-            let age = elapsed(waiting.asked_at(), now);
-            if waiting.state == State::Pending && age > cx.settings.pending_timeout {
-                let message =
-                    format!("{} has been pending for {}", record.name, format_duration(age));
-                let fix = "look at the snapshot in the provider's console; later slots are taken regardless";
-                let finding = about(record, Code::PendingTooLong, message);
-                step.finding = Some(finding.value(record.name.clone()).fix(fix));
-            }
-            step
-        }
+        (Lookup::Found(snapshot), _) => match record.recognises_origin(snapshot) {
+            Recognition::Ours => followed(record, snapshot, cx),
+            Recognition::Unknown => Step::default(),
+            Recognition::Foreign => doubted(record, now),
+        },
         (Lookup::Missing, Some(first)) if elapsed(first, now) >= GONE_AFTER => {
             let message = format!("{} is gone while pending", record.name);
             let finding = about(record, Code::AttemptFailed, message);
@@ -107,29 +88,42 @@ fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
             }
         }
         (Lookup::Missing, Some(_)) => Step::default(),
-        (Lookup::Missing, None) => Step {
-            next: Some(Record { missing_since: Some(now), ..record.clone() }),
-            finding: None,
-        },
+        (Lookup::Missing, None) => Step { next: Some(record.missing(Some(now))), finding: None },
     }
 }
 
+/// What the provider shows, and whether that has taken too long.
+fn followed(record: &Record, snapshot: &Snapshot, cx: &Context<'_>) -> Step {
+    let mut step = observed(record, snapshot, cx.now);
+    let waiting = step.next.as_ref().unwrap_or(record);
+    let age = elapsed(waiting.asked_at(), cx.now);
+    if waiting.state == State::Pending && age > cx.settings.pending_timeout {
+        let message = format!("{} has been pending for {}", record.name, format_duration(age));
+        let fix =
+            "look at the snapshot in the provider's console; later slots are taken regardless";
+        let finding = about(record, Code::PendingTooLong, message);
+        step.finding = Some(finding.value(record.name.clone()).fix(fix));
+    }
+    step
+}
+
 fn observed(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Step {
-    let next = record.observed(&snapshot.state, now, "as the provider shows it");
+    let failed = snapshot.state == SnapshotState::Error;
+    let reason = if failed { "the provider reports an error" } else { "as the provider shows it" };
+    let next = record.observed(&snapshot.state, now, reason);
     if next.state == record.state
         && record.missing_since.is_none()
         && record.foreign_since.is_none()
     {
         return Step::default();
     }
-    let finding = (next.state == State::Failed).then(|| {
+    let finding = failed.then(|| {
         let message = format!("the provider reports an error for {}", record.name);
         about(record, Code::AttemptFailed, message)
             .value(record.attempt.to_string())
             .fix("look at the instance if the next attempt, which is made automatically, fails too")
     });
-    let reason = if finding.is_some() { "the provider reports an error" } else { &next.reason };
-    Step { next: Some(Record { reason: reason.to_owned(), ..next }), finding }
+    Step { next: Some(next), finding }
 }
 
 /// Its name shows something that is not ours. Tags and origin may come late, so the second look decides.
@@ -147,7 +141,7 @@ pub fn foreign(record: &Record, now: Timestamp) -> Option<Record> {
     match record.foreign_since {
         Some(first) if elapsed(first, now) >= GONE_AFTER => None,
         Some(_) => Some(record.clone()),
-        None => Some(Record { foreign_since: Some(now), ..record.clone() }),
+        None => Some(record.foreign(now)),
     }
 }
 
@@ -170,10 +164,8 @@ pub fn name_taken(record: &Record, now: Timestamp) -> Step {
 
 /// Whether the record's slot is no longer the latest of the schedule that made it.
 fn slot_passed(record: &Record, now: Timestamp) -> bool {
-    let schedule = record.policy.schedule.as_deref().and_then(|s| s.parse::<Schedule>().ok());
-    let zone = record.policy.timezone.parse::<Zone>().ok();
-    match (schedule, zone) {
-        (Some(schedule), Some(zone)) => schedule.latest(&zone, now) > record.slot,
-        _ => true,
+    match record.policy.schedule() {
+        Some((schedule, zone)) => schedule.latest(&zone, now) > record.slot,
+        None => true,
     }
 }

@@ -11,10 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::policy::PolicyText;
 use crate::record::{FORMAT, TOMBSTONE_LIFE};
 use crate::resource::ResourceId;
-use crate::schedule::Schedule;
 use crate::snapshot::{Hold, Instance};
 use crate::tags::{OptIn, Protection};
-use crate::time::{Slot, Zone, after, elapsed};
+use crate::time::{Slot, after, elapsed};
 
 /// The text of a hold that nobody has seen: the item was lost, and its instance is gone.
 const HOLD_UNKNOWN: &str = "unknown: this item was rebuilt after the instance was gone";
@@ -174,8 +173,7 @@ impl Protected {
         if self.standing != Standing::On {
             return None;
         }
-        let schedule: Schedule = self.policy.schedule.as_deref()?.parse().ok()?;
-        let zone: Zone = self.policy.timezone.parse().ok()?;
+        let (schedule, zone) = self.policy.schedule()?;
         let max_age = schedule.period(&zone, now).saturating_add(pending_timeout);
         Some(Age::new(&self.resource, &self.name, self.newest, self.since, max_age, now))
     }
@@ -322,7 +320,7 @@ mod tests {
         let policy = seen(None, ON, None, "2026-01-01T00:00:00Z").unwrap().policy;
         let item =
             Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", "eu-west-1", policy);
-        assert!(item.hold().unwrap().holds(at("2030-01-01T00:00:00Z"), &Zone::utc()));
+        assert!(item.hold().unwrap().holds(at("2030-01-01T00:00:00Z"), &crate::time::Zone::utc()));
         assert_ne!(release_code(&item.resource), release_code(&ResourceId("arn:db".to_owned())));
     }
 }

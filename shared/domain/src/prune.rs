@@ -237,11 +237,11 @@ impl Plan {
         let write = |record: Record| Step::Write(Box::new(record));
         match (look, record.missing_since) {
             (Lookup::Missing, None) => {
-                self.steps.push(write(Record { missing_since: Some(now), ..record.clone() }));
+                self.steps.push(write(record.missing(Some(now))));
             }
             (Lookup::Missing, Some(first)) if elapsed(first, now) >= GONE_AFTER => {
                 let next = if record.state == State::Failed {
-                    Record { has_residue: false, missing_since: None, ..record.clone() }
+                    record.without_residue()
                 } else {
                     let message = format!("{} was deleted, but not by snapkeep", record.name);
                     let finding = Finding::new(Code::Vanished, message)
@@ -256,7 +256,7 @@ impl Plan {
                 self.steps.push(write(next));
             }
             (Lookup::Found(_), Some(_)) => {
-                self.steps.push(write(Record { missing_since: None, ..record.clone() }));
+                self.steps.push(write(record.missing(None)));
             }
             (Lookup::Missing, Some(_)) | (Lookup::Found(_), None) | (Lookup::Unknown, _) => {}
         }
@@ -279,8 +279,9 @@ pub fn takes_part(item: &Protected) -> bool {
 mod tests {
     use super::*;
     use crate::function::Function;
+    use crate::lease::Lease;
     use crate::policy::PolicyText;
-    use crate::record::Mark;
+    use crate::record::{Fields, Mark};
     use crate::settings::Settings;
     use crate::snapshot::{MANAGED_BY, SLOT, SOURCE, Snapshot, snapshot_name};
 
@@ -326,13 +327,16 @@ mod tests {
         let mut records: Vec<Record> = seen.into_iter().map(adopted).collect();
         let (survivors, newest, oldest) = (1, None, None);
         let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest };
-        (records[0].state, records[0].mark) = (State::Expiring, Some(mark.into()));
-        let until = now + crate::record::INVOCATION_LIFE;
-        (records[1].state, records[1].leased_until) = (State::Deleting, Some(until));
-        records[1].region = "us-east-1".to_owned();
+        let lease = Lease::until(now + crate::record::INVOCATION_LIFE);
+        records[0] = records[0].marked(mark.clone(), "no rule keeps it");
+        let elsewhere = Fields {
+            region: "us-east-1".to_owned(),
+            ..records[1].marked(mark, "no rule keeps it").deleting(now, lease).into()
+        };
+        records[1] = Record::stored(elsewhere);
         facts.records.insert(id.clone(), records);
         let settings = settings("last=1");
-        let plan = facts.plan(&id, &Context { settings: &settings, now, leased_until: until });
+        let plan = facts.plan(&id, &Context { settings: &settings, now, lease });
         let verdicts: Vec<&Verdict> = plan.verdicts.iter().map(|judged| &judged.verdict).collect();
         let (disagrees, floor) = (Guard::RecordDisagrees, Guard::Floor);
         assert_eq!(verdicts, [&Verdict::Guarded(disagrees), &Verdict::Guarded(floor)]);
@@ -352,18 +356,22 @@ mod tests {
             size_gb: 20,
             policy: PolicyText { name, schedule: None, keep: None, timezone }.into(),
         };
-        let gone = Record {
+        let gone = Record::stored(Fields {
             missing_since: Some(seen.created_at),
-            ..seen.adopted("web-1", (&id, "web", "eu-west-1"), now)
-        };
+            ..seen.adopted("web-1", (&id, "web", "eu-west-1"), now).into()
+        });
         // Only a ledger that somebody wrote into has two items of one name.
-        let made = Record { state: State::Pending, superseded: true, ..gone.clone() };
+        let made = Record::stored(Fields {
+            state: State::Pending,
+            superseded: true,
+            ..gone.clone().into()
+        });
         let mut facts = Facts::default();
         facts.records.insert(id.clone(), vec![gone, made]);
         assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());
         facts.looks.insert("web-1".to_owned(), Lookup::Missing);
         let settings = settings("all");
-        let cx = Context { settings: &settings, now, leased_until: now };
+        let cx = Context { settings: &settings, now, lease: Lease::until(now) };
         let steps = facts.plan(&id, &cx).steps;
         let deleted = |step: &Step| matches!(step, Step::Write(r) if r.state == State::Deleted);
         assert!(steps.len() == 1 && deleted(&steps[0]), "{steps:?}");

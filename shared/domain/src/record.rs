@@ -1,12 +1,14 @@
 //! The ledger's record of one (resource, slot), and its state machine.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::PolicyText;
+use crate::lease::Lease;
+use crate::policy::{PolicyText, PolicyTexts};
 use crate::resource::ResourceId;
 use crate::snapshot::{Ownership, Snapshot, SnapshotState};
 use crate::time::{Slot, after, elapsed};
@@ -126,9 +128,15 @@ pub struct Mark {
     pub oldest: Option<Slot>,
 }
 
-/// One (resource, slot) of the ledger, or what a failed attempt of it left behind.
+/// One (resource, slot) of the ledger, or what a failed attempt of it left behind. Its members can be read; they
+/// change only by the methods below, which walk [`EDGES`] and keep together what belongs together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+#[serde(transparent)]
+pub struct Record(Fields);
+
+/// The members of a [`Record`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fields {
     /// What is backed up: the partition key.
     pub resource: ResourceId,
     /// The slot.
@@ -157,8 +165,8 @@ pub struct Record {
     /// The policy in force when it was made.
     pub policy: Arc<PolicyText>,
     /// Until when an intent belongs to the invocation that claimed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leased_until: Option<Timestamp>,
+    #[serde(default, rename = "leased_until", skip_serializing_if = "Lease::is_none")]
+    pub lease: Lease,
     /// How many slots before this one passed without a snapshot. Whoever moves the record on reports it,
     /// and takes it out once the report is out, so that no death of an invocation swallows it.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -244,6 +252,95 @@ impl From<Times> for BTreeMap<State, Timestamp> {
     }
 }
 
+/// What a new record is about; its state follows from the method that begins it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What is backed up.
+    pub resource: ResourceId,
+    /// Its name.
+    pub resource_name: String,
+    /// Where it lives.
+    pub region: String,
+    /// The slot.
+    pub slot: Slot,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The snapshot's name.
+    pub name: String,
+    /// The policy that the snapshot is made by.
+    pub policy: Arc<PolicyText>,
+}
+
+impl Subject {
+    fn begin(self, times: Times, reason: &str, lease: Lease) -> Record {
+        let Subject { resource, resource_name, region, slot, attempt, name, policy } = self;
+        Record(Fields {
+            resource,
+            slot,
+            superseded: false,
+            attempt,
+            format: FORMAT,
+            version: 0,
+            state: State::Intended,
+            times,
+            reason: reason.to_owned(),
+            name,
+            region,
+            resource_name,
+            policy,
+            lease,
+            missed: 0,
+            missing_since: None,
+            foreign_since: None,
+            mark: None,
+            has_residue: false,
+        })
+    }
+}
+
+impl From<Record> for Fields {
+    fn from(record: Record) -> Fields {
+        record.0
+    }
+}
+
+impl Deref for Record {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.0
+    }
+}
+
+/// How a record begins.
+impl Record {
+    /// A record with these members, as a ledger held them.
+    #[must_use]
+    pub fn stored(fields: Fields) -> Self {
+        Record(fields)
+    }
+
+    /// The intent to make a snapshot, claimed by an invocation until `lease` ends. `missed` slots passed before it.
+    #[must_use]
+    pub fn intended(subject: Subject, missed: u32, now: Timestamp, lease: Lease) -> Self {
+        let intent = subject.begin([(State::Intended, now)].into(), "due", lease);
+        intent.with(|next| next.missed = missed)
+    }
+
+    /// The record of a snapshot of ours that has none, as the provider shows it.
+    #[must_use]
+    pub fn adopted(
+        subject: Subject,
+        created_at: Timestamp,
+        shown: &SnapshotState,
+        now: Timestamp,
+    ) -> Self {
+        let times = [(State::Requested, created_at)].into();
+        subject.begin(times, "", Lease::NONE).observed(shown, now, "adopted from the provider")
+    }
+}
+
+/// What a record says.
 impl Record {
     /// The sort key: the slot as in the tag, with `#<attempt>` on what a failed attempt left behind.
     #[must_use]
@@ -281,43 +378,10 @@ impl Record {
         self.times.get(self.state).unwrap_or(Timestamp::MIN)
     }
 
-    /// The same record moved to `state`; the ledger's compare-and-set raises the version.
-    #[must_use]
-    pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Record {
-        debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
-        let mut next = self.clone();
-        if next.state != state {
-            next.times.insert(state, now);
-        }
-        next.state = state;
-        next.reason = reason.into();
-        next.leased_until = None;
-        next.missing_since = None;
-        next.foreign_since = None;
-        if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
-            next.mark = None;
-        }
-        next.has_residue = state == State::Failed && self.has_residue;
-        next
-    }
-
-    /// The same record as the provider now shows its snapshot.
-    #[must_use]
-    pub fn observed(&self, shown: &SnapshotState, now: Timestamp, reason: &str) -> Record {
-        let state = match shown {
-            SnapshotState::Pending | SnapshotState::Other(_) => State::Pending,
-            SnapshotState::Available => State::Available,
-            SnapshotState::Error => State::Failed,
-        };
-        let mut next = self.moved(state, now, reason);
-        next.has_residue = state == State::Failed;
-        next
-    }
-
     /// Whether an intent may be taken over: its invocation is over.
     #[must_use]
     pub fn intent_is_free(&self, now: Timestamp) -> bool {
-        self.leased_until.is_none_or(|until| until <= now)
+        self.lease.is_free(now)
     }
 
     /// Whether an invocation may be about to delete its snapshot right now.
@@ -351,16 +415,7 @@ impl Record {
     /// no answer came.
     #[must_use]
     pub fn effect_unknown(&self) -> bool {
-        self.state == State::Intended && self.leased_until.is_some()
-    }
-
-    /// An intent whose snapshot is there already, with the retention under which it was made: the policy may have
-    /// changed since. The slot is of today's schedule.
-    #[must_use]
-    pub fn as_made(&self, found: &Snapshot) -> Record {
-        let schedule = self.policy.schedule.clone();
-        let policy = PolicyText { schedule, ..found.policy_text() };
-        Record { policy: policy.into(), ..self.clone() }
+        self.state == State::Intended && !self.lease.is_none()
     }
 
     /// Whose the snapshot of its name is.
@@ -376,6 +431,161 @@ impl Record {
             }
             _ => Recognition::Foreign,
         }
+    }
+
+    /// Whose the snapshot is that the provider took the request for. Its tags may be gone by now; only another
+    /// origin says that it is something else.
+    #[must_use]
+    pub fn recognises_origin(&self, found: &Snapshot) -> Recognition {
+        match &found.source {
+            source if source.0.is_empty() => Recognition::Unknown,
+            source if *source == self.resource => Recognition::Ours,
+            _ => Recognition::Foreign,
+        }
+    }
+}
+
+/// How a record changes.
+impl Record {
+    fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
+        let mut next = self.clone();
+        change(&mut next.0);
+        next
+    }
+
+    /// The same record moved to `state`; the ledger's compare-and-set raises the version.
+    #[must_use]
+    pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Self {
+        debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
+        self.with(|next| {
+            if next.state != state {
+                next.times.insert(state, now);
+            }
+            next.state = state;
+            next.reason = reason.into();
+            next.lease = Lease::NONE;
+            next.missing_since = None;
+            next.foreign_since = None;
+            if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
+                next.mark = None;
+            }
+            next.has_residue = state == State::Failed && self.has_residue;
+        })
+    }
+
+    /// The same record as the provider now shows its snapshot.
+    #[must_use]
+    pub fn observed(&self, shown: &SnapshotState, now: Timestamp, reason: &str) -> Self {
+        let state = match shown {
+            SnapshotState::Pending | SnapshotState::Other(_) => State::Pending,
+            SnapshotState::Available => State::Available,
+            SnapshotState::Error => State::Failed,
+        };
+        self.moved(state, now, reason).with(|next| next.has_residue = state == State::Failed)
+    }
+
+    /// An intent that another invocation left, claimed by this one.
+    #[must_use]
+    pub fn taken_over(&self, now: Timestamp, lease: Lease) -> Self {
+        self.moved(State::Intended, now, "taken over").with(|next| {
+            next.lease = lease;
+            next.foreign_since = self.foreign_since;
+        })
+    }
+
+    /// A new intent in the place of this failed attempt.
+    #[must_use]
+    pub fn replaced_by(&self, intent: &Record) -> Self {
+        intent.with(|next| (next.version, next.missed) = (self.version, self.missed))
+    }
+
+    /// An item of its own for what this failed attempt left behind; its missed slots stay with the slot's record.
+    #[must_use]
+    pub fn left_behind(&self) -> Self {
+        self.superseded().with(|item| (item.version, item.missed) = (0, 0))
+    }
+
+    /// The same record as an item of its own, beside that of the slot.
+    #[must_use]
+    pub fn superseded(&self) -> Self {
+        self.with(|item| item.superseded = true)
+    }
+
+    /// An intent that is kept for the next tick; `free` when nothing can have come of it.
+    #[must_use]
+    pub fn deferred(&self, reason: String, free: bool) -> Self {
+        self.with(|next| {
+            next.reason = reason;
+            if free {
+                next.lease = Lease::NONE;
+            }
+        })
+    }
+
+    /// An intent whose slot passed without a snapshot.
+    #[must_use]
+    pub fn slot_passed(&self, now: Timestamp) -> Self {
+        let failed = self.moved(State::Failed, now, "its slot passed before it could be taken");
+        failed.with(|next| next.missed = self.missed.saturating_add(1))
+    }
+
+    /// An intent whose snapshot is there already, with the retention under which it was made: the policy may have
+    /// changed since. The slot is of today's schedule.
+    #[must_use]
+    pub fn as_made(&self, found: &Snapshot) -> Self {
+        let schedule = self.policy.schedule.clone();
+        self.with(|next| next.policy = PolicyText { schedule, ..found.policy_text() }.into())
+    }
+
+    /// The deletion is announced.
+    #[must_use]
+    pub fn marked(&self, mark: Mark, reason: impl Into<String>) -> Self {
+        let marked = self.moved(State::Expiring, mark.at, reason);
+        marked.with(|next| next.mark = Some(Box::new(mark)))
+    }
+
+    /// The intent to delete, claimed by an invocation until `lease` ends.
+    #[must_use]
+    pub fn deleting(&self, now: Timestamp, lease: Lease) -> Self {
+        let intent = self.moved(State::Deleting, now, self.reason.clone());
+        intent.with(|next| next.lease = lease)
+    }
+
+    /// Asking for it by name has answered "not found" since then, or does not any more.
+    #[must_use]
+    pub fn missing(&self, since: Option<Timestamp>) -> Self {
+        self.with(|next| next.missing_since = since)
+    }
+
+    /// Asking for it by name has shown something that is not ours since then.
+    #[must_use]
+    pub fn foreign(&self, since: Timestamp) -> Self {
+        self.with(|next| next.foreign_since = Some(since))
+    }
+
+    /// A failed attempt whose residue is gone.
+    #[must_use]
+    pub fn without_residue(&self) -> Self {
+        self.missing(None).with(|next| next.has_residue = false)
+    }
+
+    /// The slots that it missed are reported.
+    #[must_use]
+    pub fn missed_reported(&self) -> Self {
+        self.with(|next| next.missed = 0)
+    }
+
+    /// The same record, whose policy text is held once for all that have the same.
+    #[must_use]
+    pub fn sharing(mut self, texts: &mut PolicyTexts) -> Self {
+        self.0.policy = texts.shared(self.0.policy);
+        self
+    }
+
+    /// The record as the ledger holds it under this version.
+    #[must_use]
+    pub fn at_version(&self, version: u64) -> Self {
+        self.with(|next| next.version = version)
     }
 }
 
@@ -414,7 +624,7 @@ mod tests {
 
     fn record(state: State) -> Record {
         let at: Timestamp = "2026-11-20T03:00:00Z".parse().unwrap();
-        Record {
+        Record(Fields {
             resource: ResourceId("id".to_owned()),
             slot: Slot::at(at),
             superseded: false,
@@ -434,7 +644,7 @@ mod tests {
                 timezone: "UTC".to_owned(),
             }
             .into(),
-            leased_until: Some(at),
+            lease: Lease::until(at),
             missed: 2,
             missing_since: Some(at),
             foreign_since: Some(at),
@@ -446,7 +656,7 @@ mod tests {
                 oldest: None,
             })),
             has_residue: true,
-        }
+        })
     }
 
     #[test]
@@ -458,8 +668,8 @@ mod tests {
             assert_eq!((new.state, new.reason.as_str()), (*to, "after"));
             assert_eq!(new.entered(), if from == to { old.entered() } else { now }, "{to:?}");
             assert_eq!(
-                (new.leased_until, new.missing_since, new.foreign_since),
-                (None, None, None)
+                (new.lease, new.missing_since, new.foreign_since),
+                (Lease::NONE, None, None)
             );
             assert_eq!(new.missed, old.missed, "until it is reported");
             // A mark lives through its deletion, and what a failed attempt left through its failure.
@@ -488,7 +698,7 @@ mod tests {
         for state in State::ALL {
             let mut one = record(state);
             assert_eq!(one.live(), (state != State::Deleted).then_some(state));
-            (one.has_residue, one.missed) = (false, 0);
+            one = one.with(|one| (one.has_residue, one.missed) = (false, 0));
             let settled = matches!(state, State::Deleted | State::Failed);
             assert_eq!(one.live().is_none(), settled, "{state:?}");
             let expires = one.expires_at();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::function::Function;
+use crate::lease::Lease;
 
 /// What a run did in a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,18 +31,10 @@ pub struct LastRun {
     #[serde(default)]
     pub left: u64,
     /// Until when the lane belongs to a run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_until: Option<Timestamp>,
+    #[serde(default, rename = "held_until", skip_serializing_if = "Lease::is_none")]
+    pub lease: Lease,
     /// The format of the item.
     pub format: u32,
     /// Optimistic locking; 0 is not written yet.
     pub version: u64,
-}
-
-impl LastRun {
-    /// Whether another run holds the lane.
-    #[must_use]
-    pub fn is_held(&self, now: Timestamp) -> bool {
-        self.held_until.is_some_and(|until| until > now)
-    }
 }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::function::Function;
 use crate::keep::MinKeep;
+use crate::lease::Lease;
 use crate::policy::{Policies, Policy, Problem, Retention};
 use crate::time::{Zone, parse_duration};
 use values::{
@@ -95,8 +96,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Now, read once.
     pub now: Timestamp,
-    /// Until when what this run claims is its own: its own end, at most an invocation's longest life away.
-    pub leased_until: Timestamp,
+    /// For what this run claims: until its own end, at most an invocation's longest life away.
+    pub lease: Lease,
 }
 
 /// One message that names every bad variable with its value and accepted form.
@@ -106,7 +107,7 @@ pub struct BadSettings(pub Vec<Problem>);
 
 struct Reader<'a> {
     vars: &'a BTreeMap<String, String>,
-    role: Function,
+    function: Function,
     fatal: Vec<Problem>,
     noted: Vec<Problem>,
 }
@@ -129,7 +130,7 @@ impl Reader<'_> {
             Err(accepted) => {
                 let problem = Problem::variable(key, text, accepted);
                 let list =
-                    if users.contains(&self.role) { &mut self.fatal } else { &mut self.noted };
+                    if users.contains(&self.function) { &mut self.fatal } else { &mut self.noted };
                 list.push(problem);
                 default
             }
@@ -170,10 +171,10 @@ impl Settings {
     ///
     /// # Errors
     /// When a variable that the function uses is missing or bad.
-    pub fn read(vars: &BTreeMap<String, String>, role: Function) -> Result<Self, BadSettings> {
+    pub fn read(vars: &BTreeMap<String, String>, function: Function) -> Result<Self, BadSettings> {
         use Function::{Create, Poll, Prune};
         let all = [Create, Poll, Prune];
-        let mut reader = Reader { vars, role, fatal: Vec::new(), noted: Vec::new() };
+        let mut reader = Reader { vars, function, fatal: Vec::new(), noted: Vec::new() };
         let table = reader.read("SNAPKEEP_LEDGER_TABLE", &all, String::new(), table_name);
         if table.is_empty() && reader.fatal.is_empty() {
             let form = "the name of the ledger's DynamoDB table; it is required";
@@ -252,11 +253,11 @@ fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Pr
 mod tests {
     use super::*;
 
-    fn read(role: Function, vars: &[(&str, &str)]) -> Result<Settings, BadSettings> {
+    fn read(function: Function, vars: &[(&str, &str)]) -> Result<Settings, BadSettings> {
         let mut vars: BTreeMap<String, String> =
             vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         vars.entry("SNAPKEEP_LEDGER_TABLE".into()).or_insert("ledger".into());
-        Settings::read(&vars, role)
+        Settings::read(&vars, function)
     }
 
     #[test]
@@ -334,8 +335,8 @@ mod tests {
             ("SNAPKEEP_EVENT_BUS", "a b"),
             ("SNAPKEEP_METRICS", "most"),
         ] {
-            for role in [Function::Create, Function::Poll, Function::Prune] {
-                let settings = read(role, &[(key, bad)]).unwrap();
+            for function in [Function::Create, Function::Poll, Function::Prune] {
+                let settings = read(function, &[(key, bad)]).unwrap();
                 assert_eq!((settings.topic, settings.event_bus), (None, None));
                 assert_eq!(settings.problems[0].key, key);
             }

@@ -191,7 +191,7 @@ impl MemoryLedger {
             let standing = standing.and_then(Item::readable).cloned();
             return Write::Conflict(standing.map(Box::new));
         }
-        let record = Record { version, ..record.clone() };
+        let record = record.at_version(version);
         let record = Box::new(record);
         items.insert(key(&record), Item::Readable(record.clone()));
         Write::Done(record)

@@ -12,5 +12,14 @@ pub mod reference;
 pub mod simulation;
 pub mod still;
 
+use snapkeep_domain::record::{Fields, Record};
+
 pub use ledger::MemoryLedger;
 pub use memory::MemoryProvider;
+
+/// Changes a record past its state machine, as a ledger that somebody wrote into may hold it.
+pub fn alter(record: &mut Record, change: impl FnOnce(&mut Fields)) {
+    let mut fields = Fields::from(record.clone());
+    change(&mut fields);
+    *record = Record::stored(fields);
+}

@@ -17,6 +17,7 @@ use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE};
 use snapkeep_domain::snapshot::Tags;
 
@@ -168,9 +169,9 @@ impl Simulation {
     /// Sets the rules up that invoke the functions from now on.
     pub fn schedule(&mut self) {
         for deployment in 0..self.deployments.len() {
-            for role in [Function::Create, Function::Poll, Function::Prune] {
-                let at = self.world.now() + SignedDuration::from_mins(role as i64 * 3);
-                self.enqueue(at, Event::Rule(role, deployment));
+            for function in [Function::Create, Function::Poll, Function::Prune] {
+                let at = self.world.now() + SignedDuration::from_mins(function as i64 * 3);
+                self.enqueue(at, Event::Rule(function, deployment));
             }
         }
     }
@@ -288,18 +289,18 @@ impl Simulation {
     fn happen(&mut self, event: Event) {
         let now = self.world.now();
         match event {
-            Event::Rule(role, of) => {
-                let cadence = self.deployments[of].cadence[role as usize];
+            Event::Rule(function, of) => {
+                let cadence = self.deployments[of].cadence[function as usize];
                 self.enqueue(
                     now + SignedDuration::from_mins(cadence.into()),
-                    Event::Rule(role, of),
+                    Event::Rule(function, of),
                 );
                 for late in self.deliveries() {
-                    self.enqueue(now + late, Event::Invoke(role, of, None));
+                    self.enqueue(now + late, Event::Invoke(function, of, None));
                 }
             }
-            Event::Invoke(role, of, only) => {
-                self.invoke(role, of, only);
+            Event::Invoke(function, of, only) => {
+                self.invoke(function, of, only);
             }
             Event::Act => {
                 let mut inner = self.world.lock();
@@ -321,7 +322,7 @@ impl Simulation {
     /// Delivers what functions left in places: late, twice, or never, and now and then for a wrong place.
     fn deliver(&mut self) {
         let ticks = std::mem::take(&mut self.world.lock().ticks);
-        for (role, of, tick) in ticks {
+        for (function, of, tick) in ticks {
             let place = REGIONS.iter().position(|region| *region == tick.place);
             let place = place.unwrap_or(REGIONS.len());
             let wrong = {
@@ -331,7 +332,7 @@ impl Simulation {
             let place = if wrong { REGIONS.len() } else { place };
             for late in self.deliveries() {
                 let at = self.world.now() + late;
-                self.enqueue(at, Event::Invoke(role, of, Some((place, tick.run))));
+                self.enqueue(at, Event::Invoke(function, of, Some((place, tick.run))));
             }
         }
     }
@@ -359,20 +360,20 @@ impl Simulation {
     }
 
     /// Invokes a function; `None` when it refuses to start.
-    pub fn start(&mut self, role: Function, deployment: usize) -> Option<InvocationId> {
-        self.invoke(role, deployment, None)
+    pub fn start(&mut self, function: Function, deployment: usize) -> Option<InvocationId> {
+        self.invoke(function, deployment, None)
     }
 
     fn invoke(
         &mut self,
-        role: Function,
+        function: Function,
         deployment: usize,
         only: Option<(usize, u32)>,
     ) -> Option<InvocationId> {
         let vars = &self.deployments[deployment].vars;
-        let settings = settings(vars, role)?;
+        let settings = settings(vars, function)?;
         let sabotage = self.world.sabotage();
-        if sabotage == Some(Sabotage::NeverPrunes) && role == Function::Prune {
+        if sabotage == Some(Sabotage::NeverPrunes) && function == Function::Prune {
             return None;
         }
         self.invocations += 1;
@@ -394,23 +395,30 @@ impl Simulation {
         }
         let next = *rollout > 0 && (*healthy || rng.u32(0..100) < *rollout);
         let format = if next { NEXT_FORMAT } else { FORMAT };
-        let doing =
-            RunningInvocation::new(role, settings.clone(), now, started, started + budget, format);
+        let doing = RunningInvocation::new(
+            function,
+            settings.clone(),
+            now,
+            started,
+            started + budget,
+            format,
+        );
         inner.watch.began(&doing);
         inner.running.insert(me, doing);
         drop(inner);
-        self.world.note(format_args!("#{me} {role:?} of {deployment} at {now}, format {format}"));
+        self.world
+            .note(format_args!("#{me} {function:?} of {deployment} at {now}, format {format}"));
         let ports = Ports { world: Arc::clone(&self.world), me, of: deployment };
         let settings = sabotage.map_or(settings.clone(), |by| by.settings(settings));
         let tick = only.map(|(place, run)| Tick {
             place: REGIONS.get(place).copied().unwrap_or("nowhere-1").to_owned(),
             run,
         });
-        let leased_until = now + INVOCATION_LIFE;
-        let invocation = Invocation { now, leased_until, tick, deadline: ports.clone() };
+        let lease = Lease::until(now + INVOCATION_LIFE);
+        let invocation = Invocation { now, lease, tick, deadline: ports.clone() };
         let tick: Running = Box::pin(async move {
             let ports = &ports;
-            let result = match role {
+            let result = match function {
                 Function::Create => {
                     create::run(ports, ports, ports, ports, &settings, &invocation).await
                 }

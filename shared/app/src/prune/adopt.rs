@@ -18,7 +18,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Ok(Write::Conflict(Some(standing)))
                 if standing.name != record.name && !record.superseded =>
             {
-                ledger.claim(&Record { superseded: true, ..record.clone() }).await
+                ledger.claim(&record.superseded()).await
             }
             claimed => claimed,
         };

@@ -173,8 +173,9 @@ fn number(item: &Item, attribute: &str) -> Option<u32> {
 mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
+    use snapkeep_domain::lease::Lease;
     use snapkeep_domain::policy::PolicyText;
-    use snapkeep_domain::record::{Mark, State, Times};
+    use snapkeep_domain::record::{Fields, Mark, State, Times};
 
     use super::*;
 
@@ -183,7 +184,7 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record {
+        Record::stored(Fields {
             resource: ResourceId("arn:web".to_owned()),
             slot: "2026-11-20T03:00:00Z".parse().unwrap(),
             superseded: false,
@@ -206,7 +207,7 @@ mod tests {
                 timezone: "Europe/Berlin".to_owned(),
             }
             .into(),
-            leased_until: None,
+            lease: Lease::NONE,
             missed: 3,
             missing_since: Some(at("2026-11-20T03:00:00Z")),
             foreign_since: Some(at("2026-11-20T03:00:00Z")),
@@ -218,7 +219,7 @@ mod tests {
                 oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
             })),
             has_residue: false,
-        }
+        })
     }
 
     fn s(text: &str) -> AttributeValue {
@@ -227,16 +228,16 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was() {
-        let mut records = vec![record(), Record { superseded: true, ..record() }];
+        let mut records = vec![record(), record().superseded()];
         for state in State::ALL {
             for remains in [false, true] {
-                let bare = Record {
+                let bare = Record::stored(Fields {
                     mark: None,
                     missing_since: None,
                     has_residue: remains,
                     state,
-                    ..record()
-                };
+                    ..record().into()
+                });
                 records.push(bare);
             }
         }
@@ -255,8 +256,8 @@ mod tests {
         assert_eq!(item["times"].as_m().unwrap()["expiring"], s("2026-11-28T03:10:00.5Z"));
         assert!(!item.contains_key("expires_at") && !item.contains_key("leased_until"));
         assert_eq!(item["missed"], AttributeValue::N("3".to_owned()));
-        assert!(!encode(&Record { missed: 0, ..record() }).unwrap().contains_key("missed"));
-        let superseded = Record { superseded: true, ..record() };
+        assert!(!encode(&record().missed_reported()).unwrap().contains_key("missed"));
+        let superseded = record().superseded();
         assert_eq!(encode(&superseded).unwrap()["slot"], s("2026-11-20T03:00:00Z#2"));
         let tombstone = record().moved(State::Deleted, at("2026-12-01T03:20:00Z"), "gone");
         let tombstone = encode(&tombstone).unwrap();
@@ -267,7 +268,10 @@ mod tests {
     #[test]
     fn the_index_shows_all_of_a_record() {
         let keys = ["resource", "slot", "place", "live"];
-        let leased = Record { leased_until: Some(at("2026-11-20T03:00:00Z")), ..record() };
+        let leased = Record::stored(Fields {
+            lease: Lease::until(at("2026-11-20T03:00:00Z")),
+            ..record().into()
+        });
         let item = encode(&leased).unwrap();
         let mut members: Vec<&str> = item.keys().map(String::as_str).collect();
         members.retain(|member| !keys.contains(member));
@@ -277,13 +281,18 @@ mod tests {
 
     #[test]
     fn members_that_came_later_have_defaults() {
-        let record = Record { mark: None, missing_since: None, foreign_since: None, ..record() };
+        let record = Record::stored(Fields {
+            mark: None,
+            missing_since: None,
+            foreign_since: None,
+            ..record().into()
+        });
         let mut item = encode(&record).unwrap();
         for later in ["superseded", "has_residue", "missed"] {
             item.remove(later).unwrap();
         }
         item.insert("added_by_somebody".to_owned(), AttributeValue::Bool(true));
-        assert_eq!(decode(&item).unwrap(), Record { missed: 0, ..record });
+        assert_eq!(decode(&item).unwrap(), record.missed_reported());
     }
 
     #[test]
@@ -313,7 +322,8 @@ mod tests {
 
     #[test]
     fn the_first_versions_words_are_read() {
-        let record = Record { superseded: true, has_residue: true, ..record() };
+        let record =
+            Record::stored(Fields { superseded: true, has_residue: true, ..record().into() });
         let mut item = encode(&record).unwrap();
         for (old, new) in [("leftover", "superseded"), ("remains", "has_residue")] {
             let value = item.remove(new).unwrap();
@@ -358,11 +368,13 @@ mod tests {
             state in proptest::sample::select(State::ALL.to_vec()),
             (attempt, missed, version) in (any::<u32>(), any::<u32>(), any::<u64>()),
         ) {
-            let mut record = Record { state, attempt, missed, version, ..record() };
             let [resource, name, reason, policy, keep] = texts.try_into().unwrap();
-            (record.resource, record.name, record.reason) = (ResourceId(resource), name, reason);
-            record.policy =
-                PolicyText { name: policy, keep: Some(keep), ..(*record.policy).clone() }.into();
+            let policy =
+                PolicyText { name: policy, keep: Some(keep), ..(*record().policy).clone() }.into();
+            let resource = ResourceId(resource);
+            let record = Record::stored(Fields {
+                resource, name, reason, policy, state, attempt, missed, version, ..record().into()
+            });
             prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
         }
 

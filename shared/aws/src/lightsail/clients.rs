@@ -11,6 +11,7 @@ use aws_sdk_lightsail::Client;
 use aws_sdk_lightsail::config::{Builder, SharedCredentialsProvider};
 use aws_smithy_types::retry::RetryConfig;
 use snapkeep_app::ports::{ErrorKind, ProviderError};
+use snapkeep_domain::function::Function;
 use snapkeep_domain::settings::RoleArn;
 
 /// The accounts besides our own, and how to act in each.
@@ -24,11 +25,11 @@ impl Accounts {
         sdk: &SdkConfig,
         roles: &[RoleArn],
         deployment: &str,
-        function: &str,
+        function: Function,
     ) -> Self {
         let mut accounts = BTreeMap::new();
         for role in roles {
-            let provider = AssumeRoleProvider::builder(role.arn.replace('*', function))
+            let provider = AssumeRoleProvider::builder(role.arn.replace('*', function.as_str()))
                 .external_id(deployment)
                 .session_name(format!("snapkeep-{function}"))
                 .configure(sdk)

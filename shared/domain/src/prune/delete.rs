@@ -2,18 +2,14 @@
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
-use crate::record::{Recognition, Record, State};
+use crate::record::{Recognition, Record};
 use crate::settings::Context;
 use crate::snapshot::{Snapshot, SnapshotState};
-use crate::time::Zone;
 
 /// The intent to delete, written before the last look.
 #[must_use]
 pub fn intent(record: &Record, cx: &Context<'_>) -> Record {
-    let mut intent = record.moved(State::Deleting, cx.now, record.reason.clone());
-    intent.mark.clone_from(&record.mark);
-    intent.leased_until = Some(cx.leased_until);
-    intent
+    record.deleting(cx.now, cx.lease)
 }
 
 /// What the last look, or the provider's answer, makes of a deletion.
@@ -50,7 +46,7 @@ pub fn last_look(
         Lookup::Missing => return LastLook::Gone,
         Lookup::Unknown => return LastLook::Wait,
     };
-    let zone = intent.policy.timezone.parse().unwrap_or_else(|_| Zone::utc());
+    let (_, zone) = intent.policy.retention();
     let held = found.hold().is_some_and(|hold| hold.holds(cx.now, &zone));
     let why = match intent.recognises(found, &cx.settings.deployment) {
         Recognition::Unknown => "the provider does not tell of what it was taken",

@@ -133,17 +133,15 @@ impl Brake<'_> {
     /// How many of the marks come from a changed policy: what its own retention would still keep today.
     fn surprises(&self) -> usize {
         let own = |policy: &PolicyText| {
-            let keep: Keep = policy.keep.as_deref()?.parse().ok()?;
-            let zone: Zone = policy.timezone.parse().ok()?;
-            Some(keep.judge(self.times, &zone))
+            let (keep, zone) = policy.retention();
+            keep.judge(self.times, &zone)
         };
         // Each distinct text is judged once.
         let mut judged = BTreeMap::new();
         let mut keeps = |(at, policy): &&(usize, &PolicyText)| {
             let text = (policy.keep.clone(), policy.timezone.clone());
             let kept = judged.entry(text).or_insert_with(|| own(policy));
-            // Without a readable retention of its own it would keep everything.
-            kept.as_ref().and_then(|kept| kept.get(*at)).is_none_or(|reasons| !reasons.is_empty())
+            kept.get(*at).is_none_or(|reasons| !reasons.is_empty())
         };
         self.marks.iter().filter(|mark| keeps(mark)).count()
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
 use crate::policy::{PolicyText, PolicyTexts};
-use crate::record::{FORMAT, Record, State, Times};
+use crate::record::{Record, Subject};
 use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Ownership, Snapshot, SnapshotState};
 use crate::time::Slot;
@@ -52,28 +52,16 @@ impl Seen {
         (resource, resource_name, place): (&ResourceId, &str, &str),
         now: Timestamp,
     ) -> Record {
-        let record = Record {
+        let subject = Subject {
             resource: resource.clone(),
-            slot: self.slot,
-            superseded: false,
-            attempt: self.attempt,
-            format: FORMAT,
-            version: 0,
-            state: State::Intended,
-            times: Times::from([(State::Requested, self.created_at)]),
-            reason: String::new(),
-            name: name.to_owned(),
-            region: place.to_owned(),
             resource_name: resource_name.to_owned(),
+            region: place.to_owned(),
+            slot: self.slot,
+            attempt: self.attempt,
+            name: name.to_owned(),
             policy: Arc::clone(&self.policy),
-            leased_until: None,
-            missed: 0,
-            missing_since: None,
-            foreign_since: None,
-            mark: None,
-            has_residue: false,
         };
-        record.observed(&self.state, now, "adopted from the provider")
+        Record::adopted(subject, self.created_at, &self.state, now)
     }
 }
 

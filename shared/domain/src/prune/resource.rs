@@ -214,8 +214,7 @@ fn condemn(
                 _ if terms.orphan => "its resource is gone, and only the minimum stays".to_owned(),
                 _ => format!("no rule of `{}` in {} keeps it", terms.keep, terms.zone.name()),
             };
-            let mut marked = record.moved(State::Expiring, now, reason);
-            marked.mark = Some(Box::new(mark.clone()));
+            let marked = record.marked(mark.clone(), reason);
             (Verdict::Mark, Some(Step::Mark(Box::new(marked))))
         }
         // Another run is at it.

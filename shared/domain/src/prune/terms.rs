@@ -249,10 +249,8 @@ fn gone(
     let (id, name) = (subject.id, subject.name);
     let newest = subject.newest();
     let record = newest.and_then(|c| c.record);
-    let own: Option<Keep> =
-        record.and_then(|r| r.policy.keep.as_deref()).and_then(|text| text.parse().ok());
-    let zone: Option<Zone> = record.and_then(|r| r.policy.timezone.parse().ok());
-    let zone = zone.unwrap_or_else(Zone::utc);
+    let recorded = record.map(|record| record.policy.retention());
+    let (keep, zone) = recorded.unwrap_or_else(|| (Keep::All, Zone::utc()));
     let rebuilt = || {
         let policy = subject.candidates.first().map(|c| c.seen.policy.clone());
         policy.map(|policy| Protected::rebuilt(id, name, place, policy))
@@ -268,10 +266,9 @@ fn gone(
         plan.findings.push(held(subject));
     }
     let age = newest.map(|c| elapsed(c.seen.slot.timestamp(), cx.now));
-    let keeps_all = own.as_ref().is_none_or(|keep| *keep == Keep::All);
-    let stays = orphan(plan, subject, keeps_all, name_lives, age, cx);
+    let stays = orphan(plan, subject, keep == Keep::All, name_lives, age, cx);
     Terms {
-        keep: own.unwrap_or(Keep::All),
+        keep,
         zone,
         instance_hold: hold,
         confirmed: Vec::new(),

@@ -4,11 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ConditionStore, Ledger, Note, Remember, Write};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::lease::Lease;
 use snapkeep_domain::notice::{self, Condition};
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::protected::{Protected, Standing};
-use snapkeep_domain::record::{FORMAT, Record, State};
+use snapkeep_domain::record::{FORMAT, Fields, Record, State};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::run::LastRun;
 use snapkeep_domain::time::Slot;
@@ -37,7 +38,7 @@ pub async fn ledger(ledger: &(impl Ledger + ConditionStore + Remember)) {
 async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
     let known = async || ledger.memory().await.unwrap().protected;
     assert_eq!(known().await, []);
-    let policy = record("x", 1).policy;
+    let policy = record("x", 1).policy.clone();
     let id = |name: &str| ResourceId(format!("arn:{name}"));
     let item = |name: &str| Protected {
         standing: Standing::On,
@@ -86,7 +87,7 @@ async fn remembers_runs(ledger: &impl Remember) {
         counts: [("requested".to_owned(), 3)].into(),
         failures: 0,
         left: 2,
-        held_until: Some(slot(1).timestamp()),
+        lease: Lease::until(slot(1).timestamp()),
         format: FORMAT,
         version: 0,
     };
@@ -94,7 +95,7 @@ async fn remembers_runs(ledger: &impl Remember) {
     assert_eq!(create, LastRun { version: 1, ..run(Function::Create) });
     assert_eq!(ledger.put_run(&run(Function::Create)).await.unwrap(), None, "one run enters");
     let prune = ledger.put_run(&run(Function::Prune)).await.unwrap().unwrap();
-    let left = LastRun { held_until: None, ..create };
+    let left = LastRun { lease: Lease::NONE, ..create };
     let left = ledger.put_run(&left).await.unwrap().unwrap();
     assert_eq!((left.version, known().await), (2, vec![left.clone(), prune]));
 }
@@ -131,14 +132,18 @@ async fn is_empty_at_first(ledger: &impl Ledger) {
 async fn lets_one_claim_win(ledger: &impl Ledger) {
     let first = record("claimed", 1);
     let standing = done(ledger.claim(&first).await.unwrap());
-    assert_eq!(standing, Record { version: 1, ..first.clone() });
-    let late = Record { reason: "the other one".to_owned(), version: 7, ..first.clone() };
+    assert_eq!(standing, first.at_version(1));
+    let late = Record::stored(Fields {
+        reason: "the other one".to_owned(),
+        version: 7,
+        ..first.clone().into()
+    });
     assert_eq!(conflict(ledger.claim(&late).await.unwrap()), Some(standing.clone()));
     // Not even the very same record is claimed twice.
     assert_eq!(conflict(ledger.claim(&first).await.unwrap()), Some(standing.clone()));
     assert_eq!(recent(ledger, "claimed", 0).await, [standing]);
     // What a failed attempt left behind has a key of its own.
-    let superseded = Record { superseded: true, ..first };
+    let superseded = first.superseded();
     done(ledger.claim(&superseded).await.unwrap());
 }
 
@@ -147,10 +152,10 @@ async fn lets_one_advance_win(ledger: &impl Ledger) {
     assert_eq!(conflict(ledger.advance(&first).await.unwrap()), None, "there is nothing yet");
     let first = done(ledger.claim(&first).await.unwrap());
     let second = done(ledger.advance(&moved(&first, State::Requested)).await.unwrap());
-    assert_eq!(second, Record { version: 2, ..moved(&first, State::Requested) });
+    assert_eq!(second, moved(&first, State::Requested).at_version(2));
     let stale = ledger.advance(&moved(&first, State::Failed)).await.unwrap();
     assert_eq!(conflict(stale), Some(second.clone()));
-    let ahead = Record { version: 3, ..moved(&second, State::Pending) };
+    let ahead = moved(&second, State::Pending).at_version(3);
     assert_eq!(conflict(ledger.advance(&ahead).await.unwrap()), Some(second.clone()));
     let third = done(ledger.advance(&moved(&second, State::Pending)).await.unwrap());
     assert_eq!((third.version, third.state), (3, State::Pending));
@@ -184,9 +189,9 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
 
     // A failure is shown while something remains of it, and not once it is settled.
     let now = done(ledger.advance(&moved(&now, State::Expiring)).await.unwrap());
-    let failed = Record { has_residue: true, ..moved(&now, State::Failed) };
+    let failed = Record::stored(Fields { has_residue: true, ..moved(&now, State::Failed).into() });
     let failed = done(ledger.advance(&failed).await.unwrap());
-    let settled = Record { has_residue: false, ..failed.clone() };
+    let settled = Record::stored(Fields { has_residue: false, ..failed.clone().into() });
     assert_eq!(shown(ledger, "lived").await, [failed]);
     done(ledger.advance(&settled).await.unwrap());
     assert_eq!(shown(ledger, "lived").await, []);
@@ -198,7 +203,11 @@ async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
         all.push(done(ledger.claim(&record("recent", hour)).await.unwrap()));
         // Three is a slot with two failed attempts behind it, and two with one.
         for attempt in 1..=[0, 0, 1, 2, 0, 0][usize::try_from(hour).unwrap_or_default()] {
-            let superseded = Record { superseded: true, attempt, ..record("recent", hour) };
+            let superseded = Record::stored(Fields {
+                superseded: true,
+                attempt,
+                ..record("recent", hour).into()
+            });
             all.push(done(ledger.claim(&superseded).await.unwrap()));
         }
     }
@@ -237,7 +246,8 @@ async fn reads_many(ledger: &impl Ledger) {
     let found = recent(ledger, "many", 0).await;
     assert_eq!(found.iter().map(short).collect::<Vec<_>>(), down(MANY));
     for hour in 1..=MANY_LONG {
-        let long = Record { reason: "x".repeat(LONG), ..record("long", hour) };
+        let long =
+            Record::stored(Fields { reason: "x".repeat(LONG), ..record("long", hour).into() });
         done(ledger.claim(&long).await.unwrap());
     }
     let found = recent(ledger, "long", 0).await;
@@ -263,7 +273,7 @@ fn short(record: &Record) -> String {
 }
 
 fn record(resource: &str, hour: i64) -> Record {
-    Record {
+    Record::stored(Fields {
         resource: ResourceId(format!("arn:{resource}")),
         slot: slot(hour),
         superseded: false,
@@ -283,13 +293,13 @@ fn record(resource: &str, hour: i64) -> Record {
             timezone: "UTC".to_owned(),
         }
         .into(),
-        leased_until: Some(slot(hour + 1).timestamp()),
+        lease: Lease::until(slot(hour + 1).timestamp()),
         missed: 0,
         missing_since: None,
         foreign_since: None,
         mark: None,
         has_residue: false,
-    }
+    })
 }
 
 fn moved(record: &Record, state: State) -> Record {

@@ -61,12 +61,12 @@ impl Simulation {
         for deployment in 0..self.deployments.len() {
             // What is too much for the first time now would only be allowed after the last word.
             self.deployments[deployment].vars.remove("SNAPKEEP_MAX_DELETES");
-            for role in [Function::Create, Function::Poll, Function::Prune] {
-                let started = self.start(role, deployment);
+            for function in [Function::Create, Function::Poll, Function::Prune] {
+                let started = self.start(function, deployment);
                 if let Some(me) = started {
                     self.finish(me);
                 }
-                if role != Function::Prune {
+                if function != Function::Prune {
                     self.advance(SignedDuration::from_mins(15));
                 }
             }
@@ -82,7 +82,7 @@ impl Simulation {
         }
         let of = doing.settings.deployment.clone();
         let Some(at) = self.deployments.iter().position(|d| d.id == of) else { return };
-        self.last[at].insert(doing.role, report.findings.clone());
+        self.last[at].insert(doing.function, report.findings.clone());
         let deployment = &mut self.deployments[at];
         if report.findings.iter().any(|finding| finding.code == Code::TooManyMarks) {
             // "If that is meant, raise it": it is.
@@ -97,10 +97,10 @@ impl Simulation {
         let loud = report.findings.iter().find(|f| f.severity == Severity::Error);
         if self.quiet_from.is_some_and(|from| doing.started >= from) {
             if let Some(failure) = report.failures.first() {
-                let message = format!("{:?} reports {failure:?}", doing.role);
+                let message = format!("{:?} reports {failure:?}", doing.function);
                 self.world.violate(Property::Quiet, message);
             } else if let Some(finding) = loud.or_else(|| unfounded(doing, report)) {
-                let message = format!("{:?} reports {finding:?}", doing.role);
+                let message = format!("{:?} reports {finding:?}", doing.function);
                 self.world.violate(Property::Quiet, message);
             }
         }

@@ -15,7 +15,7 @@ use super::ports::{Fault, View, Views};
 /// A running invocation and what it was told.
 #[derive(Debug)]
 pub(super) struct RunningInvocation {
-    pub(super) role: Function,
+    pub(super) function: Function,
     /// The settings as deployed.
     pub(super) settings: Settings,
     /// What its clock says.
@@ -42,7 +42,7 @@ pub(super) struct RunningInvocation {
 
 impl RunningInvocation {
     pub(super) fn new(
-        role: Function,
+        function: Function,
         settings: Settings,
         now: Timestamp,
         started: Timestamp,
@@ -50,7 +50,7 @@ impl RunningInvocation {
         format: u32,
     ) -> Self {
         RunningInvocation {
-            role,
+            function,
             settings,
             now,
             started,

@@ -238,7 +238,7 @@ impl Ports {
         found.records = good;
         found.unreadable.extend(bad.into_iter().map(|record| Unreadable {
             sort_key: record.sort_key(),
-            resource: record.resource,
+            resource: record.resource.clone(),
             why: "of a newer format".to_owned(),
         }));
         found
@@ -329,7 +329,7 @@ impl Inventory for Ports {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
             if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found)
                 // What poll sees is not what this saboteur is about.
-                && (!counts || self.world.role(self.me) == Some(Function::Prune))
+                && (!counts || self.world.function(self.me) == Some(Function::Prune))
             {
                 sabotage.distort(std::slice::from_mut(found));
             }

@@ -134,7 +134,7 @@ impl Watch {
             && !self.expired
             && !self.lost_since(doing.started)
             && !report.findings.iter().any(|f| f.code == Code::LaneHeld);
-        match doing.role {
+        match doing.function {
             Function::Create if undisturbed => {
                 self.all_due_are_served(doing, report, ledger, provider)
             }
@@ -169,7 +169,7 @@ impl Watch {
             let own = |r: &&Record| r.resource == instance.id && !r.superseded && r.slot >= due;
             let taken = records.iter().find(own);
             let holds = taken.is_some_and(|record| match record.state {
-                State::Intended => record.leased_until.is_some_and(|until| until > doing.now),
+                State::Intended => !record.intent_is_free(doing.now),
                 State::Failed => {
                     let hours = 1 << record.attempt.saturating_sub(1).min(ATTEMPTS_MAX);
                     let again = record.entered() + SignedDuration::from_hours(hours);

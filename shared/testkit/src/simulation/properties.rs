@@ -437,7 +437,7 @@ impl Watch {
         self.check(faults.len() as u64 <= told, Property::Reported, || {
             format!(
                 "{:?} of {:?} are not in its report: {:?}",
-                doing.unresolved, doing.role, report.failures
+                doing.unresolved, doing.function, report.failures
             )
         });
     }

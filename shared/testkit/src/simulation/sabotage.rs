@@ -1,6 +1,7 @@
 //! Deliberately broken variants of the functions, each caught by the property that it breaks: what
 //! shows that the properties are awake. They live in the ports, never in the product.
 
+use crate::alter;
 use jiff::SignedDuration;
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::Report;
@@ -166,13 +167,13 @@ impl Sabotage {
             Sabotage::BelievesOneLook => {
                 for record in records.iter_mut() {
                     let long_ago = record.entered() - SignedDuration::from_hours(24);
-                    record.missing_since = Some(long_ago);
+                    alter(record, |record| record.missing_since = Some(long_ago));
                 }
             }
             Sabotage::ForgetsToWait => {
                 for record in records.iter_mut().filter(|record| record.state == State::Failed) {
                     let long_ago = record.entered() - SignedDuration::from_hours(24);
-                    record.times.insert(State::Failed, long_ago);
+                    alter(record, |record| record.times.insert(State::Failed, long_ago));
                 }
             }
             _ => {}

@@ -35,8 +35,8 @@ impl Simulation {
     }
 
     /// Runs a function to its end, alone.
-    pub fn run_alone(&mut self, role: Function) {
-        if let Some(me) = self.start(role, 0) {
+    pub fn run_alone(&mut self, function: Function) {
+        if let Some(me) = self.start(function, 0) {
             self.finish(me);
         }
     }

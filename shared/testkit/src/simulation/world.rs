@@ -21,6 +21,7 @@ use super::rates::{Rates, STALE_MAX, WRITES};
 use super::sabotage::Sabotage;
 use super::service::{Buckets, Late};
 use super::turns::{InvocationId, Turns};
+use crate::alter;
 use crate::ledger::MemoryLedger;
 use crate::memory::MemoryProvider;
 
@@ -382,19 +383,21 @@ impl World {
         let inner = self.lock();
         let mut record = record.clone();
         let Some(doing) = inner.running.get(&me) else { return record };
-        if doing.format == NEXT_FORMAT {
-            record.format = NEXT_FORMAT;
-        }
-        match (inner.sabotage, record.state) {
-            (Some(Sabotage::BackdatesMarks), State::Expiring) => {
-                let long_ago = |at: Timestamp| at - SignedDuration::from_hours(240);
-                if let Some(mark) = &mut record.mark {
-                    (mark.at, mark.execute_at) = (long_ago(mark.at), long_ago(mark.execute_at));
-                }
+        alter(&mut record, |record| {
+            if doing.format == NEXT_FORMAT {
+                record.format = NEXT_FORMAT;
             }
-            (Some(Sabotage::JumpsStates), State::Expiring) => record.state = State::Deleting,
-            _ => {}
-        }
+            match (inner.sabotage, record.state) {
+                (Some(Sabotage::BackdatesMarks), State::Expiring) => {
+                    let long_ago = |at: Timestamp| at - SignedDuration::from_hours(240);
+                    if let Some(mark) = &mut record.mark {
+                        (mark.at, mark.execute_at) = (long_ago(mark.at), long_ago(mark.execute_at));
+                    }
+                }
+                (Some(Sabotage::JumpsStates), State::Expiring) => record.state = State::Deleting,
+                _ => {}
+            }
+        });
         record
     }
 
@@ -404,8 +407,8 @@ impl World {
     }
 
     /// Which function this invocation is of.
-    pub(super) fn role(&self, me: InvocationId) -> Option<Function> {
-        self.lock().running.get(&me).map(|doing| doing.role)
+    pub(super) fn function(&self, me: InvocationId) -> Option<Function> {
+        self.lock().running.get(&me).map(|doing| doing.function)
     }
 
     /// How long this invocation has run.
@@ -466,8 +469,8 @@ impl World {
     /// An invocation leaves something in a place: the bus has its event.
     pub(super) fn ticked(&self, me: InvocationId, of: usize, tick: &Tick) {
         let mut inner = self.lock();
-        if let Some(role) = inner.running.get(&me).map(|doing| doing.role) {
-            inner.ticks.push((role, of, tick.clone()));
+        if let Some(function) = inner.running.get(&me).map(|doing| doing.function) {
+            inner.ticks.push((function, of, tick.clone()));
         }
     }
 
@@ -478,6 +481,6 @@ impl World {
 }
 
 /// Reads settings from variables; what does not start has none.
-pub(super) fn settings(vars: &BTreeMap<String, String>, role: Function) -> Option<Settings> {
-    Settings::read(vars, role).ok()
+pub(super) fn settings(vars: &BTreeMap<String, String>, function: Function) -> Option<Settings> {
+    Settings::read(vars, function).ok()
 }
