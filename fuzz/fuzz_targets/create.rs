@@ -10,10 +10,10 @@ use jiff::SignedDuration;
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::answer::{ErrorKind, Lookup};
 use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
-use snapkeep_domain::record::{EDGES, Recognition, Record, State};
-use snapkeep_domain::settings::Context;
+use snapkeep_domain::ledger::record::{EDGES, Recognition, Record, State};
+use snapkeep_domain::policy::settings::Context;
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, SnapshotState, snapshot_name};
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_fuzz::{
     NAMES, answers, chance, check_edge, instance, look, near, now, record, settings, slot, unique,
     word,

@@ -8,13 +8,13 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::keep::{Keep, MinKeep};
+use snapkeep_domain::policy::keep::{Keep, MinKeep};
+use snapkeep_domain::policy::schedule::Schedule;
+use snapkeep_domain::policy::settings::{Settings, VARIABLES};
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::policy::{Policies, Policy, PolicyText, Retention, confirmation_code};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Settings, VARIABLES};
 use snapkeep_domain::snapshot::{Hold, Tags, snapshot_name};
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone, format_duration, parse_duration};
 use snapkeep_fuzz::{KEEPS, SCHEDULES, ZONES, any_time, chance, now, word};
 

@@ -5,8 +5,8 @@
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::answer::Lookup;
+use snapkeep_domain::ledger::record::{GONE_AFTER, State};
 use snapkeep_domain::poll;
-use snapkeep_domain::record::{GONE_AFTER, State};
 use snapkeep_domain::time::{Slot, elapsed};
 use snapkeep_fuzz::{
     NAMES, SCHEDULES, ZONES, check_edge, look, near, now, record, settings, slot, word,

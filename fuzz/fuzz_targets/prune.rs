@@ -11,16 +11,16 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::answer::Lookup;
-use snapkeep_domain::keep::{Keep, MinKeep};
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::{Fields, Recognition, Record, State};
 use snapkeep_domain::policy::confirmation_code;
-use snapkeep_domain::protected::Protected;
+use snapkeep_domain::policy::keep::{Keep, MinKeep};
+use snapkeep_domain::policy::settings::{Context, Settings};
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::prune::{self, LastLook, Plan, Source, Step, Verdict};
-use snapkeep_domain::lease::Lease;
-use snapkeep_domain::record::{Fields, Recognition, Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::{Context, Settings};
 use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState, Tags};
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Slot, Zone};
 use snapkeep_fuzz::{
     NAMES, answers, any_time, chance, check_edge, id_of, instance, look, near, now, record,
@@ -41,7 +41,12 @@ fn place(u: &mut Unstructured<'_>, settings: &Settings, now: Timestamp) -> Resul
         }
         if chance(u, 8)? {
             let (schedule, zone) = (&policy.schedule, &policy.zone);
-            let mut item = Protected::rebuilt(&instance.id, name, REGION, policy.text().into());
+            let mut item = Protected::rebuilt(
+                &instance.id,
+                name,
+                &snapkeep_tests::place(REGION),
+                policy.text().into(),
+            );
             item.newest = Some(slot(u, schedule, zone, now)?);
             item.hold = if chance(u, 8)? { item.hold } else { None };
             item.since = Some(near(u, now)?);
@@ -70,7 +75,7 @@ fn add(
     if chance(u, 10)? {
         record = Record::stored(Fields {
             state: State::Available,
-            region: REGION.to_owned(),
+            place: REGION.parse().unwrap(),
             lease: Lease::NONE,
             mark: None,
             ..record.into()
@@ -78,7 +83,7 @@ fn add(
         if chance(u, 10)? {
             mark(&mut record, now - SignedDuration::from_hours(u8::arbitrary(u)?.into()));
         }
-        let source_place = Some(REGION.to_owned());
+        let source_place = Some(snapkeep_tests::place(REGION));
         facts.snapshots.push(Snapshot { source_place, ..snapshot_of(&record) });
         facts.records.push(record);
         return Ok(());
@@ -152,7 +157,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     for step in &steps {
         check_step(step, &facts, &ours, &cx);
     }
-    let capped = prune::cap_marks(REGION, &mut steps, &settings);
+    let capped = prune::cap_marks(&snapkeep_tests::place(REGION), &mut steps, &settings);
     let marks = steps.iter().filter(|step| matches!(step, Step::Mark(_))).count();
     assert!(settings.max_deletes.is_none_or(|max| marks <= max as usize));
     assert!(capped.is_none() || marks == 0);
@@ -207,7 +212,7 @@ fn check_step(step: &Step, facts: &Facts, ours: &BTreeMap<String, Snapshot>, cx:
 fn check_going(record: &Record, found: &Snapshot, cx: &Context<'_>) {
     assert_eq!(record.recognises(found, DEPLOYMENT), Recognition::Ours);
     assert!(matches!(found.state, SnapshotState::Available | SnapshotState::Error));
-    assert_eq!(record.region, REGION);
+    assert_eq!(&*record.place, REGION);
     if let Some(hold) = found.hold() {
         assert!(is_over(&hold, cx.now), "it is held");
     }
@@ -370,7 +375,8 @@ fn check_living(
 }
 
 fn check_gone(id: &ResourceId, facts: &Facts, available: &[(&Snapshot, Slot)], cx: &Context<'_>) {
-    let released = cx.settings.confirmed.contains(&snapkeep_domain::protected::release_code(id));
+    let released =
+        cx.settings.confirmed.contains(&snapkeep_domain::ledger::protected::release_code(id));
     let known = facts.protected.iter().find(|item| item.resource == *id);
     match known.map(|known| known.hold()) {
         Some(Some(hold)) => assert!(released || is_over(&hold, cx.now), "it was held"),

@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::lease::Lease;
 use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::release_code;
+use snapkeep_domain::ledger::record::{EDGES, Fields, Mark, Record, State};
+use snapkeep_domain::policy::schedule::Schedule;
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::{PolicyText, confirmation_code};
-use snapkeep_domain::protected::release_code;
-use snapkeep_domain::record::{EDGES, Fields, Mark, Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{
     HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name,
 };
 use snapkeep_domain::time::{Slot, Zone};
-use snapkeep_tests::{DEPLOYMENT, REGION, alter, at, snapshot_of};
+use snapkeep_tests::{DEPLOYMENT, REGION, alter, at, place, snapshot_of};
 
 /// Schedules that people write, the default first.
 pub const SCHEDULES: [&str; 6] =
@@ -178,7 +178,7 @@ pub fn instance(u: &mut Unstructured<'_>, name: &str, now: Timestamp) -> Result<
     if chance(u, 2)? {
         tags.insert("snapkeep:confirm".to_owned(), code(u)?);
     }
-    Ok(Instance { id: id_of(name), name: name.to_owned(), region: REGION.to_owned(), tags })
+    Ok(Instance { id: id_of(name), name: name.to_owned(), place: REGION.parse().unwrap(), tags })
 }
 
 /// A slot: one of this schedule, mostly not long ago, or any time.
@@ -254,8 +254,8 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
     }
     // A copy in another Region, or a ledger that somebody edited.
     if chance(u, 1)? {
-        let region = word(u, &["us-east-1", ""])?.to_owned();
-        alter(&mut record, |r| r.region = region);
+        let elsewhere = place(word(u, &["us-east-1", "us-east-1@222233334444"])?);
+        alter(&mut record, |r| r.place = elsewhere);
     }
     Ok(record)
 }
@@ -278,8 +278,11 @@ pub fn snapshot_state(u: &mut Unstructured<'_>) -> Result<SnapshotState> {
 
 /// The snapshot of a record, often as it should be, sometimes a look-alike, foreign, held or untold.
 pub fn snapshot(u: &mut Unstructured<'_>, record: &Record, now: Timestamp) -> Result<Snapshot> {
-    let mut snapshot =
-        Snapshot { state: snapshot_state(u)?, region: REGION.to_owned(), ..snapshot_of(record) };
+    let mut snapshot = Snapshot {
+        state: snapshot_state(u)?,
+        place: REGION.parse().unwrap(),
+        ..snapshot_of(record)
+    };
     snapshot.source_place = None;
     while chance(u, 4)? {
         match u8::arbitrary(u)? % 13 {
@@ -293,7 +296,7 @@ pub fn snapshot(u: &mut Unstructured<'_>, record: &Record, now: Timestamp) -> Re
             7 => drop(snapshot.tags.remove(KEEP)),
             8 => snapshot.source.0.clear(),
             9 => snapshot.source = id_of(word(u, &NAMES)?),
-            10 => snapshot.source_place = Some(word(u, &[REGION, "us-east-1"])?.to_owned()),
+            10 => snapshot.source_place = Some(place(word(u, &[REGION, "us-east-1"])?)),
             11 => snapshot.name.push('x'),
             _ => snapshot.created_at = any_time(u, now)?,
         }

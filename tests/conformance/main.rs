@@ -19,7 +19,7 @@ use snapkeep_domain::snapshot::Tags;
 use snapkeep_domain::time::Slot;
 use snapkeep_testkit::conformance::{self, World};
 use snapkeep_testkit::{MemoryLedger, MemoryProvider};
-use snapkeep_tests::{REGION, at, record, web};
+use snapkeep_tests::{REGION, at, place, record, web};
 
 const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
 const START: &str = "2026-11-20T03:00:00Z";
@@ -154,10 +154,10 @@ async fn the_provider_on_lightsail_conforms() {
 async fn lightsails_refusals_are_what_they_are() {
     let knobs = Knobs { refuse_delete_pending: true, ..Knobs::default() };
     let world = Embedded::start(knobs).await;
-    let region = REGIONS[0];
+    let region = &place(REGIONS[0]);
     world.launch(region, "web", &Tags::new()).await;
     let order = |name: &str| SnapshotRequest {
-        region: region.to_owned(),
+        place: region.clone(),
         instance: "web".to_owned(),
         name: name.to_owned(),
         tags: Tags::new(),
@@ -177,7 +177,7 @@ async fn lightsails_refusals_are_what_they_are() {
     assert_eq!(refusal("web-2").await.kind, ErrorKind::Quota);
     turn(&|_| ());
     assert_eq!(refusal("-").await.kind, ErrorKind::Refused);
-    turn(&|knobs| knobs.disabled_regions = vec![region.to_owned()]);
+    turn(&|knobs| knobs.disabled_regions = vec![region.to_string()]);
     assert_eq!(refusal("web-2").await.kind, ErrorKind::RegionNotEnabled);
     for (kind, expected) in [
         (FaultKind::Throttle, ErrorKind::Throttled),
@@ -244,7 +244,7 @@ async fn an_idle_look_is_one_round_of_queries() {
     let (server, ledger) = dynamodb().await;
     // What is remembered, of resources and of runs; then what is under way in each place.
     assert!(ledger.memory().await.unwrap().protected.is_empty());
-    assert!(ledger.open(REGION).await.unwrap().records.is_empty());
+    assert!(ledger.open(&place(REGION)).await.unwrap().records.is_empty());
     assert_eq!(server.requests(), [("Query".to_owned(), 3)].into());
 }
 
@@ -269,7 +269,7 @@ async fn a_write_whose_answer_is_lost_is_known_as_our_own() {
 async fn a_ledger_that_does_not_answer_is_an_error() {
     let (server, ledger) = dynamodb().await;
     server.throttle_next(9, None);
-    let error = ledger.live(REGION).await.unwrap_err();
+    let error = ledger.live(&place(REGION)).await.unwrap_err();
     assert_eq!(error.code, "ProvisionedThroughputExceededException");
     assert!(!error.message.is_empty());
     server.clear_faults();
@@ -277,7 +277,7 @@ async fn a_ledger_that_does_not_answer_is_an_error() {
     let error = ledger.claim(&record(Slot::at(at(START)), 1, None)).await.unwrap_err();
     assert_eq!((error.operation, error.code.as_str()), ("PutItem", "InternalServerError"));
     server.clear_faults();
-    assert!(ledger.live(REGION).await.unwrap().records.is_empty());
+    assert!(ledger.live(&place(REGION)).await.unwrap().records.is_empty());
 }
 
 #[tokio::test]
@@ -306,5 +306,5 @@ async fn an_item_of_a_newer_format_is_named_and_left_alone() {
         (&web(), START)
     );
     assert!(found.unreadable[0].why.contains("99"), "{:?}", found.unreadable);
-    assert_eq!(ledger.live(REGION).await.unwrap().unreadable, found.unreadable);
+    assert_eq!(ledger.live(&place(REGION)).await.unwrap().unreadable, found.unreadable);
 }

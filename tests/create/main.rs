@@ -8,21 +8,23 @@ use snapkeep_domain::create::{
     Facts, Outcome, Settled, Take, Verdict, defer, missed_slots, plan, questions, settle, tags,
 };
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::{Fields, Record, State};
+use snapkeep_domain::policy::tags::Protection;
 use snapkeep_domain::poll;
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::{Fields, Record, State};
 use snapkeep_domain::snapshot::{Instance, SnapshotState, Tags};
-use snapkeep_domain::tags::Protection;
 use snapkeep_domain::time::Slot;
-use snapkeep_tests::{DEPLOYMENT, REGION, alter, at, context, record, settings, snapshot_of, web};
+use snapkeep_tests::{
+    DEPLOYMENT, REGION, alter, at, context, place, record, settings, snapshot_of, web,
+};
 
 fn facts(schedule: &str, records: Vec<Record>) -> Facts {
     let settings = settings(&[("SNAPKEEP_SCHEDULE", schedule), ("SNAPKEEP_KEEP", "daily=7")]);
     let tags = Tags::from([("snapkeep".to_owned(), String::new())]);
     Facts {
         protection: Protection::read(&tags, "snapkeep", &settings.policies),
-        instance: Instance { id: web(), name: "web".to_owned(), region: REGION.to_owned(), tags },
+        instance: Instance { id: web(), name: "web".to_owned(), place: place(REGION), tags },
         protected_since: None,
         records,
         looks: BTreeMap::new(),
@@ -358,7 +360,7 @@ fn who_has_waited_longest_for_an_answer_comes_first() {
     let item = |answered: Option<&str>, newest: Option<&str>| Protected {
         answered: answered.map(at),
         newest: newest.map(slot),
-        ..Protected::rebuilt(&web(), "web", REGION, policy.clone())
+        ..Protected::rebuilt(&web(), "web", &place(REGION), policy.clone())
     };
     let never_asked = Protected::rank(None);
     let never_good = item(Some("2026-11-18T03:00:00Z"), None);

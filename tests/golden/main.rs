@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_domain::keep::Keep;
-use snapkeep_domain::schedule::Schedule;
+use snapkeep_domain::policy::keep::Keep;
+use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::time::{Slot, Zone};
 use snapkeep_tests::at;
 

@@ -13,11 +13,11 @@ use snapkeep_app::ports::{
 use snapkeep_app::report::{Failure, Report};
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_testkit::MemoryLedger;
-use snapkeep_tests::{REGION, at, record, web};
+use snapkeep_tests::{REGION, at, place, record, web};
 
 /// Time that is up, or not.
 #[derive(Clone, Copy)]
@@ -137,7 +137,7 @@ fn invocation(now: Timestamp, deadline: Up) -> Invocation<Up> {
 fn found(findings: &[Finding]) -> Report {
     let mut report = Report::new(Function::Prune, Timestamp::UNIX_EPOCH);
     report.findings = findings.to_vec();
-    report.covered.insert(REGION.to_owned());
+    report.covered.insert(place(REGION));
     report
 }
 
@@ -148,7 +148,7 @@ fn overdue() -> Finding {
 fn of(name: &str) -> Finding {
     let id = ResourceId(format!("{}-{name}", web().0));
     let finding = Finding::new(Code::Overdue, format!("{name} is too old")).of(&id, name);
-    Finding { place: Some(REGION.to_owned()), ..finding }
+    Finding { place: Some(place(REGION)), ..finding }
 }
 
 #[tokio::test]

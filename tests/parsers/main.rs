@@ -10,11 +10,11 @@ use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lightsail::Lightsail;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::policy::Policies;
+use snapkeep_domain::policy::schedule::Schedule;
+use snapkeep_domain::policy::settings::{Settings, VARIABLES};
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::{Settings, VARIABLES};
 use snapkeep_domain::snapshot::{HOLD, Hold, Tags, snapshot_name};
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone, parse_duration};
 use snapkeep_tests::at;
 

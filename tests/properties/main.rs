@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use snapkeep_app::ports::Invocation;
 use snapkeep_app::{create, poll, prune};
-use snapkeep_domain::keep::Keep;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::record::{INVOCATION_LIFE, State};
+use snapkeep_domain::policy::keep::Keep;
+use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::prune::{Step, Verdict};
-use snapkeep_domain::record::{INVOCATION_LIFE, State};
-use snapkeep_domain::schedule::Schedule;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, HOLD, MANAGED_BY, Ownership, SnapshotState};
 use snapkeep_domain::time::{Slot, Zone};
 use snapkeep_testkit::ledger::MemoryLedger;
@@ -97,13 +97,13 @@ proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in "\\PC{0,40}") {
         let _ = text.parse::<Keep>();
-        let _ = text.parse::<snapkeep_domain::schedule::Schedule>();
+        let _ = text.parse::<snapkeep_domain::policy::schedule::Schedule>();
         let _ = text.parse::<Slot>();
         let _ = text.parse::<Zone>();
         let _ = snapkeep_domain::time::parse_duration(&text);
         let policies = snapkeep_domain::policy::Policies::read(Default::default(), &text);
         let tags = [(format!("snapkeep:{text}"), text.clone()), ("snapkeep".to_owned(), text)];
-        let _ = snapkeep_domain::tags::Protection::read(&tags.into(), "snapkeep", &policies);
+        let _ = snapkeep_domain::policy::tags::Protection::read(&tags.into(), "snapkeep", &policies);
     }
 
     #[test]
@@ -253,8 +253,8 @@ fn leaves_the_floor(
         .collect();
     let remain = available.iter().filter(|j| !going.contains(&j.name)).count();
     let floor = match &world.settings.min_keep {
-        snapkeep_domain::keep::MinKeep::Count(count) => *count as usize,
-        snapkeep_domain::keep::MinKeep::Rules(_) => 1,
+        snapkeep_domain::policy::keep::MinKeep::Count(count) => *count as usize,
+        snapkeep_domain::policy::keep::MinKeep::Rules(_) => 1,
     };
     prop_assert!(remain >= floor.min(available.len()), "{} of {}", remain, available.len());
     Ok(())

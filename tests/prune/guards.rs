@@ -145,7 +145,7 @@ fn the_future_begins_after_five_minutes() {
 fn a_record_that_says_another_slot_attempt_or_region_disagrees() {
     let cases: [fn(&mut World); 3] = [
         |w| alter(&mut w.facts.records[5], |r| r.attempt = 2),
-        |w| alter(&mut w.facts.records[5], |r| r.region = "us-east-1".to_owned()),
+        |w| alter(&mut w.facts.records[5], |r| r.place = place("us-east-1")),
         |w| {
             let slot = w.facts.records[4].slot;
             alter(&mut w.facts.records[5], |r| r.slot = slot);

@@ -3,12 +3,12 @@
 use jiff::SignedDuration;
 use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::prune::{Guard, Questions, Source, Step, Verdict};
-use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Hold, MANAGED_BY, SnapshotState, snapshot_name};
-use snapkeep_tests::{DEPLOYMENT, Plan, World, alter, at, mark, settings, web};
+use snapkeep_tests::{DEPLOYMENT, Plan, World, alter, at, mark, place, settings, web};
 
 mod guards;
 

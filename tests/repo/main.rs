@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use regex_lite::Regex;
-use snapkeep_domain::record::EDGES;
+use snapkeep_domain::ledger::record::EDGES;
 use snapkeep_tests::{read, root};
 use syn::visit::Visit;
 
@@ -284,7 +284,7 @@ fn the_toolchain_is_the_oldest_one_that_is_supported() {
 fn the_architecture_tells_every_legal_edge_and_no_other() {
     let text = read("ARCHITECTURE.md");
     let states: BTreeSet<&str> =
-        snapkeep_domain::record::State::ALL.iter().map(|state| state.as_str()).collect();
+        snapkeep_domain::ledger::record::State::ALL.iter().map(|state| state.as_str()).collect();
     let told: BTreeSet<(String, String)> = text
         .lines()
         .filter_map(|line| {

@@ -265,7 +265,7 @@ fn poll_counts_what_became_of_what_it_follows() {
     let pending = report(&mut world, Function::Poll);
     assert_eq!(counts(&pending), BTreeMap::from([("followed", 2)]));
     let all = world.world.provider.all_snapshots();
-    world.world.provider.fail(&all[0].region, &all[0].name);
+    world.world.provider.fail(&all[0].place, &all[0].name);
     world.advance(minutes(20));
     let settled = report(&mut world, Function::Poll);
     let expected = [("followed", 2), ("available", 1), ("attempts_failed", 1)];
@@ -402,7 +402,7 @@ fn a_name_that_no_snapshot_shows_is_given_up_after_the_lease() {
     let mut world = world();
     // Something else has the names: an instance.
     for snapshot in other.world.provider.all_snapshots() {
-        world.world.provider.launch(&snapshot.region, &snapshot.name, BTreeMap::new());
+        world.world.provider.launch(&snapshot.place, &snapshot.name, BTreeMap::new());
     }
     let first = report(&mut world, Function::Create);
     assert_eq!((first.failures.len(), counts(&first).get("attempts_failed")), (2, None));

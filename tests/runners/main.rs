@@ -8,7 +8,7 @@ use snapkeep_app::ports::ErrorKind;
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::record::State;
+use snapkeep_domain::ledger::record::State;
 use snapkeep_domain::snapshot::{HOLD, SnapshotState, snapshot_name};
 use snapkeep_testkit::alter;
 use snapkeep_testkit::simulation::ports::Fault;

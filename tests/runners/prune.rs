@@ -14,7 +14,7 @@ fn a_second_good_snapshot_of_a_slot_gets_an_item_of_its_own() {
         r.attempt = 2;
         r.name = snapshot_name("snapkeep", &r.resource, &r.resource_name, r.slot, 2);
     });
-    let mut twin = world.world.provider.find(&second.region, &first).unwrap();
+    let mut twin = world.world.provider.find(&second.place, &first).unwrap();
     (twin.name, twin.id) = (second.name.clone(), "twin".to_owned());
     world.world.provider.insert(twin);
     world.world.ledgers[0].insert(second);
@@ -47,7 +47,7 @@ fn prune_counts_every_snapshot_once_and_every_change() {
 
     let oldest = world.world.provider.all_snapshots();
     let oldest = oldest.iter().find(|snapshot| snapshot.name.starts_with("db")).unwrap();
-    world.world.provider.tag_snapshot(&oldest.region, &oldest.name, HOLD, "");
+    world.world.provider.tag_snapshot(&oldest.place, &oldest.name, HOLD, "");
     world.advance(hours(1));
     let pruned = report(&mut world, Function::Prune);
     let expected = [("kept", 4), ("held_back", 1), ("rescued", 1), ("pruned", 3)];
@@ -116,7 +116,7 @@ fn about_to_delete() -> (Simulation, InvocationId) {
 fn the_last_look_saves_what_was_held_after_the_list() {
     let (mut world, me) = about_to_delete();
     for snapshot in world.world.provider.all_snapshots() {
-        world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
+        world.world.provider.tag_snapshot(&snapshot.place, &snapshot.name, HOLD, "");
     }
     let report = finished(&mut world, me);
     assert_eq!(codes(&report), [Code::DeleteRefused, Code::DeleteRefused]);
@@ -154,7 +154,7 @@ fn what_prune_cannot_find_out_is_a_failure_and_deletes_nothing() {
         vars.insert("SNAPKEEP_ORPHAN_KEEP".to_owned(), "1h".to_owned());
         world.world.provider.terminate(REGIONS[0], "web");
         let gone = world.world.provider.all_snapshots()[0].clone();
-        world.world.provider.vanish(&gone.region, &gone.name);
+        world.world.provider.vanish(&gone.place, &gone.name);
         world.refuse(operation, ErrorKind::Denied, minutes(10));
         let report = report(&mut world, Function::Prune);
         assert!(!report.failures.is_empty() && report.fell_short(), "{operation}");
@@ -177,7 +177,7 @@ fn a_record_that_cannot_be_read_is_named_and_stops_pruning_its_resource_only() {
     }
     // The newest, so that the oldest would be marked if its record were not missed.
     let record = world.world.ledgers[0].all().into_iter().max_by_key(|r| r.slot).unwrap();
-    let live = record.live().map(|state| (record.region.as_str(), state));
+    let live = record.live().map(|state| (&*record.place, state));
     world.world.ledgers[0].spoil(&record.resource, &record.sort_key(), live, "spoiled");
     let report = report(&mut world, Function::Prune);
     assert!(codes(&report).contains(&Code::UnreadableRecord), "{report:?}");
@@ -241,7 +241,7 @@ fn vanished(world: &mut Simulation) -> snapkeep_domain::snapshot::Snapshot {
     slot(world);
     let all = world.world.provider.all_snapshots();
     let gone = all.iter().find(|snapshot| snapshot.name.starts_with("web")).unwrap();
-    let gone = world.world.provider.vanish(&gone.region, &gone.name);
+    let gone = world.world.provider.vanish(&gone.place, &gone.name);
     assert_eq!(counts(&report(world, Function::Prune)).get("deleted"), None);
     world.advance(minutes(15));
     let told = report(world, Function::Prune);
@@ -271,19 +271,19 @@ fn a_tombstone_stands_until_its_snapshot_is_seen_available_and_ours() {
         records.iter().filter(|record| record.state == State::Deleted).count()
     };
     world.world.provider.insert(gone.clone());
-    world.world.provider.set_state(&gone.region, &gone.name, SnapshotState::Pending);
+    world.world.provider.set_state(&gone.place, &gone.name, SnapshotState::Pending);
     let pending = report(&mut world, Function::Prune);
     assert_eq!((deleted(&world), pending.failures.len()), (1, 0));
-    world.world.provider.set_state(&gone.region, &gone.name, SnapshotState::Available);
+    world.world.provider.set_state(&gone.place, &gone.name, SnapshotState::Available);
     // Its tags go between the list and the look.
     let me = begun(&mut world, Function::Prune, "claim");
-    world.world.provider.untag_snapshot(&gone.region, &gone.name, "snapkeep:managed-by");
+    world.world.provider.untag_snapshot(&gone.place, &gone.name, "snapkeep:managed-by");
     let stripped = finished(&mut world, me);
     assert_eq!((deleted(&world), counts(&stripped).get("adopted")), (1, None));
     // It goes again between the list and the look.
-    world.world.provider.tag_snapshot(&gone.region, &gone.name, "snapkeep:managed-by", "snapkeep");
+    world.world.provider.tag_snapshot(&gone.place, &gone.name, "snapkeep:managed-by", "snapkeep");
     let me = begun(&mut world, Function::Prune, "claim");
-    world.world.provider.vanish(&gone.region, &gone.name);
+    world.world.provider.vanish(&gone.place, &gone.name);
     let lagging = finished(&mut world, me);
     assert_eq!((deleted(&world), codes(&lagging)), (1, vec![]));
 }
@@ -292,11 +292,7 @@ fn a_tombstone_stands_until_its_snapshot_is_seen_available_and_ours() {
 fn the_last_look_saves_what_is_no_longer_ours() {
     let (mut world, me) = about_to_delete();
     for snapshot in world.world.provider.all_snapshots() {
-        world.world.provider.untag_snapshot(
-            &snapshot.region,
-            &snapshot.name,
-            "snapkeep:managed-by",
-        );
+        world.world.provider.untag_snapshot(&snapshot.place, &snapshot.name, "snapkeep:managed-by");
     }
     let report = finished(&mut world, me);
     assert_eq!(codes(&report), [Code::DeleteRefused, Code::DeleteRefused]);

@@ -7,8 +7,8 @@ use std::process::Command;
 use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::schedule::Schedule;
-use snapkeep_domain::settings::Settings;
+use snapkeep_domain::policy::schedule::Schedule;
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, snapshot_name};
 use snapkeep_domain::time::{Zone, parse_duration};
 use snapkeep_testkit::simulation::{REGIONS, Simulation};
@@ -149,7 +149,7 @@ impl Story {
         let world = &self.simulation.world;
         let all = world.provider.all_instances();
         let instance = all.into_iter().find(|one| one.name == instance);
-        let Instance { id, name, region, .. } = instance.ok_or("there is no such instance")?;
+        let Instance { id, name, place, .. } = instance.ok_or("there is no such instance")?;
         let vars = &self.simulation.deployments[0].vars;
         let settings = Settings::read(vars, Function::Create).map_err(|error| error.to_string())?;
         let policy = &settings.policies.default;
@@ -158,7 +158,7 @@ impl Story {
         world.provider.insert(Snapshot {
             id: "by-hand".to_owned(),
             name: snapshot_name(deployment, &id, &name, slot, 1),
-            region,
+            place,
             source_name: name,
             source: id,
             source_place: None,

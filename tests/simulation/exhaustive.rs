@@ -66,7 +66,7 @@ const SCENES: &[Scene] = &[
         let mut world = Simulation::scripted(VARS, names);
         world.run_alone(Function::Create);
         for snapshot in world.world.provider.all_snapshots() {
-            world.world.provider.fail(&snapshot.region, &snapshot.name);
+            world.world.provider.fail(&snapshot.place, &snapshot.name);
         }
         world.run_alone(Function::Poll);
         world.advance(minutes(61));
@@ -105,7 +105,7 @@ const SCENES: &[Scene] = &[
         let mut world = Simulation::scripted(VARS, names);
         world.run_alone(Function::Create);
         for snapshot in world.world.provider.all_snapshots() {
-            world.world.provider.vanish(&snapshot.region, &snapshot.name);
+            world.world.provider.vanish(&snapshot.place, &snapshot.name);
         }
         world.run_alone(Function::Poll);
         world.advance(minutes(16));
@@ -136,7 +136,7 @@ const SCENES: &[Scene] = &[
     ("prune: rescues what is held", Function::Prune, |names| {
         let world = due(names);
         for snapshot in world.world.provider.all_snapshots() {
-            world.world.provider.tag_snapshot(&snapshot.region, &snapshot.name, HOLD, "");
+            world.world.provider.tag_snapshot(&snapshot.place, &snapshot.name, HOLD, "");
         }
         world
     }),
@@ -148,7 +148,7 @@ const SCENES: &[Scene] = &[
     ("prune: somebody deleted one", Function::Prune, |names| {
         let mut world = running(names, 9);
         let all = world.world.provider.all_snapshots();
-        world.world.provider.vanish(&all[0].region, &all[0].name);
+        world.world.provider.vanish(&all[0].place, &all[0].name);
         world.run_alone(Function::Prune);
         world.advance(minutes(16));
         world

@@ -9,13 +9,14 @@ use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::{Age, Protected};
+use snapkeep_domain::ledger::record::{FORMAT, Fields, INVOCATION_LIFE, Mark, Record, State};
+use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyText;
-use snapkeep_domain::protected::{Age, Protected};
+use snapkeep_domain::policy::settings::{Context, Settings};
 use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
-use snapkeep_domain::record::{FORMAT, Fields, INVOCATION_LIFE, Mark, Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::{Context, Settings};
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::time::Slot;
 pub use snapkeep_testkit::alter;
@@ -113,7 +114,7 @@ impl Facts {
     /// What a lane of `prune` gathers from them.
     #[must_use]
     pub fn gathered(&self, deployment: &str) -> prune::Facts {
-        let mut facts = prune::Facts { place: REGION.to_owned(), ..prune::Facts::default() };
+        let mut facts = prune::Facts::of(place(REGION));
         for snapshot in &self.snapshots {
             facts.listing.add(snapshot, deployment);
         }
@@ -169,7 +170,7 @@ impl World {
         world.facts.instances.push(Instance {
             id: web(),
             name: "web".to_owned(),
-            region: REGION.to_owned(),
+            place: place(REGION),
             tags: Tags::from([("snapkeep".to_owned(), String::new())]),
         });
         world
@@ -185,7 +186,7 @@ impl World {
         self.facts.instances.clear();
         self.facts.sources.insert(web(), Source::Gone { name_lives });
         let policy = record(Slot::at(self.now), 1, None).policy.clone();
-        let item = Protected::rebuilt(&web(), "web", REGION, policy);
+        let item = Protected::rebuilt(&web(), "web", &place(REGION), policy);
         self.facts.protected = vec![Protected { hold: None, ..item }];
     }
 
@@ -222,7 +223,7 @@ impl World {
             all.ages.extend(plan.age);
             all.remember.extend(plan.remember);
         }
-        all.findings.extend(prune::cap_marks(REGION, &mut all.steps, &self.settings));
+        all.findings.extend(prune::cap_marks(&place(REGION), &mut all.steps, &self.settings));
         all
     }
 
@@ -286,7 +287,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
         times: [(State::Available, slot.timestamp())].into(),
         reason: String::new(),
         name: snapshot_name(DEPLOYMENT, &web(), "web", slot, attempt),
-        region: REGION.to_owned(),
+        place: place(REGION),
         resource_name: "web".to_owned(),
         policy: PolicyText {
             name: "default".to_owned(),
@@ -304,16 +305,22 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
     })
 }
 
+/// A place by its name.
+#[must_use]
+pub fn place(name: &str) -> Place {
+    name.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The snapshot that a record speaks of.
 #[must_use]
 pub fn snapshot_of(record: &Record) -> Snapshot {
     Snapshot {
         id: format!("arn:snapshot/{}", record.name),
         name: record.name.clone(),
-        region: record.region.clone(),
+        place: record.place.clone(),
         source: record.resource.clone(),
         source_name: record.resource_name.clone(),
-        source_place: Some(record.region.clone()),
+        source_place: Some(record.place.clone()),
         created_at: record.slot.timestamp() + SignedDuration::from_secs(30),
         state: SnapshotState::Available,
         tags: tags(record, DEPLOYMENT),

@@ -10,7 +10,7 @@ use snapkeep_aws::dynamodb::schema;
 use snapkeep_aws::notifications::{SOURCE, TICK};
 use snapkeep_domain::finding::{Code, Notify, Topic};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::settings::{Settings, VARIABLES};
+use snapkeep_domain::policy::settings::{Settings, VARIABLES};
 use snapkeep_tests::read;
 
 mod rights;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use snapkeep_domain::settings::VARIABLES;
+use snapkeep_domain::policy::settings::VARIABLES;
 use snapkeep_tests::{python, read, root};
 
 use super::{FUNCTIONS, memory, of_type, stack, statements, texts, translated};

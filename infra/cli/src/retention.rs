@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use snapkeep_domain::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::Retention;
+use snapkeep_domain::policy::keep::{Keep, MinKeep};
 use snapkeep_domain::time::Zone;
 
 use crate::Outcome;

@@ -11,13 +11,13 @@ use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::ledger::run::LastRun;
+use snapkeep_domain::policy::settings::Settings;
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
-use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::Instance;
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::Slot;
 
 use crate::lane::{Lane, Run};
@@ -318,7 +318,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     ) -> Turn<Box<Due>> {
         let (run, lane) = (self.run, self.lane);
         let order = SnapshotRequest {
-            region: lane.place.clone(),
+            place: lane.place.clone(),
             instance: due.instance.name.clone(),
             name: intent.name.clone(),
             tags: create::tags(&intent, &run.cx.settings.deployment),
@@ -375,7 +375,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         if outcome == Outcome::Deferred
             && let Some(error) = error
         {
-            let failure = Failure::from(error).in_region(&self.lane.place);
+            let failure = Failure::from(error).in_place(&self.lane.place);
             part.failures.push(failure.of(&due.instance.id, &due.instance.name));
         }
         part.findings.extend(finding);
@@ -407,7 +407,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             Ok(Some(found)) => Lookup::Found(Box::new(found)),
             Ok(None) => Lookup::Missing,
             Err(error) => {
-                let failure = Failure::from(&error).in_region(&self.lane.place);
+                let failure = Failure::from(&error).in_place(&self.lane.place);
                 part.failures.push(failure.of(&due.instance.id, name));
                 Lookup::Unknown
             }

@@ -11,11 +11,12 @@ use async_lock::Semaphore;
 use futures_util::future::{join, join_all, select};
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::FORMAT;
-use snapkeep_domain::run::LastRun;
-use snapkeep_domain::settings::{Context, Regions, Settings};
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::FORMAT;
+use snapkeep_domain::ledger::run::LastRun;
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::settings::{Context, Regions, Settings};
 
 use crate::ports::{
     Deadline, ErrorKind, Inventory, Invocation, Memory, ProviderError, RUNS_MAX, Relay, Remember,
@@ -30,7 +31,7 @@ const REGIONS_TRIES: u32 = 3;
 
 /// One place in one run.
 pub(crate) struct Lane {
-    pub(crate) place: String,
+    pub(crate) place: Place,
     report: Mutex<Report>,
     /// Items that were begun or queued, and are not done.
     open: AtomicU64,
@@ -74,7 +75,7 @@ impl Lane {
     }
 
     pub(crate) fn fail(&self, failure: Failure) {
-        self.report().failures.push(failure.in_region(&self.place));
+        self.report().failures.push(failure.in_place(&self.place));
     }
 
     /// So many more items are to be done.
@@ -156,17 +157,17 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     }
 
     /// What the ledger remembers of the resources of a place.
-    pub(crate) fn protected(&self, place: &str) -> impl Iterator<Item = &Protected> {
-        self.memory.protected.iter().filter(move |item| item.place == place)
+    pub(crate) fn protected(&self, place: &Place) -> impl Iterator<Item = &Protected> {
+        self.memory.protected.iter().filter(move |item| item.place == *place)
     }
 
     /// The last run of this function in a place.
-    pub(crate) fn last_run(&self, place: &str) -> Option<&LastRun> {
-        let own = |run: &&LastRun| run.function == self.function && run.place == place;
+    pub(crate) fn last_run(&self, place: &Place) -> Option<&LastRun> {
+        let own = |run: &&LastRun| run.function == self.function && run.place == *place;
         self.memory.runs.iter().find(own)
     }
 
-    fn lane(&self, place: &str) -> Arc<Lane> {
+    fn lane(&self, place: &Place) -> Arc<Lane> {
         let lane = Arc::new(Lane {
             place: place.to_owned(),
             report: Mutex::new(Report::new(self.function, self.cx.now)),
@@ -182,32 +183,32 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     }
 
     /// The places that the ledger knows of.
-    pub(crate) fn known(&self) -> BTreeSet<String> {
+    pub(crate) fn known(&self) -> BTreeSet<Place> {
         let active = self.memory.protected.iter().filter(|item| item.idle_since.is_none());
         active.map(|item| item.place.clone()).collect()
     }
 
     /// Whether the configuration lets the place be looked after.
-    fn is_configured(&self, place: &str) -> bool {
-        let region = place.split_once('@').map_or(place, |(region, _)| region).to_owned();
+    fn is_configured(&self, place: &Place) -> bool {
+        let region = place.at_home();
         let named = match &self.cx.settings.regions {
             Regions::All => true,
             Regions::Only(names) => names.contains(&region),
         };
-        named && self.inventory.places(vec![region]).iter().any(|one| one == place)
+        named && self.inventory.places(vec![region]).contains(place)
     }
 
     /// Works in every place that is looked after, all at once: those that the ledger knows need no list of
     /// Regions to begin. Ends when the time is over, whatever is still under way.
     pub(crate) async fn everywhere(&self, work: impl AsyncFn(&Lane)) -> Result<(), TickError> {
-        let (known, left_out): (Vec<String>, Vec<String>) =
+        let (known, left_out): (Vec<Place>, Vec<Place>) =
             self.known().into_iter().partition(|place| self.is_configured(place));
         if self.function == Function::Prune && self.tick.is_none() {
             left_out.iter().for_each(|place| self.is_left_out(place));
         }
-        let known: BTreeSet<String> = known.into_iter().collect();
-        let wanted = |place: &String| self.tick.is_none_or(|tick| tick.place == *place);
-        let in_all = async |places: Vec<String>| {
+        let known: BTreeSet<Place> = known.into_iter().collect();
+        let wanted = |place: &Place| self.tick.is_none_or(|tick| tick.place == *place);
+        let in_all = async |places: Vec<Place>| {
             let lanes: Vec<Arc<Lane>> = places.iter().map(|place| self.lane(place)).collect();
             join_all(lanes.iter().map(async |lane| {
                 work(lane).await;
@@ -215,7 +216,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             }))
             .await;
         };
-        let here: Vec<String> = known.iter().filter(|place| wanted(place)).cloned().collect();
+        let here: Vec<Place> = known.iter().filter(|place| wanted(place)).cloned().collect();
         let is_known = self.tick.is_some() && !here.is_empty();
         let mut failed = None;
         let all = join(in_all(here), async {
@@ -225,7 +226,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             match self.named(&known).await {
                 Ok(places) => {
                     let others = places.into_iter().filter(|place| !known.contains(place));
-                    let others: Vec<String> = others.filter(wanted).collect();
+                    let others: Vec<Place> = others.filter(wanted).collect();
                     if let (Some(tick), true) = (self.tick, others.is_empty()) {
                         self.knows_not(tick);
                     }
@@ -253,8 +254,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         &self,
         work: impl AsyncFn(&Lane) -> Result<(), TickError>,
     ) -> Result<(), TickError> {
-        let wanted = |place: &String| self.tick.is_none_or(|tick| tick.place == *place);
-        let places: Vec<String> = self.known().into_iter().filter(wanted).collect();
+        let wanted = |place: &Place| self.tick.is_none_or(|tick| tick.place == *place);
+        let places: Vec<Place> = self.known().into_iter().filter(wanted).collect();
         if let (Some(tick), true) = (self.tick, places.is_empty()) {
             self.knows_not(tick);
         }
@@ -285,7 +286,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     }
 
     /// The places that the configuration or the provider names.
-    async fn named(&self, known: &BTreeSet<String>) -> Result<Vec<String>, ProviderError> {
+    async fn named(&self, known: &BTreeSet<Place>) -> Result<Vec<Place>, ProviderError> {
         if let Regions::Only(names) = &self.cx.settings.regions {
             return Ok(self.inventory.places(names.clone()));
         }
@@ -316,16 +317,16 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         Ok(places)
     }
 
-    fn is_left_out(&self, place: &str) {
+    fn is_left_out(&self, place: &Place) {
         let count = self.protected(place).filter(|item| item.idle_since.is_none()).count();
-        let region = place.split('@').next().unwrap_or(place);
+        let region = place.region();
         let resources = if count == 1 { "resource" } else { "resources" };
         let message = format!(
             "the configuration leaves out {place}, where the ledger knows {count} {resources}: nothing is \
              taken or pruned there"
         );
         let fix = format!(
-            "add {region} to SNAPKEEP_REGIONS, and the account's function to SNAPKEEP_ROLE_ARNS"
+            "add {region} to SNAPKEEP_REGIONS, and the account's role to SNAPKEEP_ROLE_ARNS"
         );
         let finding = Finding::new(Code::PlaceLeftOut, message).named(place);
         lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));

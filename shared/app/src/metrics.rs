@@ -6,7 +6,7 @@ use snapkeep_domain::function::Function;
 use std::time::Duration;
 
 use snapkeep_domain::finding::Severity;
-use snapkeep_domain::settings::MetricsLevel;
+use snapkeep_domain::policy::settings::MetricsLevel;
 
 use crate::report::{Counter, Report};
 

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::notice::Notice;
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::poll;
-use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::settings::Settings;
 
 use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
@@ -143,7 +143,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
             // Somebody else was faster, and reports it.
             Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
             Err(error) => {
-                let failure = Failure::from(&error).in_region(&lane.place);
+                let failure = Failure::from(&error).in_place(&lane.place);
                 part.failures.push(failure.of(&record.resource, &record.name));
             }
         }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::Record;
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::{Condition, Notice};
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::Record;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::{Instance, Snapshot, Tags};
 use snapkeep_domain::time::Slot;
 
@@ -30,34 +31,34 @@ pub struct Page<T> {
 
 /// Reading what exists.
 pub trait Inventory: Sync {
-    /// The Regions that the provider names.
-    fn regions(&self) -> impl Future<Output = Result<Vec<String>, ProviderError>> + Send;
-    /// Where these Regions are: once for each account that is looked after.
-    fn places(&self, regions: Vec<String>) -> Vec<String> {
+    /// The Regions that the provider names, in our own account.
+    fn regions(&self) -> impl Future<Output = Result<Vec<Place>, ProviderError>> + Send;
+    /// These Regions in every account that is looked after.
+    fn places(&self, regions: Vec<Place>) -> Vec<Place> {
         regions
     }
     /// A page of the instances of a place.
     fn instances(
         &self,
-        place: &str,
+        place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Instance>, ProviderError>> + Send;
     /// One instance by its name; `None` when there is none.
     fn instance(
         &self,
-        region: &str,
+        place: &Place,
         name: &str,
     ) -> impl Future<Output = Result<Option<Instance>, ProviderError>> + Send;
     /// A page of the snapshots of a place that people or we made.
     fn snapshots(
         &self,
-        place: &str,
+        place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Snapshot>, ProviderError>> + Send;
     /// One snapshot by its name; `None` when there is none.
     fn snapshot(
         &self,
-        region: &str,
+        place: &Place,
         name: &str,
     ) -> impl Future<Output = Result<Option<Snapshot>, ProviderError>> + Send;
 }
@@ -66,7 +67,7 @@ pub trait Inventory: Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRequest {
     /// Where.
-    pub region: String,
+    pub place: Place,
     /// Of which instance, by its name: providers take no id here.
     pub instance: String,
     /// The snapshot's name.
@@ -89,7 +90,7 @@ pub trait Deleter: Sync {
     /// Deletes one snapshot by its name.
     fn delete(
         &self,
-        region: &str,
+        place: &Place,
         name: &str,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
@@ -142,9 +143,9 @@ pub trait Ledger: Sync {
     /// Replaces the record of the same key if its version is still `record.version`, and raises it.
     fn advance(&self, record: &Record) -> impl Future<Output = Result<Write, LedgerError>> + Send;
     /// The records of a place that are under way (`poll::FOLLOWED`), from the sparse index, which may lag a little.
-    fn open(&self, place: &str) -> impl Future<Output = Result<Records, LedgerError>> + Send;
+    fn open(&self, place: &Place) -> impl Future<Output = Result<Records, LedgerError>> + Send;
     /// All live records of a place, from the sparse index, which may lag a little.
-    fn live(&self, place: &str) -> impl Future<Output = Result<Records, LedgerError>> + Send;
+    fn live(&self, place: &Place) -> impl Future<Output = Result<Records, LedgerError>> + Send;
     /// A resource's records from this slot on, and the newest one before it; newest first.
     fn recent(
         &self,
@@ -234,7 +235,7 @@ pub trait Relay: Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tick {
     /// Where.
-    pub place: String,
+    pub place: Place,
     /// The number of this run, from 1.
     pub run: u32,
 }

@@ -9,12 +9,12 @@ use futures_util::stream;
 use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::protected::Age;
+use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::protected::Age;
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::prune::{self, Facts, Listing, Plan, Source, Step, Verdict};
-use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Instance};
 
 use crate::lane::{Lane, Run};
@@ -104,7 +104,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     /// The ledger's live records, and both lists; nothing when any of it cannot be had whole.
     async fn gather(&self) -> Option<Facts> {
         let (run, lane) = (self.run, self.lane);
-        let mut facts = Facts { place: lane.place.clone(), ..Facts::default() };
+        let mut facts = Facts::of(lane.place.clone());
         let protected = run.protected(&lane.place);
         facts.protected = protected.map(|item| (item.resource.clone(), item.clone())).collect();
         // Where the ledger knows nobody, its records are asked for only if something of ours is there.
@@ -432,7 +432,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     }
 
     fn failed(&self, error: &LedgerError, record: &Record) -> Failure {
-        Failure::from(error).in_region(&self.lane.place).of(&record.resource, &record.name)
+        Failure::from(error).in_place(&self.lane.place).of(&record.resource, &record.name)
     }
 }
 

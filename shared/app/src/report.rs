@@ -7,9 +7,10 @@ use serde::{Serialize, Serializer};
 use snapkeep_domain::create::missed_slots;
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::protected::Age;
+use snapkeep_domain::ledger::record::Record;
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::protected::Age;
-use snapkeep_domain::record::Record;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 
 use crate::ports::{ErrorKind, LedgerError, ProviderError, Unreadable};
@@ -146,8 +147,8 @@ impl Failure {
 
     /// In this Region.
     #[must_use]
-    pub fn in_region(mut self, region: &str) -> Self {
-        self.region = Some(region.to_owned());
+    pub fn in_place(mut self, place: &Place) -> Self {
+        self.region = Some(place.to_string());
         self
     }
 
@@ -183,7 +184,7 @@ pub struct Report {
     pub notices: Vec<Notice>,
     /// The places in which the run did all that it should.
     #[serde(skip)]
-    pub covered: BTreeSet<String>,
+    pub covered: BTreeSet<Place>,
     /// Whether the run was for one place alone.
     #[serde(skip)]
     pub partial: bool,
@@ -246,20 +247,20 @@ impl Report {
     }
 
     /// Takes in the share of a lane, which left so many items.
-    pub(crate) fn absorb(&mut self, share: Report, place: &str, left: u64) {
+    pub(crate) fn absorb(&mut self, share: Report, place: &Place, left: u64) {
         let listed =
             share.counts.contains_key(&Counter::Regions) || self.function == Function::Poll;
         let failed = share.failures.iter().any(|failure| failure.resource.is_none());
         let elsewhere = share.findings.iter().any(|finding| finding.code == Code::LaneHeld);
         if listed && left == 0 && !failed && !elsewhere {
-            self.covered.insert(place.to_owned());
+            self.covered.insert(place.clone());
         }
         for (counter, count) in share.counts {
             let sum = self.counts.entry(counter).or_default();
             // The worst of all, not their sum.
             *sum = if counter == Counter::OverdueSeconds { count.max(*sum) } else { *sum + count };
         }
-        let placed = |finding: Finding| Finding { place: Some(place.to_owned()), ..finding };
+        let placed = |finding: Finding| Finding { place: Some(place.clone()), ..finding };
         self.findings.extend(share.findings.into_iter().map(placed));
         self.failures.extend(share.failures);
         self.notices.extend(share.notices);

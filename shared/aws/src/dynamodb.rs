@@ -15,8 +15,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
+use snapkeep_domain::ledger::record::{FORMAT, Record};
+use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyTexts;
-use snapkeep_domain::record::{FORMAT, Record};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::time::Slot;
 
@@ -237,7 +238,7 @@ impl Ledger for DynamoLedger {
         self.put(record, |put| if_still(put, before)).await
     }
 
-    async fn open(&self, place: &str) -> Result<Records, LedgerError> {
+    async fn open(&self, place: &Place) -> Result<Records, LedgerError> {
         let query = self
             .query(schema::PLACE, place)
             .index_name(schema::INDEX)
@@ -247,7 +248,7 @@ impl Ledger for DynamoLedger {
         self.records(query, |_| false).await
     }
 
-    async fn live(&self, place: &str) -> Result<Records, LedgerError> {
+    async fn live(&self, place: &Place) -> Result<Records, LedgerError> {
         let query = self.query(schema::PLACE, place).index_name(schema::INDEX);
         self.records(query, |_| false).await
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use snapkeep_app::ports::{RUNS_MAX, Tick};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::place::Place;
 
 use crate::notifications::{SOURCE, TICK};
 
@@ -29,7 +30,7 @@ pub struct Ticked {
     /// The function that it is for.
     pub function: String,
     /// Where.
-    pub place: String,
+    pub place: Place,
     /// The number of the run, from 1.
     pub run: u32,
 }
@@ -151,7 +152,7 @@ mod tests {
     fn a_tick_says_where_to_go_on_and_one_that_does_not_fit_says_why() {
         let good =
             json!({"deployment": "dep", "function": "create", "place": "eu-west-1", "run": 2});
-        assert_eq!(tick(&good), Ok(Tick { place: "eu-west-1".to_owned(), run: 2 }));
+        assert_eq!(tick(&good), Ok(Tick { place: "eu-west-1".parse().unwrap(), run: 2 }));
         for (member, value, why) in [
             ("deployment", json!("other"), "`other`"),
             ("function", json!("prune"), "`prune`"),

@@ -11,9 +11,9 @@ use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
-use snapkeep_domain::record::INVOCATION_LIFE;
-use snapkeep_domain::settings::{BadSettings, Settings};
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::record::INVOCATION_LIFE;
+use snapkeep_domain::policy::settings::{BadSettings, Settings};
 use snapkeep_domain::time::after;
 
 use crate::clock::{Budget, Clock};

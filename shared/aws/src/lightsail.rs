@@ -7,6 +7,7 @@ use aws_config::SdkConfig;
 use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
 };
+use snapkeep_domain::place::Place;
 use snapkeep_domain::snapshot::{Instance, Snapshot};
 
 mod clients;
@@ -57,24 +58,26 @@ impl LightsailDeleter {
 }
 
 impl Inventory for LightsailInventory {
-    async fn regions(&self) -> Result<Vec<String>, ProviderError> {
+    async fn regions(&self) -> Result<Vec<Place>, ProviderError> {
         const OPERATION: &str = "GetRegions";
         let answer = self.0.home(OPERATION)?.get_regions().send().await;
         let answer = answer.map_err(|e| error::provider_error(OPERATION, &e))?;
         let name = |region: &aws_sdk_lightsail::types::Region| {
-            let name = region.name().map(|name| name.as_str().to_owned());
-            name.ok_or_else(|| mapping::incomplete(OPERATION, "a Region without a name"))
+            let name = region.name().map(|name| name.as_str());
+            let name =
+                name.ok_or_else(|| mapping::incomplete(OPERATION, "a Region without a name"))?;
+            name.parse().map_err(|why: String| mapping::incomplete(OPERATION, &why))
         };
         answer.regions().iter().map(name).collect()
     }
 
-    fn places(&self, regions: Vec<String>) -> Vec<String> {
+    fn places(&self, regions: Vec<Place>) -> Vec<Place> {
         self.0.places(regions)
     }
 
     async fn instances(
         &self,
-        place: &str,
+        place: &Place,
         token: Option<String>,
     ) -> Result<Page<Instance>, ProviderError> {
         const OPERATION: &str = "GetInstances";
@@ -89,19 +92,19 @@ impl Inventory for LightsailInventory {
         Ok(page(elements, answer.next_page_token))
     }
 
-    async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
+    async fn instance(&self, place: &Place, name: &str) -> Result<Option<Instance>, ProviderError> {
         const OPERATION: &str = "GetInstance";
-        let answer = self.0.of(OPERATION, region)?.get_instance().instance_name(name).send().await;
+        let answer = self.0.of(OPERATION, place)?.get_instance().instance_name(name).send().await;
         let Some(answer) = error::unless_missing(OPERATION, answer)? else { return Ok(None) };
         let found = mapping::answered(OPERATION, answer.instance)?;
-        let found = mapping::instance(OPERATION, region, &found)?;
+        let found = mapping::instance(OPERATION, place, &found)?;
         mapping::same_name(OPERATION, name, &found.name)?;
         Ok(Some(found))
     }
 
     async fn snapshots(
         &self,
-        place: &str,
+        place: &Place,
         token: Option<String>,
     ) -> Result<Page<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshots";
@@ -116,14 +119,14 @@ impl Inventory for LightsailInventory {
         Ok(page(elements, answer.next_page_token))
     }
 
-    async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
+    async fn snapshot(&self, place: &Place, name: &str) -> Result<Option<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshot";
         let call =
-            self.0.of(OPERATION, region)?.get_instance_snapshot().instance_snapshot_name(name);
+            self.0.of(OPERATION, place)?.get_instance_snapshot().instance_snapshot_name(name);
         let answer = error::unless_missing(OPERATION, call.send().await)?;
         let Some(answer) = answer else { return Ok(None) };
         let found = mapping::answered(OPERATION, answer.instance_snapshot)?;
-        let found = mapping::snapshot(OPERATION, region, &found)?;
+        let found = mapping::snapshot(OPERATION, place, &found)?;
         mapping::same_name(OPERATION, name, &found.name)?;
         Ok(Some(found))
     }
@@ -134,7 +137,7 @@ impl Creator for LightsailCreator {
         const OPERATION: &str = "CreateInstanceSnapshot";
         let call = self
             .0
-            .of(OPERATION, &order.region)?
+            .of(OPERATION, &order.place)?
             .create_instance_snapshot()
             .instance_snapshot_name(&order.name)
             .instance_name(&order.instance)
@@ -145,10 +148,10 @@ impl Creator for LightsailCreator {
 }
 
 impl Deleter for LightsailDeleter {
-    async fn delete(&self, region: &str, name: &str) -> Result<(), ProviderError> {
+    async fn delete(&self, place: &Place, name: &str) -> Result<(), ProviderError> {
         const OPERATION: &str = "DeleteInstanceSnapshot";
         let call =
-            self.0.of(OPERATION, region)?.delete_instance_snapshot().instance_snapshot_name(name);
+            self.0.of(OPERATION, place)?.delete_instance_snapshot().instance_snapshot_name(name);
         call.send().await.map(drop).map_err(|e| error::provider_error(OPERATION, &e))
     }
 }

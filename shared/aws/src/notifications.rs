@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use snapkeep_app::ports::{ErrorKind, Notifier, ProviderError, Relay, Tick};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::settings::Settings;
+use snapkeep_domain::policy::settings::Settings;
 
 use crate::lightsail::{classify, provider_error};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use snapkeep_app::metrics::{AGE, DIMENSION, Metric, NAMESPACE, RESOURCE, Unit};
 use snapkeep_app::report::Report;
-use snapkeep_domain::settings::{MetricsLevel, Settings};
+use snapkeep_domain::policy::settings::{MetricsLevel, Settings};
 use tracing_subscriber::EnvFilter;
 
 /// Sets the log up. `AWS_LAMBDA_LOG_LEVEL`, then `RUST_LOG`, then `info` say how much.
@@ -136,7 +136,7 @@ mod tests {
 
     use jiff::SignedDuration;
     use snapkeep_domain::function::Function;
-    use snapkeep_domain::protected::Age;
+    use snapkeep_domain::ledger::protected::Age;
     use snapkeep_domain::resource::ResourceId;
 
     use super::*;

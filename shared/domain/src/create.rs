@@ -7,14 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
+use crate::ledger::record::{Fields, Recognition, Record, State, Subject};
+use crate::policy::settings::Context;
+use crate::policy::tags::{OptIn, Protection};
 use crate::poll::{foreign, name_taken};
-use crate::record::{Fields, Recognition, Record, State, Subject};
-use crate::settings::Context;
 use crate::snapshot::{
     ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotState, TIMEZONE, Tags,
     snapshot_name,
 };
-use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, after, elapsed, format_duration};
 
 /// What is known of one opted-in resource.
@@ -233,11 +233,11 @@ pub fn missed_slots(record: &Record) -> Option<Finding> {
 }
 
 fn intent(facts: &Facts, slot: Slot, attempt: u32, missed: u32, cx: &Context<'_>) -> Record {
-    let Instance { id, name, region, .. } = &facts.instance;
+    let Instance { id, name, place, .. } = &facts.instance;
     let subject = Subject {
         resource: id.clone(),
         resource_name: name.clone(),
-        region: region.clone(),
+        place: place.clone(),
         slot,
         attempt,
         name: snapshot_name(&cx.settings.deployment, id, name, slot, attempt),

@@ -1,5 +1,6 @@
 //! Findings: what a person should know, in closed lists that people can script against.
 
+use crate::place::Place;
 use serde::{Deserialize, Serialize};
 
 /// How much a finding matters.
@@ -202,7 +203,7 @@ pub struct Finding {
     pub fix: Option<String>,
     /// The place that it was found in; not part of reports.
     #[serde(skip)]
-    pub place: Option<String>,
+    pub place: Option<Place>,
 }
 
 impl Finding {

@@ -3,28 +3,22 @@
 //! No clock, no I/O, no environment, no randomness and no hash order: the crate's dependencies and its
 //! `clippy.toml` hold that. It knows no provider.
 //!
-//! A newcomer's map, in the order of the contract: [`tags`] and [`policy`] read what people wrote,
-//! [`schedule`] turns it into slots, [`keep`] judges by retention, [`snapshot`] says what is ours,
-//! [`record`] is the ledger's state machine, [`protected`] what it remembers of each resource, and
-//! [`create`], [`poll`] and [`prune`] plan from them and from the provider's [`answer`]s;
-//! what people should know is a [`finding`], and what they are told a [`notice`].
+//! A newcomer's map. [`policy`] is what people wrote: the variables, the tags, and what schedules and retention
+//! rules mean. [`snapshot`] is what the provider shows, and which of it is ours; [`answer`] what it answers.
+//! [`ledger`] is what we remember and intend. [`create`], [`poll`] and [`prune`] plan from these three; what people
+//! should know is a [`finding`], and what they are told a [`notice`]. [`time`], [`place`], [`resource`] and
+//! [`function`] are the words that all of them use.
 
 pub mod answer;
 pub mod create;
 pub mod finding;
 pub mod function;
-pub mod keep;
-pub mod lease;
+pub mod ledger;
 pub mod notice;
+pub mod place;
 pub mod policy;
 pub mod poll;
-pub mod protected;
 pub mod prune;
-pub mod record;
 pub mod resource;
-pub mod run;
-pub mod schedule;
-pub mod settings;
 pub mod snapshot;
-pub mod tags;
 pub mod time;

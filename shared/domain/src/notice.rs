@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::{Code, Finding, Notify, Severity, Topic};
 use crate::function::Function;
-use crate::lease::Lease;
-use crate::record::{FORMAT, INVOCATION_LIFE, Record};
+use crate::ledger::lease::Lease;
+use crate::ledger::record::{FORMAT, INVOCATION_LIFE, Record};
+use crate::place::Place;
 use crate::time::{Slot, after};
 
 /// What notices have in common that people hear of at once: topic, whether it is over, and the finding's cause;
@@ -169,7 +170,7 @@ pub struct Condition {
     pub function: Function,
     /// The place that it was found in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub place: Option<Place>,
     /// When it began.
     pub since: Timestamp,
     /// When it was over.

@@ -7,9 +7,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::finding::{Code, Finding};
-use crate::keep::{KEEP_FORM, Keep};
-use crate::schedule::Schedule;
+use crate::policy::keep::{KEEP_FORM, Keep};
+use crate::policy::schedule::Schedule;
 use crate::time::Zone;
+
+pub mod keep;
+pub mod schedule;
+pub mod settings;
+pub mod tags;
 
 /// The name of the default policy.
 pub const DEFAULT: &str = "default";

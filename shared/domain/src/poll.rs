@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use crate::answer::Lookup;
 use crate::finding::{Code, Finding};
-use crate::record::{GONE_AFTER, Recognition, Record, State};
-use crate::settings::Context;
+use crate::ledger::record::{GONE_AFTER, Recognition, Record, State};
+use crate::policy::settings::Context;
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::time::{elapsed, format_duration};
 

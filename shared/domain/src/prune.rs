@@ -12,10 +12,11 @@ use jiff::Timestamp;
 
 use crate::answer::Lookup;
 use crate::finding::{Code, Finding};
-use crate::protected::{Age, Protected, Standing};
-use crate::record::{GONE_AFTER, Record, State};
+use crate::ledger::protected::{Age, Protected, Standing};
+use crate::ledger::record::{GONE_AFTER, Record, State};
+use crate::place::Place;
+use crate::policy::settings::Context;
 use crate::resource::ResourceId;
-use crate::settings::Context;
 use crate::snapshot::{Instance, SnapshotState};
 use crate::time::{Slot, elapsed};
 
@@ -46,10 +47,10 @@ pub enum Source {
 }
 
 /// Everything that a lane of `prune` judges by: both lists of the place, complete, and the ledger.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// The place.
-    pub place: String,
+    pub place: Place,
     /// The instances.
     pub instances: BTreeMap<ResourceId, Instance>,
     /// The snapshots that were listed, or found by name.
@@ -161,6 +162,21 @@ fn could_vanish(record: &Record) -> bool {
 }
 
 impl Facts {
+    /// Of a place of which nothing is known yet.
+    #[must_use]
+    pub fn of(place: Place) -> Self {
+        Facts {
+            place,
+            instances: BTreeMap::new(),
+            listing: Listing::default(),
+            records: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            protected: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            looks: BTreeMap::new(),
+        }
+    }
+
     /// What to ask by name, seeing the lists.
     #[must_use]
     pub fn questions(&self) -> Questions {
@@ -279,10 +295,10 @@ pub fn takes_part(item: &Protected) -> bool {
 mod tests {
     use super::*;
     use crate::function::Function;
-    use crate::lease::Lease;
+    use crate::ledger::lease::Lease;
+    use crate::ledger::record::{Fields, Mark};
     use crate::policy::PolicyText;
-    use crate::record::{Fields, Mark};
-    use crate::settings::Settings;
+    use crate::policy::settings::Settings;
     use crate::snapshot::{MANAGED_BY, SLOT, SOURCE, Snapshot, snapshot_name};
 
     fn settings(keep: &str) -> Settings {
@@ -297,7 +313,7 @@ mod tests {
         Snapshot {
             id: "id".to_owned(),
             name: snapshot_name("snapkeep", source, "web", slot, 1),
-            region: "eu-west-1".to_owned(),
+            place: "eu-west-1".parse().unwrap(),
             source: source.clone(),
             source_name: "web".to_owned(),
             source_place: None,
@@ -313,24 +329,24 @@ mod tests {
         let now: Timestamp = "2026-11-20T04:00:00Z".parse().unwrap();
         let long_ago = "2026-11-10T04:00:00Z".parse().unwrap();
         let id = ResourceId("arn:web".to_owned());
-        let place = "eu-west-1".to_owned();
-        let mut facts = Facts { place: place.clone(), ..Facts::default() };
+        let place: Place = "eu-west-1".parse().unwrap();
+        let mut facts = Facts::of(place.clone());
         let tags = [("snapkeep".to_owned(), String::new())].into();
-        let instance = Instance { id: id.clone(), name: "web".to_owned(), region: place, tags };
+        let instance =
+            Instance { id: id.clone(), name: "web".to_owned(), place: place.clone(), tags };
         facts.instances.insert(id.clone(), instance);
         for slot in ["2026-11-19T03:00:00Z", "2026-11-20T03:00:00Z"] {
             facts.listing.add(&snapshot(&id, slot), "snapkeep");
         }
         let (_, seen) = facts.listing.of(&id).unwrap();
-        let adopted =
-            |(name, seen): (&str, &Seen)| seen.adopted(name, (&id, "web", "eu-west-1"), now);
+        let adopted = |(name, seen): (&str, &Seen)| seen.adopted(name, (&id, "web", &place), now);
         let mut records: Vec<Record> = seen.into_iter().map(adopted).collect();
         let (survivors, newest, oldest) = (1, None, None);
         let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest };
-        let lease = Lease::until(now + crate::record::INVOCATION_LIFE);
+        let lease = Lease::until(now + crate::ledger::record::INVOCATION_LIFE);
         records[0] = records[0].marked(mark.clone(), "no rule keeps it");
         let elsewhere = Fields {
-            region: "us-east-1".to_owned(),
+            place: "us-east-1".parse().unwrap(),
             ..records[1].marked(mark, "no rule keeps it").deleting(now, lease).into()
         };
         records[1] = Record::stored(elsewhere);
@@ -356,9 +372,10 @@ mod tests {
             size_gb: 20,
             policy: PolicyText { name, schedule: None, keep: None, timezone }.into(),
         };
+        let place: Place = "eu-west-1".parse().unwrap();
         let gone = Record::stored(Fields {
             missing_since: Some(seen.created_at),
-            ..seen.adopted("web-1", (&id, "web", "eu-west-1"), now).into()
+            ..seen.adopted("web-1", (&id, "web", &place), now).into()
         });
         // Only a ledger that somebody wrote into has two items of one name.
         let made = Record::stored(Fields {
@@ -366,7 +383,7 @@ mod tests {
             superseded: true,
             ..gone.clone().into()
         });
-        let mut facts = Facts::default();
+        let mut facts = Facts::of(place);
         facts.records.insert(id.clone(), vec![gone, made]);
         assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());
         facts.looks.insert("web-1".to_owned(), Lookup::Missing);

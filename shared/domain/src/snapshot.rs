@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use sha2::{Digest, Sha256};
 
+use crate::place::Place;
 use crate::policy::PolicyText;
 use crate::resource::ResourceId;
 use crate::time::{Slot, Zone};
@@ -40,8 +41,8 @@ pub struct Instance {
     pub id: ResourceId,
     /// Its name, which may be used again by another.
     pub name: String,
-    /// The Region it lives in.
-    pub region: String,
+    /// Where it lives.
+    pub place: Place,
     /// Tags that people set.
     pub tags: Tags,
 }
@@ -66,14 +67,14 @@ pub struct Snapshot {
     pub id: String,
     /// Its name, unique in its Region.
     pub name: String,
-    /// The Region it lives in.
-    pub region: String,
+    /// Where it lives.
+    pub place: Place,
     /// The id of what it was taken of; empty when the provider does not tell.
     pub source: ResourceId,
     /// The name of what it was taken of.
     pub source_name: String,
     /// Where that lives; absent when the provider does not tell.
-    pub source_place: Option<String>,
+    pub source_place: Option<Place>,
     /// When the provider says it was made: later than the request.
     pub created_at: Timestamp,
     /// Its state.
@@ -155,7 +156,7 @@ impl Snapshot {
                 "it was taken of something else than its snapkeep:source tag says",
             );
         }
-        if self.source_place.as_ref().is_some_and(|place| *place != self.region) {
+        if self.source_place.as_ref().is_some_and(|place| *place != self.place) {
             return Ownership::LookAlike("it lies in another place than what it was taken of");
         }
         let named_so = |attempt: &u32| {
@@ -269,7 +270,7 @@ mod tests {
         Snapshot {
             id: "s-1".into(),
             name: snapshot_name("dep", &source, "web.1", slot, 2),
-            region: "eu-west-1".into(),
+            place: "eu-west-1".parse().unwrap(),
             source_name: "web.1".into(),
             source_place: None,
             created_at: slot.timestamp(),
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(ours().ownership("dep"), Ownership::Ours { slot, attempt: 2 });
         assert_eq!(ours().ownership("dep2"), Ownership::Foreign);
         let breakers: [fn(&mut Snapshot); 9] = [
-            |s| s.source_place = Some("us-east-1".into()),
+            |s| s.source_place = Some("us-east-1".parse().unwrap()),
             |s| drop(s.tags.insert(SOURCE.into(), "arn:of-another".into())),
             |s| drop(s.tags.remove(SLOT)),
             |s| drop(s.tags.remove(SOURCE)),

@@ -7,12 +7,13 @@ use snapkeep_app::ports::{
     ConditionStore, Ledger, LedgerError, Memory, Note, Records, Remember, Unreadable, Write,
 };
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::Condition;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::poll::FOLLOWED;
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
 use snapkeep_domain::time::Slot;
 
 type Key = (ResourceId, String);
@@ -25,7 +26,7 @@ pub struct Backup(BTreeMap<Key, Item>, Remembered, BTreeMap<String, Condition>);
 #[derive(Clone, Debug, Default)]
 struct Remembered {
     protected: BTreeMap<ResourceId, Protected>,
-    runs: BTreeMap<(Function, String), LastRun>,
+    runs: BTreeMap<(Function, Place), LastRun>,
 }
 
 /// A ledger in memory.
@@ -47,7 +48,7 @@ impl Item {
     /// Where the index shows it, and in which state.
     fn live(&self) -> Option<(&str, State)> {
         match self {
-            Item::Readable(record) => Some((record.region.as_str(), record.live()?)),
+            Item::Readable(record) => Some((&*record.place, record.live()?)),
             Item::Spoilt(live, _) => live.as_ref().map(|(place, state)| (place.as_str(), *state)),
         }
     }
@@ -208,11 +209,11 @@ impl Ledger for MemoryLedger {
         Ok(self.put(record, record.version.saturating_add(1), |item| item.is_some_and(same)))
     }
 
-    async fn open(&self, place: &str) -> Result<Records, LedgerError> {
+    async fn open(&self, place: &Place) -> Result<Records, LedgerError> {
         Ok(self.shown(place, &FOLLOWED))
     }
 
-    async fn live(&self, place: &str) -> Result<Records, LedgerError> {
+    async fn live(&self, place: &Place) -> Result<Records, LedgerError> {
         Ok(self.shown(place, &State::ALL))
     }
 

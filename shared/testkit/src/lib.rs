@@ -12,7 +12,7 @@ pub mod reference;
 pub mod simulation;
 pub mod still;
 
-use snapkeep_domain::record::{Fields, Record};
+use snapkeep_domain::ledger::record::{Fields, Record};
 
 pub use ledger::MemoryLedger;
 pub use memory::MemoryProvider;

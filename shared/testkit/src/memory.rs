@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
 };
+use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
@@ -135,7 +136,7 @@ impl MemoryProvider {
         let id = ResourceId(inner.id("instance"));
         let home = inner.regions.entry(region.to_owned()).or_default();
         assert!(home.is_free(name), "{name} is taken in {region}");
-        let instance = Instance { id, name: name.to_owned(), region: region.to_owned(), tags };
+        let instance = Instance { id, name: name.to_owned(), place: place(region), tags };
         home.instances.insert(name.to_owned(), instance.clone());
         instance
     }
@@ -169,7 +170,7 @@ impl MemoryProvider {
 
     /// Puts a snapshot there that somebody else made, or a look-alike; it keeps its state.
     pub fn insert(&self, snapshot: Snapshot) {
-        let (region, name) = (snapshot.region.clone(), snapshot.name.clone());
+        let (region, name) = (snapshot.place.clone(), snapshot.name.clone());
         self.change(&region, |region| {
             assert!(region.is_free(&name), "{name} is taken");
             region.snapshots.insert(name, Stored { snapshot, ready_at: None });
@@ -242,6 +243,11 @@ impl MemoryProvider {
     }
 }
 
+/// A Region's name as a place; a wrong one is a mistake of the test.
+fn place(region: &str) -> Place {
+    region.parse().unwrap()
+}
+
 fn set(tags: &mut Tags, key: &str, value: &str) {
     tags.insert(key.to_owned(), value.to_owned());
 }
@@ -275,26 +281,30 @@ pub(crate) fn page<T>(
 }
 
 impl Inventory for MemoryProvider {
-    async fn regions(&self) -> Result<Vec<String>, ProviderError> {
-        Ok(self.lock().regions.keys().cloned().collect())
+    async fn regions(&self) -> Result<Vec<Place>, ProviderError> {
+        Ok(self.lock().regions.keys().map(|name| place(name)).collect())
     }
 
     async fn instances(
         &self,
-        region: &str,
+        region: &Place,
         token: Option<String>,
     ) -> Result<Page<Instance>, ProviderError> {
         let all = self.lock().region(region)?.instances.values().cloned().collect();
         page(all, token, |instance| &instance.name)
     }
 
-    async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
+    async fn instance(
+        &self,
+        region: &Place,
+        name: &str,
+    ) -> Result<Option<Instance>, ProviderError> {
         Ok(self.lock().region(region)?.instances.get(name).cloned())
     }
 
     async fn snapshots(
         &self,
-        region: &str,
+        region: &Place,
         token: Option<String>,
     ) -> Result<Page<Snapshot>, ProviderError> {
         let mut inner = self.lock();
@@ -302,7 +312,11 @@ impl Inventory for MemoryProvider {
         page(all, token, |snapshot| &snapshot.name)
     }
 
-    async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
+    async fn snapshot(
+        &self,
+        region: &Place,
+        name: &str,
+    ) -> Result<Option<Snapshot>, ProviderError> {
         Ok(self.lock().region(region)?.snapshots.get(name).map(|s| s.snapshot.clone()))
     }
 }
@@ -313,7 +327,7 @@ impl Creator for MemoryProvider {
         let mut inner = self.lock();
         let id = inner.id("snapshot");
         let (now, ready_at) = (inner.now, inner.now + inner.pending_for);
-        let region = inner.region(&order.region)?;
+        let region = inner.region(&order.place)?;
         let Some(instance) = region.instances.get(&order.instance) else {
             return Err(refusal(OPERATION, ErrorKind::NotFound, &order.instance));
         };
@@ -323,10 +337,10 @@ impl Creator for MemoryProvider {
         let snapshot = Snapshot {
             id,
             name: order.name.clone(),
-            region: order.region.clone(),
+            place: order.place.clone(),
             source: instance.id.clone(),
             source_name: instance.name.clone(),
-            source_place: Some(order.region.clone()),
+            source_place: Some(order.place.clone()),
             created_at: now + CREATED_LAG,
             state: SnapshotState::Pending,
             tags: order.tags.clone(),
@@ -340,7 +354,7 @@ impl Creator for MemoryProvider {
 }
 
 impl Deleter for MemoryProvider {
-    async fn delete(&self, region: &str, name: &str) -> Result<(), ProviderError> {
+    async fn delete(&self, region: &Place, name: &str) -> Result<(), ProviderError> {
         const OPERATION: &str = "delete";
         let mut inner = self.lock();
         let region = inner.region(region)?;

@@ -14,11 +14,10 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{Invocation, Tick};
 use snapkeep_app::report::{Report, TickError};
-use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
-use snapkeep_domain::record::{FORMAT, INVOCATION_LIFE};
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::record::{FORMAT, INVOCATION_LIFE};
 use snapkeep_domain::snapshot::Tags;
 
 use crate::memory::MemoryProvider;
@@ -323,7 +322,7 @@ impl Simulation {
     fn deliver(&mut self) {
         let ticks = std::mem::take(&mut self.world.lock().ticks);
         for (function, of, tick) in ticks {
-            let place = REGIONS.iter().position(|region| *region == tick.place);
+            let place = REGIONS.iter().position(|region| *region == &*tick.place);
             let place = place.unwrap_or(REGIONS.len());
             let wrong = {
                 let mut inner = self.world.lock();
@@ -411,29 +410,12 @@ impl Simulation {
         let ports = Ports { world: Arc::clone(&self.world), me, of: deployment };
         let settings = sabotage.map_or(settings.clone(), |by| by.settings(settings));
         let tick = only.map(|(place, run)| Tick {
-            place: REGIONS.get(place).copied().unwrap_or("nowhere-1").to_owned(),
+            place: REGIONS.get(place).copied().unwrap_or("nowhere-1").parse().unwrap(),
             run,
         });
         let lease = Lease::until(now + INVOCATION_LIFE);
-        let invocation = Invocation { now, lease, tick, deadline: ports.clone() };
-        let tick: Running = Box::pin(async move {
-            let ports = &ports;
-            let result = match function {
-                Function::Create => {
-                    create::run(ports, ports, ports, ports, &settings, &invocation).await
-                }
-                Function::Poll => poll::run(ports, ports, ports, &settings, &invocation).await,
-                Function::Prune => {
-                    prune::run(ports, ports, ports, ports, &settings, &invocation).await
-                }
-            };
-            let mut report = result?;
-            notify::run(ports, ports, &mut report, &invocation).await;
-            ports.world.out(me, deployment, &report);
-            notify::acknowledge(ports, &mut report, &invocation).await;
-            Ok(report)
-        });
-        self.ticks.insert(me, tick);
+        let call = Invocation { now, lease, tick, deadline: ports.clone() };
+        self.ticks.insert(me, Box::pin(invocation::serve(function, ports, settings, call)));
         self.poll(me);
         Some(me)
     }

@@ -10,6 +10,7 @@ use snapkeep_app::ports::{Deleter, ErrorKind, Inventory};
 use snapkeep_aws::clock::Clock;
 use snapkeep_aws::lightsail::{Accounts, LightsailDeleter, LightsailInventory};
 use snapkeep_aws::{environment, sdk};
+use snapkeep_domain::place::Place;
 use snapkeep_domain::snapshot::Snapshot;
 
 use super::{SNAPSHOTS, Trouble};
@@ -28,7 +29,7 @@ pub(super) struct Plan {
 /// The account and Region of the standard AWS variables.
 pub(super) struct Account {
     pub(super) sdk: SdkConfig,
-    pub(super) region: String,
+    pub(super) region: Place,
     pub(super) zone: String,
     pub(super) clock: Clock,
     client: Client,
@@ -44,6 +45,7 @@ impl Account {
         let sdk = sdk::sdk_config().await;
         let region = sdk.region().map(ToString::to_string);
         let region = region.ok_or("no Region: set AWS_REGION to the Region of the deployment")?;
+        let region: Place = region.parse()?;
         // Without them every later error would only say that a call failed.
         let provider = sdk.credentials_provider().ok_or("no credentials: log in to AWS first")?;
         if let Err(error) =

@@ -11,7 +11,8 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use snapkeep_aws::sdk;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::settings::{Regions, Settings};
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::settings::{Regions, Settings};
 use snapkeep_domain::time::format_duration;
 
 use super::Trouble;
@@ -92,7 +93,7 @@ impl Deployment {
     }
 
     /// Whether it can be tried out at all, before anything is spent.
-    pub(super) fn check(&self, region: &str, patience: Duration) -> Result<(), Trouble> {
+    pub(super) fn check(&self, region: &Place, patience: Duration) -> Result<(), Trouble> {
         let refuse = |why: String| -> Result<(), Trouble> {
             let how = "deploy one beside it for this: sam deploy --config-env acceptance";
             Err(format!("deployment {} cannot be tried out: {why}; {how}", self.id).into())
@@ -104,7 +105,7 @@ impl Deployment {
             return refuse("SNAPKEEP_MAX_DELETES is 0".to_owned());
         }
         if let Regions::Only(names) = &self.settings.regions
-            && names.iter().all(|name| name != region)
+            && !names.contains(region)
         {
             return refuse(format!("SNAPKEEP_REGIONS does not contain {region}"));
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use snapkeep_cloud::embedded::Cloud;
 use snapkeep_cloud::http::lock;
 use snapkeep_cloud::lightsail::Snapshot;
-use snapkeep_domain::schedule::Schedule;
+use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::snapshot::{HOLD, SLOT};
 use snapkeep_domain::time::{Slot, Zone};
 

@@ -7,7 +7,7 @@ use snapkeep_aws::dynamodb::DynamoLedger;
 use snapkeep_cloud::embedded::Cloud;
 use snapkeep_cloud::http::lock;
 use snapkeep_cloud::lightsail::Snapshot;
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::snapshot::MANAGED_BY;
 
 use super::{Story, script};
@@ -37,7 +37,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(super) async fn rows(cloud: &Cloud, story: &Story, end: Timestamp) -> Result<Vec<Row>, Error> {
     let mut records = Vec::new();
     for region in ["eu-west-1", "us-east-1"] {
-        records.extend(ledger(cloud).live(region).await?.records);
+        records.extend(ledger(cloud).live(&region.parse()?).await?.records);
     }
     let lightsail = lock(cloud.lightsail());
     let row = |(region, name, opted_in): (&'static str, &'static str, bool)| {

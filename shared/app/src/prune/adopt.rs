@@ -1,7 +1,7 @@
 //! Takes a snapshot of ours that has no record into the ledger.
 
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::record::{Recognition, Record, State};
+use snapkeep_domain::ledger::record::{Recognition, Record, State};
 use snapkeep_domain::snapshot::SnapshotState;
 
 use super::Prune;
@@ -53,7 +53,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
             Ok(_) => {}
             Err(error) => {
-                let failure = Failure::from(&error).in_region(&self.lane.place);
+                let failure = Failure::from(&error).in_place(&self.lane.place);
                 part.failures.push(failure.of(&record.resource, &record.name));
             }
         }

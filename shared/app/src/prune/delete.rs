@@ -2,9 +2,9 @@
 
 use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::finding::Topic;
+use snapkeep_domain::ledger::record::Record;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::prune::{self, LastLook, Step};
-use snapkeep_domain::record::Record;
 
 use super::{Prune, TRIES_MAX, Todo};
 use crate::pace::Heard;
@@ -67,7 +67,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
             (settled, answer) => {
                 if let (LastLook::Object { .. }, Err(error)) = (&settled, &answer) {
-                    let failure = Failure::from(error).in_region(&lane.place);
+                    let failure = Failure::from(error).in_place(&lane.place);
                     part.failures.push(failure.of(&intent.resource, &intent.name));
                 }
                 lane.achieved();

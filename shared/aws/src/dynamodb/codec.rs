@@ -4,12 +4,12 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 use snapkeep_app::ports::Unreadable;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::{FORMAT, Record};
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::Condition;
 use snapkeep_domain::poll::FOLLOWED;
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::{FORMAT, Record};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
 use snapkeep_domain::time::Slot;
 
 use super::{Item, schema};
@@ -22,7 +22,7 @@ pub(super) fn encode(record: &Record) -> Result<Item, String> {
     if let Some(state) = record.live() {
         let group = if FOLLOWED.contains(&state) { schema::OPEN } else { schema::KEPT };
         let live = format!("{group}{}", state.as_str());
-        item.insert(schema::PLACE.to_owned(), AttributeValue::S(record.region.clone()));
+        item.insert(schema::PLACE.to_owned(), AttributeValue::S(record.place.to_string()));
         item.insert(schema::LIVE.to_owned(), AttributeValue::S(live));
     }
     if let Some(at) = record.expires_at() {
@@ -173,9 +173,9 @@ fn number(item: &Item, attribute: &str) -> Option<u32> {
 mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
-    use snapkeep_domain::lease::Lease;
+    use snapkeep_domain::ledger::lease::Lease;
+    use snapkeep_domain::ledger::record::{Fields, Mark, State, Times};
     use snapkeep_domain::policy::PolicyText;
-    use snapkeep_domain::record::{Fields, Mark, State, Times};
 
     use super::*;
 
@@ -198,7 +198,7 @@ mod tests {
             ]),
             reason: String::new(),
             name: "web-s".to_owned(),
-            region: "eu-west-1".to_owned(),
+            place: "eu-west-1".parse().unwrap(),
             resource_name: "web".to_owned(),
             policy: PolicyText {
                 name: "gold".to_owned(),

@@ -10,10 +10,10 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures_util::future::try_join;
 use snapkeep_app::ports::{LedgerError, Memory, Note, Remember};
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::FORMAT;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::FORMAT;
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
 
 use super::{
     DynamoLedger, Put, all, codec, failed, if_free, if_version, number, schema, unwritable,

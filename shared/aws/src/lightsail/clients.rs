@@ -12,7 +12,8 @@ use aws_sdk_lightsail::config::{Builder, SharedCredentialsProvider};
 use aws_smithy_types::retry::RetryConfig;
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::settings::RoleArn;
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::settings::RoleArn;
 
 /// The accounts besides our own, and how to act in each.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +47,7 @@ impl Accounts {
 pub(super) struct Clients {
     sdk: SdkConfig,
     accounts: Accounts,
-    made: Arc<Mutex<BTreeMap<String, Client>>>,
+    made: Arc<Mutex<BTreeMap<Place, Client>>>,
 }
 
 impl Clients {
@@ -55,28 +56,29 @@ impl Clients {
     }
 
     /// These Regions in every account, our own first.
-    pub(super) fn places(&self, regions: Vec<String>) -> Vec<String> {
-        let theirs =
-            self.accounts.0.keys().flat_map(|account| {
-                regions.iter().map(move |region| format!("{region}@{account}"))
-            });
-        let theirs: Vec<String> = theirs.collect();
+    pub(super) fn places(&self, regions: Vec<Place>) -> Vec<Place> {
+        let theirs = self.accounts.0.keys();
+        let theirs = theirs.flat_map(|account| regions.iter().map(|one| one.of_account(account)));
+        let theirs: Vec<Place> = theirs.collect();
         regions.into_iter().chain(theirs).collect()
     }
 
     /// The client of a place.
-    pub(super) fn of(&self, operation: &'static str, place: &str) -> Result<Client, ProviderError> {
+    pub(super) fn of(
+        &self,
+        operation: &'static str,
+        place: &Place,
+    ) -> Result<Client, ProviderError> {
         // A poisoned map is still a map of clients.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = made.get(place) {
             return Ok(client.clone());
         }
-        let (region, account) = split(place);
         // A call is one attempt: what it meets, the pace of its place must hear of.
         let mut builder = Builder::from(&self.sdk)
-            .region(Region::new(region.to_owned()))
+            .region(Region::new(place.region().to_owned()))
             .retry_config(RetryConfig::disabled());
-        if let Some(account) = account {
+        if let Some(account) = place.account() {
             let credentials = self.accounts.0.get(account).ok_or_else(|| ProviderError {
                 kind: ErrorKind::Denied,
                 operation,
@@ -89,13 +91,20 @@ impl Clients {
             builder = builder.credentials_provider(credentials.clone());
         }
         let client = Client::from_conf(builder.build());
-        made.insert(place.to_owned(), client.clone());
+        made.insert(place.clone(), client.clone());
         Ok(client)
     }
 
     /// The client of the Region that the environment names.
     pub(super) fn home(&self, operation: &'static str) -> Result<Client, ProviderError> {
-        self.of(operation, self.sdk.region().map_or("us-east-1", Region::as_ref))
+        let region = self.sdk.region().map_or("us-east-1", Region::as_ref);
+        let place = region.parse().map_err(|message| ProviderError {
+            kind: ErrorKind::Refused,
+            operation,
+            code: "BadRegion".to_owned(),
+            message,
+        })?;
+        self.of(operation, &place)
     }
 
     /// Refuses what belongs to another account than its place says: a role of our own account would show
@@ -103,13 +112,13 @@ impl Clients {
     pub(super) fn belongs(
         &self,
         operation: &'static str,
-        place: &str,
+        place: &Place,
         arn: &str,
     ) -> Result<(), ProviderError> {
         let Some(owner) = arn.split(':').nth(4).filter(|owner| !owner.is_empty()) else {
             return Ok(());
         };
-        let right = match split(place).1 {
+        let right = match place.account() {
             Some(account) => account == owner,
             None => !self.accounts.0.contains_key(owner),
         };
@@ -124,12 +133,5 @@ impl Clients {
                 "{place} shows {arn}: SNAPKEEP_ROLE_ARNS may only name roles of other accounts"
             ),
         })
-    }
-}
-
-fn split(place: &str) -> (&str, Option<&str>) {
-    match place.split_once('@') {
-        Some((region, account)) => (region, Some(account)),
-        None => (place, None),
     }
 }

@@ -3,6 +3,7 @@
 use aws_sdk_lightsail::types;
 use jiff::Timestamp;
 use snapkeep_app::ports::ProviderError;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
@@ -30,17 +31,17 @@ pub(super) fn same_name(
 
 pub(super) fn instance(
     operation: &'static str,
-    region: &str,
+    place: &Place,
     shape: &types::Instance,
 ) -> Result<Instance, ProviderError> {
     let (id, name) = identity(operation, shape.arn(), shape.name())?;
     let tags = tags(operation, shape.tags())?;
-    Ok(Instance { id: ResourceId(id), name, region: region.to_owned(), tags })
+    Ok(Instance { id: ResourceId(id), name, place: place.clone(), tags })
 }
 
 pub(super) fn snapshot(
     operation: &'static str,
-    region: &str,
+    place: &Place,
     shape: &types::InstanceSnapshot,
 ) -> Result<Snapshot, ProviderError> {
     let (id, name) = identity(operation, shape.arn(), shape.name())?;
@@ -58,10 +59,10 @@ pub(super) fn snapshot(
     Ok(Snapshot {
         id,
         name,
-        region: region.to_owned(),
+        place: place.clone(),
         source: ResourceId(text(shape.from_instance_arn())),
         source_name: text(shape.from_instance_name()),
-        source_place: shape.from_instance_arn().and_then(|arn| place_of(arn, region)),
+        source_place: place_of(operation, shape.from_instance_arn(), place)?,
         created_at,
         state,
         tags: tags(operation, shape.tags())?,
@@ -71,10 +72,20 @@ pub(super) fn snapshot(
 }
 
 /// Where a resource lives, as its ARN says: in this place, or in another Region.
-fn place_of(arn: &str, place: &str) -> Option<String> {
-    let region = arn.split(':').nth(3).filter(|region| !region.is_empty())?;
-    let here = place.split('@').next() == Some(region);
-    Some(if here { place } else { region }.to_owned())
+fn place_of(
+    operation: &'static str,
+    arn: Option<&str>,
+    place: &Place,
+) -> Result<Option<Place>, ProviderError> {
+    let region = arn.and_then(|arn| arn.split(':').nth(3)).filter(|region| !region.is_empty());
+    match region {
+        None => Ok(None),
+        Some(region) if region == place.region() => Ok(Some(place.clone())),
+        Some(region) => {
+            let elsewhere = region.parse();
+            elsewhere.map(Some).map_err(|why: String| incomplete(operation, &why))
+        }
+    }
 }
 
 fn identity(
@@ -126,14 +137,18 @@ mod tests {
             .tags(Tag::builder().key("k").value("v").build())
     }
 
+    fn place(name: &str) -> Place {
+        name.parse().unwrap()
+    }
+
     #[test]
     fn a_snapshot_is_read_whole() {
-        let read = snapshot("Get", "eu-west-1", &shape().build()).unwrap();
+        let read = snapshot("Get", &place("eu-west-1"), &shape().build()).unwrap();
         assert_eq!(read.created_at.to_string(), "2019-09-30T18:00:38.48Z");
         assert_eq!(read.state, SnapshotState::Available);
         let tags = [("k", "v"), ("only", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(read.tags, Tags::from(tags));
-        assert_eq!((read.region.as_str(), read.size_gb), ("eu-west-1", 20));
+        assert_eq!((&*read.place, read.size_gb), ("eu-west-1", 20));
         assert_eq!(read.source_name, "web");
         assert_eq!(tags_for(&read.tags)[1], Tag::builder().key("only").build());
     }
@@ -146,10 +161,10 @@ mod tests {
             .set_size_in_gb(None)
             .state(types::InstanceSnapshotState::from("copying"))
             .is_from_auto_snapshot(true);
-        let read = snapshot("Get", "r", &bare.build()).unwrap();
+        let read = snapshot("Get", &place("r"), &bare.build()).unwrap();
         assert_eq!((read.source, read.size_gb), (ResourceId(String::new()), 0));
         assert_eq!(read.state, SnapshotState::Other("copying".to_owned()));
-        let read = snapshot("Get", "r", &shape().set_state(None).build()).unwrap();
+        let read = snapshot("Get", &place("r"), &shape().set_state(None).build()).unwrap();
         assert_eq!(read.state, SnapshotState::Other(String::new()));
     }
 
@@ -163,11 +178,11 @@ mod tests {
             shape().tags(Tag::builder().value("v").build()),
         ];
         for broken in broken {
-            let error = snapshot("Get", "r", &broken.build()).unwrap_err();
+            let error = snapshot("Get", &place("r"), &broken.build()).unwrap_err();
             assert_eq!(error.code, "IncompleteAnswer");
         }
         let nameless = types::Instance::builder().arn("a").build();
-        assert!(instance("Get", "r", &nameless).is_err());
+        assert!(instance("Get", &place("r"), &nameless).is_err());
         assert!(answered::<u8>("Get", None).is_err());
         assert!(same_name("Get", "a", "b").is_err() && same_name("Get", "a", "a").is_ok());
     }

@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
+use snapkeep_domain::place::Place;
 use snapkeep_domain::snapshot::Tags;
 
 use super::*;
@@ -19,6 +20,10 @@ use super::*;
 type Request = (String, String, Value);
 /// What goes out; `None` breaks the connection.
 type Answer = Option<(u16, String)>;
+
+fn place() -> Place {
+    "eu-west-1".parse().unwrap()
+}
 
 #[derive(Clone)]
 struct Wire {
@@ -80,9 +85,9 @@ async fn a_page_is_read_in_the_region_that_was_asked_for() {
         _ => ok(&json!({"instanceSnapshots": [snapshot("b"), snapshot("a")]})),
     });
     let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-    let first = inventory.snapshots("eu-west-1", None).await.unwrap();
+    let first = inventory.snapshots(&place(), None).await.unwrap();
     assert_eq!((first.elements.len(), first.next.as_deref()), (1, Some("1")));
-    let last = inventory.snapshots("eu-west-1", first.next).await.unwrap();
+    let last = inventory.snapshots(&place(), first.next).await.unwrap();
     assert_eq!(last.elements.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(last.next, None);
     let seen = wire.seen.lock().unwrap();
@@ -97,7 +102,7 @@ async fn a_page_is_read_in_the_region_that_was_asked_for() {
 async fn a_broken_element_is_named_and_costs_the_others_nothing() {
     let (sdk, _) = wire(|_| ok(&json!({"instances": [{"name": "web", "arn": "a"}, {}]})));
     let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-    let page = inventory.instances("eu-west-1", None).await.unwrap();
+    let page = inventory.instances(&place(), None).await.unwrap();
     assert_eq!((page.elements.len(), page.broken.len()), (1, 1));
     let error = &page.broken[0];
     assert_eq!((error.kind, error.operation), (ErrorKind::Indeterminate, "GetInstances"));
@@ -109,9 +114,9 @@ async fn a_token_that_is_too_old_is_told_from_other_refusals() {
         "message": "The page token has expired"});
     let (sdk, _) = wire(move |_| Some((400, refusal.to_string())));
     let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-    let later = inventory.instances("eu-west-1", Some("1".to_owned())).await.unwrap_err();
+    let later = inventory.instances(&place(), Some("1".to_owned())).await.unwrap_err();
     assert_eq!(later.kind, ErrorKind::BadPageToken);
-    let first = inventory.instances("eu-west-1", None).await.unwrap_err();
+    let first = inventory.instances(&place(), None).await.unwrap_err();
     assert_eq!(first.kind, ErrorKind::Refused);
 }
 
@@ -119,13 +124,16 @@ async fn a_token_that_is_too_old_is_told_from_other_refusals() {
 async fn a_snapshot_is_ordered_with_its_tags() {
     let (sdk, wire) = wire(|_| ok(&json!({"operations": []})));
     let order = SnapshotRequest {
-        region: "eu-west-1".to_owned(),
+        place: "eu-west-1".parse().unwrap(),
         instance: "web".to_owned(),
         name: "web-s".to_owned(),
         tags: Tags::from([("a", "b"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned()))),
     };
     LightsailCreator::new(&sdk, &Accounts::default()).create(&order).await.unwrap();
-    LightsailDeleter::new(&sdk, &Accounts::default()).delete("us-west-2", "web-s").await.unwrap();
+    LightsailDeleter::new(&sdk, &Accounts::default())
+        .delete(&"us-west-2".parse().unwrap(), "web-s")
+        .await
+        .unwrap();
     let seen = wire.seen.lock().unwrap();
     let create = json!({"instanceSnapshotName": "web-s", "instanceName": "web",
         "tags": [{"key": "a", "value": "b"}, {"key": "c"}]});
@@ -152,10 +160,10 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     ] {
         let (sdk, _) = wire(move |_| Some((status, body.clone())));
         let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-        assert_eq!(inventory.snapshot("eu-west-1", "web-s").await.unwrap(), None);
-        assert_eq!(inventory.instance("eu-west-1", "web").await.unwrap(), None);
+        assert_eq!(inventory.snapshot(&place(), "web-s").await.unwrap(), None);
+        assert_eq!(inventory.instance(&place(), "web").await.unwrap(), None);
         let error = LightsailDeleter::new(&sdk, &Accounts::default())
-            .delete("eu-west-1", "web-s")
+            .delete(&place(), "web-s")
             .await
             .unwrap_err();
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::NotFound, gone));
@@ -174,7 +182,7 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     for (answer, kind) in other {
         let (sdk, _) = wire(move |_| answer.clone());
         let error = LightsailInventory::new(&sdk, &Accounts::default())
-            .snapshot("eu-west-1", "web-s")
+            .snapshot(&place(), "web-s")
             .await
             .unwrap_err();
         assert_eq!(error.kind, kind, "{error:?}");
@@ -186,7 +194,7 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
 async fn what_was_never_sent_had_no_effect() {
     let (sdk, wire) = wire(|_| None);
     let order = SnapshotRequest {
-        region: "not a region".to_owned(),
+        place: "not_a_region".parse().unwrap(),
         instance: String::new(),
         name: String::new(),
         tags: Tags::new(),
@@ -201,7 +209,7 @@ async fn the_regions_come_from_home() {
     let body = json!({"regions": [{"name": "eu-west-1"}, {"name": "xx-new-1"}]});
     let (sdk, wire) = wire(move |_| ok(&body));
     let regions = LightsailInventory::new(&sdk, &Accounts::default()).regions().await.unwrap();
-    assert_eq!(regions, ["eu-west-1", "xx-new-1"]);
+    assert_eq!(regions, ["eu-west-1", "xx-new-1"].map(|name| name.parse().unwrap()));
     assert_eq!(wire.seen.lock().unwrap()[0].0, "lightsail.us-east-1.amazonaws.com");
     let (sdk, _) = self::wire(|_| ok(&json!({"regions": [{}]})));
     assert!(LightsailInventory::new(&sdk, &Accounts::default()).regions().await.is_err());

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::ledger::record::Record;
+use crate::place::Place;
 use crate::prune::Seen;
-use crate::record::Record;
 use crate::snapshot::SnapshotState;
 
 /// A snapshot of ours, with its record where that agrees.
@@ -26,14 +27,13 @@ impl Candidate<'_> {
 pub(super) fn candidates<'a>(
     seen: BTreeMap<&'a str, &'a Seen>,
     records: &'a [Record],
-    place: &str,
+    place: &Place,
 ) -> Vec<Candidate<'a>> {
     let by_name: BTreeMap<&str, &Record> = records.iter().map(|r| (r.name.as_str(), r)).collect();
     let candidate = |(name, seen): (&'a str, &'a Seen)| {
         let named = by_name.get(name).copied();
-        let agrees = |r: &&Record| {
-            (r.slot, r.attempt, r.region.as_str()) == (seen.slot, seen.attempt, place)
-        };
+        let agrees =
+            |r: &&Record| (r.slot, r.attempt, &r.place) == (seen.slot, seen.attempt, place);
         let record = named.filter(agrees);
         Candidate { name, seen, record, disagrees: named.filter(|r| !agrees(r)) }
     };

@@ -2,8 +2,8 @@
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
-use crate::record::{Recognition, Record};
-use crate::settings::Context;
+use crate::ledger::record::{Recognition, Record};
+use crate::policy::settings::Context;
 use crate::snapshot::{Snapshot, SnapshotState};
 
 /// The intent to delete, written before the last look.

@@ -6,12 +6,13 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
-use crate::keep::Keep;
+use crate::ledger::record::Record;
+use crate::place::Place;
+use crate::policy::keep::Keep;
+use crate::policy::settings::Settings;
 use crate::policy::{PolicyText, confirmation_code};
 use crate::prune::Step;
 use crate::prune::candidate::Candidate;
-use crate::record::Record;
-use crate::settings::Settings;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, elapsed};
 
 /// A finding names this many snapshots; a dry run names all.
@@ -190,7 +191,7 @@ const MEMORY_AT_REST_MB: u64 = 40;
 
 /// Says that a place has more snapshots than the function's memory is meant for, before there is too little.
 #[must_use]
-pub fn memory_short(place: &str, snapshots: usize, settings: &Settings) -> Option<Finding> {
+pub fn memory_short(place: &Place, snapshots: usize, settings: &Settings) -> Option<Finding> {
     let memory = settings.memory_mb?;
     let held = (snapshots as u64).saturating_mul(BYTES_A_SNAPSHOT) / 1_000_000;
     let needed = held.saturating_add(MEMORY_AT_REST_MB);
@@ -212,7 +213,7 @@ pub fn memory_short(place: &str, snapshots: usize, settings: &Settings) -> Optio
 
 /// `SNAPKEEP_MAX_DELETES`: a run that would mark more than this in a place marks none there.
 #[must_use]
-pub fn cap_marks(place: &str, steps: &mut Vec<Step>, settings: &Settings) -> Option<Finding> {
+pub fn cap_marks(place: &Place, steps: &mut Vec<Step>, settings: &Settings) -> Option<Finding> {
     let marks = steps.iter().filter(|step| matches!(step, Step::Mark(_))).count();
     let max = settings.max_deletes?;
     if marks <= usize::try_from(max).unwrap_or(usize::MAX) {
@@ -248,9 +249,10 @@ mod tests {
                 vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             Settings::read(&vars, Function::Prune).unwrap()
         };
-        assert_eq!(memory_short("eu-west-1", 100_000, &with("256")), None);
-        let finding = memory_short("eu-west-1", 110_000, &with("256")).unwrap();
+        let place = "eu-west-1".parse().unwrap();
+        assert_eq!(memory_short(&place, 100_000, &with("256")), None);
+        let finding = memory_short(&place, 110_000, &with("256")).unwrap();
         assert_eq!((finding.code, finding.value.as_deref()), (Code::MemoryShort, Some("110000")));
-        assert_eq!(memory_short("eu-west-1", 10_000_000, &with("")), None, "nobody says how much");
+        assert_eq!(memory_short(&place, 10_000_000, &with("")), None, "nobody says how much");
     }
 }

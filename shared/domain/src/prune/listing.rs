@@ -7,8 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
+use crate::ledger::record::{Record, Subject};
+use crate::place::Place;
 use crate::policy::{PolicyText, PolicyTexts};
-use crate::record::{Record, Subject};
 use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Ownership, Snapshot, SnapshotState};
 use crate::time::Slot;
@@ -49,13 +50,13 @@ impl Seen {
     pub fn adopted(
         &self,
         name: &str,
-        (resource, resource_name, place): (&ResourceId, &str, &str),
+        (resource, resource_name, place): (&ResourceId, &str, &Place),
         now: Timestamp,
     ) -> Record {
         let subject = Subject {
             resource: resource.clone(),
             resource_name: resource_name.to_owned(),
-            region: place.to_owned(),
+            place: place.clone(),
             slot: self.slot,
             attempt: self.attempt,
             name: name.to_owned(),
@@ -196,7 +197,7 @@ mod tests {
         Snapshot {
             id: format!("id-{hour}"),
             name: snapshot_name("dep", &source, "web", slot, 1),
-            region: "eu-west-1".to_owned(),
+            place: "eu-west-1".parse().unwrap(),
             source_name: "web".to_owned(),
             source_place: None,
             created_at: slot.timestamp(),

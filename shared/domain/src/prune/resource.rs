@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
-use crate::keep::KeptBy;
+use crate::ledger::record::{Mark, Record, State};
+use crate::policy::keep::KeptBy;
+use crate::policy::settings::{Context, Settings};
 use crate::prune::candidate::{Candidate, candidates};
 use crate::prune::guard::{Brake, Guard};
 use crate::prune::terms::{Subject, Terms, terms};
 use crate::prune::{Facts, Plan, Step};
-use crate::record::{Mark, Record, State};
 use crate::resource::ResourceId;
-use crate::settings::{Context, Settings};
 use crate::snapshot::{ATTEMPTS_MAX, Hold, SnapshotState};
 use crate::time::{Slot, after};
 

@@ -4,17 +4,18 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
-use crate::keep::{Keep, Rules};
+use crate::ledger::protected::{Age, Protected, release_code};
+use crate::ledger::record::Record;
+use crate::place::Place;
+use crate::policy::keep::{Keep, Rules};
+use crate::policy::settings::{Context, Settings};
+use crate::policy::tags::{OptIn, Protection};
 use crate::policy::{Policy, Retention};
-use crate::protected::{Age, Protected, release_code};
 use crate::prune::candidate::Candidate;
 use crate::prune::guard::{Guard, in_future, is_stale};
 use crate::prune::{Facts, Plan, Source};
-use crate::record::Record;
 use crate::resource::ResourceId;
-use crate::settings::{Context, Settings};
 use crate::snapshot::{Hold, Instance};
-use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, Zone, elapsed, format_duration};
 
 /// By what a resource's snapshots are judged.
@@ -241,7 +242,7 @@ pub(super) fn overdue(age: &Age) -> Option<Finding> {
 fn gone(
     plan: &mut Plan,
     subject: &Subject<'_>,
-    place: &str,
+    place: &Place,
     known: Option<&Protected>,
     name_lives: bool,
     cx: &Context<'_>,

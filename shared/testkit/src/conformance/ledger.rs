@@ -4,14 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ConditionStore, Ledger, Note, Remember, Write};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::lease::Lease;
+use snapkeep_domain::ledger::lease::Lease;
+use snapkeep_domain::ledger::protected::{Protected, Standing};
+use snapkeep_domain::ledger::record::{FORMAT, Fields, Record, State};
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::{self, Condition};
+use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::poll::FOLLOWED;
-use snapkeep_domain::protected::{Protected, Standing};
-use snapkeep_domain::record::{FORMAT, Fields, Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
 use snapkeep_domain::time::Slot;
 
 /// More than three pages by number, for a ledger that reads a few records at a time.
@@ -19,7 +20,9 @@ const MANY: i64 = 50;
 /// As many of them as make more than three pages of 1 MB with [`LONG`] each.
 const MANY_LONG: i64 = 60;
 const LONG: usize = 60_000;
-const PLACE: &str = "eu-west-1";
+fn place() -> Place {
+    "eu-west-1".parse().unwrap()
+}
 
 /// All checks, on a ledger that is empty at the beginning.
 pub async fn ledger(ledger: &(impl Ledger + ConditionStore + Remember)) {
@@ -44,7 +47,7 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
         standing: Standing::On,
         hold: None,
         since: Some(start()),
-        ..Protected::rebuilt(&id(name), name, PLACE, policy.clone())
+        ..Protected::rebuilt(&id(name), name, &place(), policy.clone())
     };
     for name in ["many-1", "web"] {
         assert!(ledger.remember(&item(name)).await.unwrap());
@@ -73,7 +76,7 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
     assert!(ledger.remember(&back).await.unwrap());
     assert_eq!(known().await[1], Protected { version: 3, ..back });
     // They are no records.
-    assert!(ledger.live(PLACE).await.unwrap().unreadable.is_empty());
+    assert!(ledger.live(&place()).await.unwrap().unreadable.is_empty());
 }
 
 async fn remembers_runs(ledger: &impl Remember) {
@@ -81,7 +84,7 @@ async fn remembers_runs(ledger: &impl Remember) {
     assert_eq!(known().await, []);
     let run = |function: Function| LastRun {
         function,
-        place: PLACE.to_owned(),
+        place: place(),
         at: start(),
         seconds: 0,
         counts: [("requested".to_owned(), 3)].into(),
@@ -118,15 +121,15 @@ async fn remembers_conditions(ledger: &(impl Ledger + ConditionStore)) {
     let over = ledger.put(&over).await.unwrap().unwrap();
     assert_eq!(ledger.known().await.unwrap().0, [over, known[1].clone()]);
     // They are no records.
-    let live = ledger.live(PLACE).await.unwrap();
+    let live = ledger.live(&place()).await.unwrap();
     assert!(live.unreadable.is_empty());
 }
 
 async fn is_empty_at_first(ledger: &impl Ledger) {
     assert_eq!(recent(ledger, "nothing", 0).await, []);
-    let live = ledger.live(PLACE).await.unwrap();
+    let live = ledger.live(&place()).await.unwrap();
     assert!(live.records.is_empty() && live.unreadable.is_empty());
-    assert!(ledger.live("another-place").await.unwrap().records.is_empty());
+    assert!(ledger.live(&"another-place".parse().unwrap()).await.unwrap().records.is_empty());
 }
 
 async fn lets_one_claim_win(ledger: &impl Ledger) {
@@ -178,14 +181,14 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
         now = done(ledger.advance(&moved(&now, state)).await.unwrap());
         let expected = if state == State::Deleted { vec![] } else { vec![now.clone()] };
         assert_eq!(shown(ledger, "lived").await, expected, "{state:?}");
-        let open = ledger.open(PLACE).await.unwrap().records;
+        let open = ledger.open(&place()).await.unwrap().records;
         let followed = open.iter().any(|record| record.resource == now.resource);
         assert_eq!(followed, FOLLOWED.contains(&state), "{state:?}");
         assert_eq!(recent(ledger, "lived", 0).await, [now.clone()], "{state:?}");
     }
-    let open = ledger.open(PLACE).await.unwrap().records;
+    let open = ledger.open(&place()).await.unwrap().records;
     assert!(open.iter().all(|record| record.resource != now.resource), "nothing to follow");
-    assert!(ledger.live("another-place").await.unwrap().records.is_empty());
+    assert!(ledger.live(&"another-place".parse().unwrap()).await.unwrap().records.is_empty());
 
     // A failure is shown while something remains of it, and not once it is settled.
     let now = done(ledger.advance(&moved(&now, State::Expiring)).await.unwrap());
@@ -284,7 +287,7 @@ fn record(resource: &str, hour: i64) -> Record {
         times: [(State::Intended, slot(hour).timestamp())].into(),
         reason: "due".to_owned(),
         name: format!("{resource}-{hour}"),
-        region: PLACE.to_owned(),
+        place: place(),
         resource_name: resource.to_owned(),
         policy: PolicyText {
             name: "default".to_owned(),
@@ -328,7 +331,7 @@ async fn recent(ledger: &impl Ledger, resource: &str, from: i64) -> Vec<Record> 
 
 /// What the index shows of a resource.
 async fn shown(ledger: &impl Ledger, resource: &str) -> Vec<Record> {
-    let mut live = ledger.live(PLACE).await.unwrap().records;
+    let mut live = ledger.live(&place()).await.unwrap().records;
     live.retain(|record| record.resource.0 == format!("arn:{resource}"));
     live
 }

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
 };
+use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
@@ -42,13 +43,13 @@ pub async fn provider(world: &impl World) {
 
 async fn names_its_regions(world: &impl World) {
     let named = world.inventory().regions().await.unwrap();
-    for region in world.regions() {
-        assert!(named.iter().any(|name| name == region), "{region} is not among {named:?}");
+    for region in places(world) {
+        assert!(named.contains(&region), "{region} is not among {named:?}");
     }
 }
 
 async fn finds_nothing_where_nothing_is(world: &impl World) {
-    let [region, _] = world.regions();
+    let [region, _] = &places(world);
     let inventory = world.inventory();
     assert_eq!(instances(world, region).await, []);
     assert_eq!(snapshots(world, region).await, []);
@@ -61,19 +62,19 @@ async fn finds_nothing_where_nothing_is(world: &impl World) {
 }
 
 async fn makes_a_snapshot(world: &impl World) {
-    let [region, _] = world.regions();
+    let [region, _] = &places(world);
     let wanted = tags(&[("snapkeep", ""), ("snapkeep:keep", "last=3 daily=7"), ("Name", "a b")]);
     world.launch(region, "made", &wanted).await;
     let instance = instance(world, region, "made").await;
     assert_eq!(instance.tags, wanted);
-    assert_eq!((instance.name.as_str(), instance.region.as_str()), ("made", region));
+    assert_eq!((instance.name.as_str(), &instance.place), ("made", region));
     assert!(instances(world, region).await.contains(&instance));
 
     let order = order(region, "made", "made-1");
     world.creator().create(&order).await.unwrap();
     let pending = snapshot(world, region, "made-1").await;
     assert_eq!(pending.state, SnapshotState::Pending);
-    assert_eq!((pending.name.as_str(), pending.region.as_str()), ("made-1", region));
+    assert_eq!((pending.name.as_str(), &pending.place), ("made-1", region));
     assert_eq!((&pending.source, pending.source_name.as_str()), (&instance.id, "made"));
     assert_eq!(pending.tags, order.tags);
     assert!(pending.size_gb > 0 && !pending.id.is_empty());
@@ -92,7 +93,7 @@ async fn makes_a_snapshot(world: &impl World) {
 }
 
 async fn deletes_one_snapshot(world: &impl World) {
-    let [region, _] = world.regions();
+    let [region, _] = &places(world);
     world.launch(region, "deleted", &Tags::new()).await;
     for name in ["deleted-1", "deleted-2"] {
         world.creator().create(&order(region, "deleted", name)).await.unwrap();
@@ -108,7 +109,7 @@ async fn deletes_one_snapshot(world: &impl World) {
 }
 
 async fn keeps_regions_apart(world: &impl World) {
-    let [here, there] = world.regions();
+    let [here, there] = &places(world);
     for region in [here, there] {
         world.launch(region, "apart", &Tags::new()).await;
         world.creator().create(&order(region, "apart", "apart-1")).await.unwrap();
@@ -117,11 +118,11 @@ async fn keeps_regions_apart(world: &impl World) {
     assert_ne!(instance(world, here, "apart").await.id, instance(world, there, "apart").await.id);
     world.deleter().delete(there, "apart-1").await.unwrap();
     assert_eq!(world.inventory().snapshot(there, "apart-1").await.unwrap(), None);
-    assert_eq!(snapshot(world, here, "apart-1").await.region, here);
+    assert_eq!(snapshot(world, here, "apart-1").await.place, *here);
 }
 
 async fn tells_namesakes_apart(world: &impl World) {
-    let [region, _] = world.regions();
+    let [region, _] = &places(world);
     world.launch(region, "reused", &Tags::new()).await;
     let first = instance(world, region, "reused").await;
     world.creator().create(&order(region, "reused", "reused-1")).await.unwrap();
@@ -141,7 +142,7 @@ async fn tells_namesakes_apart(world: &impl World) {
 }
 
 async fn lists_many(world: &impl World) {
-    let [region, _] = world.regions();
+    let [region, _] = &places(world);
     for number in 0..MANY {
         let name = format!("many-{number}");
         world.launch(region, &name, &tags(&[("number", &number.to_string())])).await;
@@ -177,7 +178,12 @@ fn tags(pairs: &[(&str, &str)]) -> Tags {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn order(region: &str, instance: &str, name: &str) -> SnapshotRequest {
+/// The two Regions of a world.
+fn places(world: &impl World) -> [Place; 2] {
+    world.regions().map(|region| region.parse().unwrap())
+}
+
+fn order(region: &Place, instance: &str, name: &str) -> SnapshotRequest {
     let source = "arn:aws:lightsail:eu-west-1:111122223333:Instance/0-1_2";
     let pairs = [
         ("snapkeep:managed-by", "snapkeep"),
@@ -187,7 +193,7 @@ fn order(region: &str, instance: &str, name: &str) -> SnapshotRequest {
         ("snapkeep:timezone", "Europe/Berlin"),
     ];
     SnapshotRequest {
-        region: region.to_owned(),
+        place: region.clone(),
         instance: instance.to_owned(),
         name: name.to_owned(),
         tags: tags(&pairs),
@@ -216,25 +222,25 @@ where
     }
 }
 
-async fn instances(world: &impl World, region: &str) -> Vec<Instance> {
+async fn instances(world: &impl World, region: &Place) -> Vec<Instance> {
     all(|token| world.inventory().instances(region, token)).await
 }
 
-async fn snapshots(world: &impl World, region: &str) -> Vec<Snapshot> {
+async fn snapshots(world: &impl World, region: &Place) -> Vec<Snapshot> {
     all(|token| world.inventory().snapshots(region, token)).await
 }
 
-async fn instance(world: &impl World, region: &str, name: &str) -> Instance {
+async fn instance(world: &impl World, region: &Place, name: &str) -> Instance {
     let found = world.inventory().instance(region, name).await.unwrap();
     found.unwrap_or_else(|| panic!("no instance {name} in {region}"))
 }
 
-async fn snapshot(world: &impl World, region: &str, name: &str) -> Snapshot {
+async fn snapshot(world: &impl World, region: &Place, name: &str) -> Snapshot {
     let found = world.inventory().snapshot(region, name).await.unwrap();
     found.unwrap_or_else(|| panic!("no snapshot {name} in {region}"))
 }
 
-async fn listed(world: &impl World, region: &str, name: &str) -> Snapshot {
+async fn listed(world: &impl World, region: &Place, name: &str) -> Snapshot {
     let all = snapshots(world, region).await;
     let found = all.into_iter().find(|snapshot| snapshot.name == name);
     found.unwrap_or_else(|| panic!("no snapshot {name} in the list of {region}"))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::settings::Settings;
+use snapkeep_domain::policy::settings::Settings;
 
 use super::people::{KEEPS, SCHEDULES};
 use super::rates::Rates;

@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::keep::MinKeep;
-use snapkeep_domain::record::{Record, State};
+use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::policy::keep::MinKeep;
+use snapkeep_domain::policy::settings::Settings;
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{Slot, Zone};
 
 use super::invocation::{RunningInvocation, slot_of};
@@ -35,7 +35,7 @@ impl Simulation {
         }
         for snapshot in self.world.provider.all_snapshots() {
             if snapshot.state == SnapshotState::Pending {
-                let (region, name) = (&snapshot.region, &snapshot.name);
+                let (region, name) = (&snapshot.place, &snapshot.name);
                 self.world.provider.set_state(region, name, SnapshotState::Available);
             }
         }

@@ -1,16 +1,19 @@
-//! A running invocation, as the properties see it: what it was told, and what it did so far.
+//! An invocation: what runs in it, and how the properties see it: what it was told, and what it did so far.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use snapkeep_app::ports::ErrorKind;
+use snapkeep_app::ports::{ErrorKind, Invocation};
+use snapkeep_app::report::{Report, TickError};
+use snapkeep_app::{create, notify, poll, prune};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::record::Record;
+use snapkeep_domain::ledger::record::Record;
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 
-use super::ports::{Fault, View, Views};
+use super::ports::{Fault, Ports, View, Views};
 
 /// A running invocation and what it was told.
 #[derive(Debug)]
@@ -29,9 +32,9 @@ pub(super) struct RunningInvocation {
     pub(super) instances: Views<Instance>,
     pub(super) snapshots: Views<Snapshot>,
     /// Instances asked for by name.
-    pub(super) asked: BTreeMap<(String, String), Option<Instance>>,
+    pub(super) asked: BTreeMap<(Place, String), Option<Instance>>,
     /// Snapshots asked for by name.
-    pub(super) looks: BTreeMap<(String, String), Option<Snapshot>>,
+    pub(super) looks: BTreeMap<(Place, String), Option<Snapshot>>,
     /// What the index showed it.
     pub(super) open: Vec<Record>,
     /// What it marked: the records as they were before.
@@ -127,4 +130,24 @@ pub(super) fn slot_of(
         }
         _ => None,
     }
+}
+
+/// What a function does with an invocation: its work, what people are told, and the acknowledgement.
+pub(super) async fn serve(
+    function: Function,
+    ports: Ports,
+    settings: Settings,
+    invocation: Invocation<Ports>,
+) -> Result<Report, TickError> {
+    let ports = &ports;
+    let result = match function {
+        Function::Create => create::run(ports, ports, ports, ports, &settings, &invocation).await,
+        Function::Poll => poll::run(ports, ports, ports, &settings, &invocation).await,
+        Function::Prune => prune::run(ports, ports, ports, ports, &settings, &invocation).await,
+    };
+    let mut report = result?;
+    notify::run(ports, ports, &mut report, &invocation).await;
+    ports.world.out(ports.me, ports.of, &report);
+    notify::acknowledge(ports, &mut report, &invocation).await;
+    Ok(report)
 }

@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::ErrorKind;
-use snapkeep_domain::record::State;
-use snapkeep_domain::settings::Settings;
+use snapkeep_domain::ledger::record::State;
+use snapkeep_domain::policy::settings::Settings;
+use snapkeep_domain::policy::tags::Protection;
 use snapkeep_domain::snapshot::{
     HOLD, Instance, MANAGED_BY, Ownership, Snapshot, SnapshotState, snapshot_name,
 };
-use snapkeep_domain::tags::Protection;
 
 use super::Deployment;
 use super::rates::STEP_MAX;
@@ -148,7 +148,7 @@ impl People {
                 name
             }
             Action::DeleteInstance => instance.map_or_else(String::new, |instance| {
-                world.provider.terminate(&instance.region, &instance.name);
+                world.provider.terminate(&instance.place, &instance.name);
                 self.touched.push(instance.clone());
                 instance.name
             }),
@@ -159,7 +159,7 @@ impl People {
             }),
             Action::TakeTheNextName => instance.map_or_else(String::new, |instance| {
                 let name = next_name(&instance, &deployments[0].settings(), now);
-                if world.provider.is_free(&instance.region, &name) {
+                if world.provider.is_free(&instance.place, &name) {
                     world.provider.insert(by_hand(&instance, &name, now, self.count));
                 }
                 name
@@ -178,7 +178,7 @@ impl People {
         Some(match action {
             Action::OptInOrOut => instance.map_or_else(String::new, |instance| {
                 let value = world.word(&["", "on", "off", "gold", "silver", "nonsense", "-"]);
-                let (region, name) = (&instance.region, &instance.name);
+                let (region, name) = (&instance.place, &instance.name);
                 match value {
                     "-" => world.provider.untag_instance(region, name, "snapkeep"),
                     value => world.provider.tag_instance(region, name, "snapkeep", value),
@@ -188,19 +188,19 @@ impl People {
             }),
             Action::ChangeKeepTag => instance.map_or_else(String::new, |instance| {
                 let value = world.word(KEEP_TAGS);
-                let (region, name) = (&instance.region, &instance.name);
+                let (region, name) = (&instance.place, &instance.name);
                 world.provider.tag_instance(region, name, "snapkeep:keep", value);
                 format!("{name} {value}")
             }),
             Action::ChangeScheduleTag => instance.map_or_else(String::new, |instance| {
                 let value = world.word(SCHEDULE_TAGS);
-                let (region, name) = (&instance.region, &instance.name);
+                let (region, name) = (&instance.place, &instance.name);
                 world.provider.tag_instance(region, name, "snapkeep:schedule", value);
                 self.touched.push(instance.clone());
                 format!("{} {value}", instance.name)
             }),
             Action::HoldInstance => instance.map_or_else(String::new, |instance| {
-                let (region, name) = (&instance.region, &instance.name);
+                let (region, name) = (&instance.place, &instance.name);
                 if instance.tags.contains_key(HOLD) {
                     world.provider.untag_instance(region, name, HOLD);
                 } else {
@@ -227,7 +227,7 @@ impl People {
     ) -> Option<String> {
         Some(match action {
             Action::HoldSnapshot => snapshot.map_or_else(String::new, |snapshot| {
-                let (region, name) = (&snapshot.region, &snapshot.name);
+                let (region, name) = (&snapshot.place, &snapshot.name);
                 if snapshot.tags.contains_key(HOLD) {
                     world.provider.untag_snapshot(region, name, HOLD);
                 } else {
@@ -237,14 +237,14 @@ impl People {
                 snapshot.name
             }),
             Action::DeleteSnapshot => snapshot.map_or_else(String::new, |snapshot| {
-                world.provider.vanish(&snapshot.region, &snapshot.name);
+                world.provider.vanish(&snapshot.place, &snapshot.name);
                 snapshot.name
             }),
             // The service says that it failed, and later that it is there after all.
             Action::HealSnapshot => {
                 let failed = |s: &&&Snapshot| s.state == SnapshotState::Error;
                 ours.iter().find(failed).map_or_else(String::new, |healed| {
-                    let (region, name) = (&healed.region, &healed.name);
+                    let (region, name) = (&healed.place, &healed.name);
                     world.provider.set_state(region, name, SnapshotState::Available);
                     world.lock().watch.healed.insert(healed.id.clone());
                     name.clone()
@@ -253,7 +253,7 @@ impl People {
             Action::StripTags => snapshot.map_or_else(String::new, |snapshot| {
                 let key =
                     world.word(&[MANAGED_BY, "snapkeep:slot", "snapkeep:source", "snapkeep:keep"]);
-                world.provider.untag_snapshot(&snapshot.region, &snapshot.name, key);
+                world.provider.untag_snapshot(&snapshot.place, &snapshot.name, key);
                 world.lock().watch.stripped.insert(snapshot.id.clone());
                 format!("{} {key}", snapshot.name)
             }),
@@ -417,10 +417,10 @@ fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snaps
     Snapshot {
         id: format!("by-hand/{count}"),
         name: name.to_owned(),
-        region: instance.region.clone(),
+        place: instance.place.clone(),
         source: instance.id.clone(),
         source_name: instance.name.clone(),
-        source_place: Some(instance.region.clone()),
+        source_place: Some(instance.place.clone()),
         created_at: now,
         state: SnapshotState::Available,
         tags: [("mine".to_owned(), "yes".to_owned())].into(),

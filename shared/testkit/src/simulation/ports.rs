@@ -10,11 +10,12 @@ use snapkeep_app::ports::{
     ProviderError, Records, Relay, Remember, SnapshotRequest, Tick, Unreadable, Write,
 };
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::ledger::run::LastRun;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::poll::FOLLOWED;
-use snapkeep_domain::protected::Protected;
-use snapkeep_domain::record::{Record, State};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::run::LastRun;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 use snapkeep_domain::time::Slot;
 
@@ -191,7 +192,7 @@ impl Ports {
     async fn indexed(
         &self,
         operation: &'static str,
-        place: &str,
+        place: &Place,
         states: &[State],
     ) -> Result<Records, LedgerError> {
         let fault = self.turn(operation, place).await;
@@ -246,7 +247,7 @@ impl Ports {
 }
 
 impl Inventory for Ports {
-    async fn regions(&self) -> Result<Vec<String>, ProviderError> {
+    async fn regions(&self) -> Result<Vec<Place>, ProviderError> {
         match self.turn("regions", "").await {
             Some(Fault::Before(kind)) => Err(refusal("regions", kind)),
             _ => self.world.provider.regions().await.map(|regions| self.world.named(regions)),
@@ -255,7 +256,7 @@ impl Inventory for Ports {
 
     async fn instances(
         &self,
-        region: &str,
+        region: &Place,
         token: Option<String>,
     ) -> Result<Page<Instance>, ProviderError> {
         let whole = || self.world.instances(region);
@@ -274,7 +275,11 @@ impl Inventory for Ports {
         }
     }
 
-    async fn instance(&self, region: &str, name: &str) -> Result<Option<Instance>, ProviderError> {
+    async fn instance(
+        &self,
+        region: &Place,
+        name: &str,
+    ) -> Result<Option<Instance>, ProviderError> {
         let answer = match self.turn_in("instance", name, Some(region)).await {
             Some(Fault::Before(kind)) => Err(refusal("instance", kind)),
             _ => self.world.provider.instance(region, name).await,
@@ -288,7 +293,7 @@ impl Inventory for Ports {
 
     async fn snapshots(
         &self,
-        region: &str,
+        region: &Place,
         token: Option<String>,
     ) -> Result<Page<Snapshot>, ProviderError> {
         let whole = || self.world.snapshots(region);
@@ -307,7 +312,11 @@ impl Inventory for Ports {
         page
     }
 
-    async fn snapshot(&self, region: &str, name: &str) -> Result<Option<Snapshot>, ProviderError> {
+    async fn snapshot(
+        &self,
+        region: &Place,
+        name: &str,
+    ) -> Result<Option<Snapshot>, ProviderError> {
         let answer = match self.turn_in("snapshot", name, Some(region)).await {
             Some(Fault::Before(_)) if self.sabotaged(Sabotage::TakesAnErrorForGone) => Ok(None),
             Some(Fault::Before(kind)) => Err(refusal("snapshot", kind)),
@@ -340,7 +349,7 @@ impl Inventory for Ports {
 
 impl Creator for Ports {
     async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
-        let fault = self.turn_in("create", &order.name, Some(&order.region)).await;
+        let fault = self.turn_in("create", &order.name, Some(&order.place)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("create", kind));
         }
@@ -365,7 +374,7 @@ impl Creator for Ports {
 }
 
 impl Deleter for Ports {
-    async fn delete(&self, region: &str, name: &str) -> Result<(), ProviderError> {
+    async fn delete(&self, region: &Place, name: &str) -> Result<(), ProviderError> {
         let fault = self.turn_in("delete", name, Some(region)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("delete", kind));
@@ -400,11 +409,11 @@ impl Ledger for Ports {
         self.write("advance", record).await
     }
 
-    async fn open(&self, place: &str) -> Result<Records, LedgerError> {
+    async fn open(&self, place: &Place) -> Result<Records, LedgerError> {
         self.indexed("open", place, &FOLLOWED).await
     }
 
-    async fn live(&self, place: &str) -> Result<Records, LedgerError> {
+    async fn live(&self, place: &Place) -> Result<Records, LedgerError> {
         self.indexed("live", place, &State::ALL).await
     }
 

@@ -6,11 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding, Notify};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::record::{GONE_AFTER, Record, State};
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::record::{GONE_AFTER, Record, State};
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot};
-use snapkeep_domain::tags::{OptIn, Protection};
 
 use super::invocation::{RunningInvocation, slot_of};
 use super::properties::{Property, Watch};
@@ -27,18 +28,18 @@ impl World {
     pub(super) fn looked(
         &self,
         me: InvocationId,
-        (region, name): (&str, &str),
+        (place, name): (&Place, &str),
         found: Option<&Snapshot>,
     ) {
         let mut inner = self.lock();
         let Inner { running, watch, .. } = &mut *inner;
         let Some(doing) = running.get_mut(&me) else { return };
-        let key = (doing.settings.deployment.clone(), region.to_owned(), name.to_owned());
+        let key = (doing.settings.deployment.clone(), place.clone(), name.to_owned());
         match found {
             Some(_) => drop(watch.missing.remove(&key)),
             None => drop(watch.missing.entry(key).or_insert(doing.now)),
         }
-        doing.looks.insert((region.to_owned(), name.to_owned()), found.cloned());
+        doing.looks.insert((place.clone(), name.to_owned()), found.cloned());
     }
 
     /// What people or programs of a deployment were told.
@@ -73,7 +74,7 @@ impl Watch {
         if !stood || !given_up || self.ledger_lost.is_some() {
             return;
         }
-        let key = (doing.settings.deployment.clone(), new.region.clone(), new.name.clone());
+        let key = (doing.settings.deployment.clone(), new.place.clone(), new.name.clone());
         let apart = self.missing.get(&key).map(|first| doing.now.duration_since(*first));
         let holds = apart.is_some_and(|apart| apart + self.clocks_off * 2 >= GONE_AFTER);
         self.check(holds, Property::TwoLooks, || {
@@ -83,7 +84,7 @@ impl Watch {
 
     /// A lane marks no more than it may, and in a dry run nothing changes.
     pub(super) fn marked_in_bounds(&mut self, doing: &RunningInvocation, place: &str) {
-        let marked = doing.marked.values().flatten().filter(|record| record.region == place);
+        let marked = doing.marked.values().flatten().filter(|record| *record.place == *place);
         let (marked, most) = (marked.count(), doing.settings.max_deletes);
         let holds = most.is_none_or(|most| marked <= usize::try_from(most).unwrap_or(usize::MAX));
         self.check(holds, Property::Capped, || {
@@ -186,7 +187,7 @@ impl Watch {
     fn all_open_are_looked_at(&mut self, doing: &RunningInvocation) {
         let asked_for = |r: &&Record| matches!(r.state, State::Requested | State::Pending);
         for record in doing.open.iter().filter(asked_for) {
-            let looked = doing.looks.contains_key(&(record.region.clone(), record.name.clone()));
+            let looked = doing.looks.contains_key(&(record.place.clone(), record.name.clone()));
             self.check(looked, Property::Progress, || {
                 format!("{} is {:?}, and nobody looked", record.name, record.state)
             });

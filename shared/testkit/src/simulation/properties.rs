@@ -7,15 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::keep::MinKeep;
+use snapkeep_domain::ledger::protected::release_code;
+use snapkeep_domain::ledger::record::{EDGES, INVOCATION_LIFE, Record, State};
+use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::confirmation_code;
-use snapkeep_domain::protected::release_code;
-use snapkeep_domain::record::{EDGES, INVOCATION_LIFE, Record, State};
+use snapkeep_domain::policy::keep::MinKeep;
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{
     ATTEMPTS_MAX, Hold, Instance, Ownership, SLOT, SOURCE, Snapshot, SnapshotState,
 };
-use snapkeep_domain::tags::{OptIn, Protection};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};
 
 use super::invocation::{RunningInvocation, slot_of};
@@ -55,7 +56,7 @@ pub(super) struct Watch {
     tried: BTreeMap<(String, ResourceId, String), BTreeMap<u32, Timestamp>>,
     /// When asking for a snapshot by its name first answered "not found", and since then nothing else: by
     /// deployment, place and name.
-    pub(super) missing: BTreeMap<(String, String, String), Timestamp>,
+    pub(super) missing: BTreeMap<(String, Place, String), Timestamp>,
     /// Somebody took tombstones away.
     pub(super) expired: bool,
     /// What programs were told of each deployment, and whether it is over.
@@ -216,15 +217,15 @@ impl Watch {
         let settled = matches!(gone.state, SnapshotState::Available | SnapshotState::Error);
         self.check(settled, Property::OnlyAvailable, || format!("{name} was {:?}", gone.state));
 
-        let look = doing.looks.get(&(gone.region.clone(), name.clone())).cloned().flatten();
+        let look = doing.looks.get(&(gone.place.clone(), name.clone())).cloned().flatten();
         let zone = record.and_then(|r| r.policy.timezone.parse().ok()).unwrap_or_else(Zone::utc);
         let held = look.is_none_or(|look| look.hold().is_some_and(|h| h.holds(doing.now, &zone)));
         self.check(!held, Property::HoldsHold, || {
             format!("{name} was deleted without a free look")
         });
 
-        self.check(doing.listed(&gone.region), Property::CompleteLists, || {
-            format!("{name} was deleted after an incomplete list of {}", gone.region)
+        self.check(doing.listed(&gone.place), Property::CompleteLists, || {
+            format!("{name} was deleted after an incomplete list of {}", gone.place)
         });
 
         self.check(!doing.settings.dry_run, Property::DryRun, || format!("{name} was deleted"));
@@ -299,7 +300,7 @@ impl Watch {
         };
         let name = &gone.name;
         let Some(instance) = doing.instance(&gone.source) else {
-            let place = (gone.region.clone(), gone.source_name.clone());
+            let place = (gone.place.clone(), gone.source_name.clone());
             let other = |found: &Instance| found.id != gone.source;
             let asked =
                 doing.asked.get(&place).is_some_and(|found| found.as_ref().is_none_or(other));
@@ -362,7 +363,7 @@ impl Watch {
             format!("{} went from {:?} to {:?}", new.name, old.map(|old| old.state), new.state)
         });
         if new.state == State::Deleted {
-            let looked = doing.looks.get(&(new.region.clone(), new.name.clone()));
+            let looked = doing.looks.get(&(new.place.clone(), new.name.clone()));
             let confirmed = there.is_none() && looked.is_some_and(Option::is_none);
             self.check(confirmed, Property::Tombstones, || {
                 format!("{} has a tombstone, and nobody said that it is gone", new.name)
@@ -375,7 +376,7 @@ impl Watch {
             && new.state == State::Expiring
         {
             doing.marked.entry(new.resource.clone()).or_default().push(old.clone());
-            self.marked_in_bounds(doing, &new.region);
+            self.marked_in_bounds(doing, &new.place);
             self.brake(doing, &new.resource);
         }
     }

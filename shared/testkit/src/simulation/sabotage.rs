@@ -6,10 +6,10 @@ use jiff::SignedDuration;
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::Report;
 use snapkeep_domain::finding::{Code, Finding};
-use snapkeep_domain::keep::MinKeep;
+use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::policy::Retention;
-use snapkeep_domain::record::{Record, State};
-use snapkeep_domain::settings::{Regions, Settings};
+use snapkeep_domain::policy::keep::MinKeep;
+use snapkeep_domain::policy::settings::{Regions, Settings};
 use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 
 use super::properties::Property;
@@ -134,7 +134,7 @@ impl Sabotage {
             Sabotage::KeepsOrphans => settings.orphan_keep = None,
             Sabotage::ForgetsTheFloor => settings.min_keep = MinKeep::Count(0),
             Sabotage::SkipsARegion => {
-                settings.regions = Regions::Only(vec![super::REGIONS[0].to_owned()]);
+                settings.regions = Regions::Only(vec![super::REGIONS[0].parse().unwrap()]);
             }
             _ => {}
         }
@@ -199,15 +199,15 @@ impl World {
     pub(super) fn make_another(&self, order: &SnapshotRequest) {
         let instances = self.provider.all_instances();
         let instance =
-            instances.iter().find(|i| i.name == order.instance && i.region == order.region);
+            instances.iter().find(|i| i.name == order.instance && i.place == order.place);
         let other = format!("{}-again", order.name);
         if let Some(instance) = instance
-            && self.provider.is_free(&order.region, &other)
+            && self.provider.is_free(&order.place, &other)
         {
             let snapshot = Snapshot {
                 id: format!("another/{other}"),
                 name: other,
-                region: order.region.clone(),
+                place: order.place.clone(),
                 source: instance.id.clone(),
                 source_name: instance.name.clone(),
                 source_place: None,
@@ -224,7 +224,7 @@ impl World {
     /// A snapshot in the Region that no deployment made, for a saboteur.
     pub(super) fn some_foreign(&self, region: &str) -> Option<String> {
         let mut all = self.provider.all_snapshots();
-        all.retain(|s| s.region == region && s.ownership("none") == Ownership::Foreign);
+        all.retain(|s| *s.place == *region && s.ownership("none") == Ownership::Foreign);
         all.retain(|s| !self.lock().watch.made(&s.id));
         all.retain(|s| s.state != SnapshotState::Pending);
         all.first().map(|snapshot| snapshot.name.clone())
@@ -233,7 +233,7 @@ impl World {
     /// A snapshot in the Region that a deployment made and that is not there yet, for a saboteur.
     pub(super) fn some_pending(&self, region: &str) -> Option<String> {
         let mut all = self.provider.all_snapshots();
-        all.retain(|s| s.region == region && s.state == SnapshotState::Pending);
+        all.retain(|s| *s.place == *region && s.state == SnapshotState::Pending);
         all.retain(|s| self.lock().watch.made(&s.id));
         all.first().map(|snapshot| snapshot.name.clone())
     }

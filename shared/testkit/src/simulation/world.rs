@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ErrorKind, Records, SnapshotRequest, Tick};
 use snapkeep_app::report::Report;
 use snapkeep_domain::function::Function;
-use snapkeep_domain::record::{FORMAT, Record, State};
-use snapkeep_domain::settings::Settings;
+use snapkeep_domain::ledger::record::{FORMAT, Record, State};
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 
 use super::invocation::RunningInvocation;
@@ -233,12 +234,12 @@ impl World {
 
     pub(super) fn past_snapshots(&self, region: &str) -> Option<Vec<Snapshot>> {
         let past: Vec<Snapshot> =
-            self.past(|(_, all, _)| all.iter().filter(|s| s.region == region).cloned().collect())?;
+            self.past(|(_, all, _)| all.iter().filter(|s| *s.place == *region).cloned().collect())?;
         Some(past.into_iter().map(|snapshot| self.shown(snapshot)).collect())
     }
 
     pub(super) fn past_instances(&self, region: &str) -> Option<Vec<Instance>> {
-        self.past(|(_, _, all)| all.iter().filter(|i| i.region == region).cloned().collect())
+        self.past(|(_, _, all)| all.iter().filter(|i| *i.place == *region).cloned().collect())
     }
 
     /// The index as it was a short while ago; or `torn`, its first pages from then and its last from now.
@@ -259,7 +260,7 @@ impl World {
             if *at < border {
                 break;
             }
-            if *ledger != of || after.region != place {
+            if *ledger != of || *after.place != *place {
                 continue;
             }
             let key = (after.resource.clone(), after.sort_key());
@@ -289,7 +290,7 @@ impl World {
     pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &SnapshotRequest) {
         let intended = self.ledgers[of].all().iter().any(|record| {
             record.name == order.name
-                && record.region == order.region
+                && record.place == order.place
                 && record.state == State::Intended
         });
         let mut inner = self.lock();
@@ -316,7 +317,7 @@ impl World {
 
     /// A snapshot was made; now its fate befalls it.
     pub(super) fn saw_create(&self, me: InvocationId, order: &SnapshotRequest, fate: Fate) {
-        let Some(made) = self.provider.find(&order.region, &order.name) else { return };
+        let Some(made) = self.provider.find(&order.place, &order.name) else { return };
         let all = self.provider.all_snapshots();
         let now = self.now();
         let mut inner = self.lock();
@@ -331,11 +332,11 @@ impl World {
         drop(inner);
         match fate {
             Fate::Good | Fate::Slow => {}
-            Fate::Error => self.provider.fail(&order.region, &order.name),
+            Fate::Error => self.provider.fail(&order.place, &order.name),
             Fate::Stuck => {
-                self.provider.set_state(&order.region, &order.name, SnapshotState::Pending);
+                self.provider.set_state(&order.place, &order.name, SnapshotState::Pending);
             }
-            Fate::Vanishes => drop(self.provider.vanish(&order.region, &order.name)),
+            Fate::Vanishes => drop(self.provider.vanish(&order.place, &order.name)),
         }
         if fate != Fate::Good {
             self.note(format_args!("{}: {fate:?}", order.name));
@@ -345,7 +346,7 @@ impl World {
 
     pub(super) fn saw_delete(&self, me: InvocationId, of: usize, deleted: &Snapshot) {
         let record = self.ledgers[of].all().into_iter().find(|r| {
-            r.name == deleted.name && r.region == deleted.region && r.state == State::Deleting
+            r.name == deleted.name && r.place == deleted.place && r.state == State::Deleting
         });
         let left = self.provider.all_snapshots();
         let now = self.now();
@@ -365,7 +366,7 @@ impl World {
         old: Option<&Record>,
         new: &Record,
     ) {
-        let there = self.provider.find(&new.region, &new.name);
+        let there = self.provider.find(&new.place, &new.name);
         let now = self.now();
         let mut inner = self.lock();
         inner.written.push_back((now, of, old.cloned(), new.clone()));
@@ -428,9 +429,9 @@ impl World {
     }
 
     /// The Regions that the provider names.
-    pub(super) fn named(&self, mut regions: Vec<String>) -> Vec<String> {
+    pub(super) fn named(&self, mut regions: Vec<Place>) -> Vec<Place> {
         let inner = self.lock();
-        regions.retain(|region| !inner.unnamed.contains(region));
+        regions.retain(|region| !inner.unnamed.contains(&**region));
         regions
     }
 
@@ -462,7 +463,7 @@ impl World {
 
     /// What functions left in places, and the bus has not delivered: the places.
     #[must_use]
-    pub fn undelivered(&self) -> Vec<String> {
+    pub fn undelivered(&self) -> Vec<Place> {
         self.lock().ticks.iter().map(|(.., tick)| tick.place.clone()).collect()
     }
 

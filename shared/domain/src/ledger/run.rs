@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::function::Function;
-use crate::lease::Lease;
+use crate::ledger::lease::Lease;
+use crate::place::Place;
 
 /// What a run did in a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +16,7 @@ pub struct LastRun {
     /// Which function ran.
     pub function: Function,
     /// Where.
-    pub place: String,
+    pub place: Place,
     /// When it began.
     pub at: Timestamp,
     /// How many seconds it took; 0 while it runs.

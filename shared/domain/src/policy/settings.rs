@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::function::Function;
-use crate::keep::MinKeep;
-use crate::lease::Lease;
+use crate::ledger::lease::Lease;
+use crate::place::Place;
+use crate::policy::keep::MinKeep;
 use crate::policy::{Policies, Policy, Problem, Retention};
 use crate::time::{Zone, parse_duration};
 use values::{
@@ -22,7 +23,7 @@ pub enum Regions {
     /// All that the provider names.
     All,
     /// These.
-    Only(Vec<String>),
+    Only(Vec<Place>),
 }
 
 /// Which metrics are emitted: each costs money every month.
@@ -378,7 +379,7 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!(settings.policies.default.zone.name(), "Europe/Berlin");
         assert!(!settings.dry_run);
-        let regions = ["eu-west-1", "us-east-1"].map(str::to_owned);
+        let regions = ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap());
         assert_eq!(settings.regions, Regions::Only(regions.into()));
         assert!(read(Function::Prune, &[("SNAPKEEP_DRY_RUN", "yes")]).unwrap().dry_run);
         for bad in ["all eu-west-1", "EU-WEST-1", "everywhere"] {

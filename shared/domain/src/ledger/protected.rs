@@ -8,11 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::ledger::record::{FORMAT, TOMBSTONE_LIFE};
+use crate::place::Place;
 use crate::policy::PolicyText;
-use crate::record::{FORMAT, TOMBSTONE_LIFE};
+use crate::policy::tags::{OptIn, Protection};
 use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Instance};
-use crate::tags::{OptIn, Protection};
 use crate::time::{Slot, after, elapsed};
 
 /// The text of a hold that nobody has seen: the item was lost, and its instance is gone.
@@ -51,7 +52,7 @@ pub struct Protected {
     /// Its name.
     pub name: String,
     /// Where it lives.
-    pub place: String,
+    pub place: Place,
     /// Whether it took part.
     pub standing: Standing,
     /// Since when it has been protected: it restarts only when `off` turns to on.
@@ -104,7 +105,7 @@ impl Protected {
         let item = Protected {
             resource: instance.id.clone(),
             name: instance.name.clone(),
-            place: instance.region.clone(),
+            place: instance.place.clone(),
             standing,
             since,
             hold: protection.hold.as_ref().map(Hold::text),
@@ -135,13 +136,13 @@ impl Protected {
     pub fn rebuilt(
         resource: &ResourceId,
         name: &str,
-        place: &str,
+        place: &Place,
         policy: Arc<PolicyText>,
     ) -> Self {
         Protected {
             resource: resource.clone(),
             name: name.to_owned(),
-            place: place.to_owned(),
+            place: place.clone(),
             standing: Standing::Gone,
             since: None,
             hold: Some(HOLD_UNKNOWN.to_owned()),
@@ -257,7 +258,7 @@ mod tests {
         let policies = Policies::read(crate::policy::Policy::default(), "");
         let protection = Protection::read(&tags, "snapkeep", &policies);
         let (id, name) = (ResourceId("arn:web".to_owned()), "web".to_owned());
-        let instance = Instance { id, name, region: "eu-west-1".to_owned(), tags };
+        let instance = Instance { id, name, place: "eu-west-1".parse().unwrap(), tags };
         Protected::seen(known, &instance, &protection, has_records, at(now))
     }
 
@@ -318,8 +319,8 @@ mod tests {
     #[test]
     fn a_rebuilt_item_of_a_gone_instance_is_held() {
         let policy = seen(None, ON, None, "2026-01-01T00:00:00Z").unwrap().policy;
-        let item =
-            Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", "eu-west-1", policy);
+        let place = "eu-west-1".parse().unwrap();
+        let item = Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", &place, policy);
         assert!(item.hold().unwrap().holds(at("2030-01-01T00:00:00Z"), &crate::time::Zone::utc()));
         assert_ne!(release_code(&item.resource), release_code(&ResourceId("arn:db".to_owned())));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{MetricsLevel, Regions, RoleArn};
+use crate::place::Place;
 use crate::policy::{OFF_WORDS, ON_WORDS};
 
 pub(super) fn table_name(text: &str) -> Result<String, String> {
@@ -95,14 +96,11 @@ pub(super) fn regions(text: &str) -> Result<Regions, String> {
     if text == "all" {
         return Ok(Regions::All);
     }
-    let mut names: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let region = |name: &String| name != "all" && name.contains('-') && name.chars().all(legal);
-    names.sort();
-    names.dedup();
-    if names.iter().all(region) {
-        Ok(Regions::Only(names))
-    } else {
-        Err("all, or Regions with spaces between, such as eu-west-1 us-east-1".to_owned())
-    }
+    let region = |name: &str| name.contains('-') && name.chars().all(legal);
+    let read = |name: &str| name.parse().ok().filter(|_| region(name));
+    let names: Option<BTreeSet<Place>> = text.split_ascii_whitespace().map(read).collect();
+    names.map(|names| Regions::Only(names.into_iter().collect())).ok_or_else(|| {
+        "all, or Regions with spaces between, such as eu-west-1 us-east-1".to_owned()
+    })
 }

@@ -1,7 +1,7 @@
 //! What the tags on an instance say: opt-in, overrides, hold, confirmation. Never fails: what cannot be
 //! read falls back, is reported as a problem, and stops pruning.
 
-use crate::keep::KEEP_FORM;
+use crate::policy::keep::KEEP_FORM;
 use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Problem, Retention};
 use crate::snapshot::{HOLD_FORM, Hold, Tags};
 

@@ -1,0 +1,231 @@
+//! How a record begins and changes. Nothing else sets its members.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{EDGES, FORMAT, Fields, Mark, Record, State, Times};
+use crate::ledger::lease::Lease;
+use crate::place::Place;
+use crate::policy::{PolicyText, PolicyTexts};
+use crate::resource::ResourceId;
+use crate::snapshot::{Snapshot, SnapshotState};
+use crate::time::Slot;
+
+/// What a new record is about; its state follows from the method that begins it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What is backed up.
+    pub resource: ResourceId,
+    /// Its name.
+    pub resource_name: String,
+    /// Where it lives.
+    pub place: Place,
+    /// The slot.
+    pub slot: Slot,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The snapshot's name.
+    pub name: String,
+    /// The policy that the snapshot is made by.
+    pub policy: Arc<PolicyText>,
+}
+
+impl Subject {
+    fn begin(self, times: Times, reason: &str, lease: Lease) -> Record {
+        let Subject { resource, resource_name, place, slot, attempt, name, policy } = self;
+        Record(Fields {
+            resource,
+            slot,
+            superseded: false,
+            attempt,
+            format: FORMAT,
+            version: 0,
+            state: State::Intended,
+            times,
+            reason: reason.to_owned(),
+            name,
+            place,
+            resource_name,
+            policy,
+            lease,
+            missed: 0,
+            missing_since: None,
+            foreign_since: None,
+            mark: None,
+            has_residue: false,
+        })
+    }
+}
+
+/// How a record begins.
+impl Record {
+    /// A record with these members, as a ledger held them.
+    #[must_use]
+    pub fn stored(fields: Fields) -> Self {
+        Record(fields)
+    }
+
+    /// The intent to make a snapshot, claimed by an invocation until `lease` ends. `missed` slots passed before it.
+    #[must_use]
+    pub fn intended(subject: Subject, missed: u32, now: Timestamp, lease: Lease) -> Self {
+        let intent = subject.begin([(State::Intended, now)].into(), "due", lease);
+        intent.with(|next| next.missed = missed)
+    }
+
+    /// The record of a snapshot of ours that has none, as the provider shows it.
+    #[must_use]
+    pub fn adopted(
+        subject: Subject,
+        created_at: Timestamp,
+        shown: &SnapshotState,
+        now: Timestamp,
+    ) -> Self {
+        let times = [(State::Requested, created_at)].into();
+        subject.begin(times, "", Lease::NONE).observed(shown, now, "adopted from the provider")
+    }
+}
+
+/// How a record changes.
+impl Record {
+    fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
+        let mut next = self.clone();
+        change(&mut next.0);
+        next
+    }
+
+    /// The same record moved to `state`; the ledger's compare-and-set raises the version.
+    #[must_use]
+    pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Self {
+        debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
+        self.with(|next| {
+            if next.state != state {
+                next.times.insert(state, now);
+            }
+            next.state = state;
+            next.reason = reason.into();
+            next.lease = Lease::NONE;
+            next.missing_since = None;
+            next.foreign_since = None;
+            if !matches!(state, State::Expiring | State::Deleting | State::Deleted) {
+                next.mark = None;
+            }
+            next.has_residue = state == State::Failed && self.has_residue;
+        })
+    }
+
+    /// The same record as the provider now shows its snapshot.
+    #[must_use]
+    pub fn observed(&self, shown: &SnapshotState, now: Timestamp, reason: &str) -> Self {
+        let state = match shown {
+            SnapshotState::Pending | SnapshotState::Other(_) => State::Pending,
+            SnapshotState::Available => State::Available,
+            SnapshotState::Error => State::Failed,
+        };
+        self.moved(state, now, reason).with(|next| next.has_residue = state == State::Failed)
+    }
+
+    /// An intent that another invocation left, claimed by this one.
+    #[must_use]
+    pub fn taken_over(&self, now: Timestamp, lease: Lease) -> Self {
+        self.moved(State::Intended, now, "taken over").with(|next| {
+            next.lease = lease;
+            next.foreign_since = self.foreign_since;
+        })
+    }
+
+    /// A new intent in the place of this failed attempt.
+    #[must_use]
+    pub fn replaced_by(&self, intent: &Record) -> Self {
+        intent.with(|next| (next.version, next.missed) = (self.version, self.missed))
+    }
+
+    /// An item of its own for what this failed attempt left behind; its missed slots stay with the slot's record.
+    #[must_use]
+    pub fn left_behind(&self) -> Self {
+        self.superseded().with(|item| (item.version, item.missed) = (0, 0))
+    }
+
+    /// The same record as an item of its own, beside that of the slot.
+    #[must_use]
+    pub fn superseded(&self) -> Self {
+        self.with(|item| item.superseded = true)
+    }
+
+    /// An intent that is kept for the next tick; `free` when nothing can have come of it.
+    #[must_use]
+    pub fn deferred(&self, reason: String, free: bool) -> Self {
+        self.with(|next| {
+            next.reason = reason;
+            if free {
+                next.lease = Lease::NONE;
+            }
+        })
+    }
+
+    /// An intent whose slot passed without a snapshot.
+    #[must_use]
+    pub fn slot_passed(&self, now: Timestamp) -> Self {
+        let failed = self.moved(State::Failed, now, "its slot passed before it could be taken");
+        failed.with(|next| next.missed = self.missed.saturating_add(1))
+    }
+
+    /// An intent whose snapshot is there already, with the retention under which it was made: the policy may have
+    /// changed since. The slot is of today's schedule.
+    #[must_use]
+    pub fn as_made(&self, found: &Snapshot) -> Self {
+        let schedule = self.policy.schedule.clone();
+        self.with(|next| next.policy = PolicyText { schedule, ..found.policy_text() }.into())
+    }
+
+    /// The deletion is announced.
+    #[must_use]
+    pub fn marked(&self, mark: Mark, reason: impl Into<String>) -> Self {
+        let marked = self.moved(State::Expiring, mark.at, reason);
+        marked.with(|next| next.mark = Some(Box::new(mark)))
+    }
+
+    /// The intent to delete, claimed by an invocation until `lease` ends.
+    #[must_use]
+    pub fn deleting(&self, now: Timestamp, lease: Lease) -> Self {
+        let intent = self.moved(State::Deleting, now, self.reason.clone());
+        intent.with(|next| next.lease = lease)
+    }
+
+    /// Asking for it by name has answered "not found" since then, or does not any more.
+    #[must_use]
+    pub fn missing(&self, since: Option<Timestamp>) -> Self {
+        self.with(|next| next.missing_since = since)
+    }
+
+    /// Asking for it by name has shown something that is not ours since then.
+    #[must_use]
+    pub fn foreign(&self, since: Timestamp) -> Self {
+        self.with(|next| next.foreign_since = Some(since))
+    }
+
+    /// A failed attempt whose residue is gone.
+    #[must_use]
+    pub fn without_residue(&self) -> Self {
+        self.missing(None).with(|next| next.has_residue = false)
+    }
+
+    /// The slots that it missed are reported.
+    #[must_use]
+    pub fn missed_reported(&self) -> Self {
+        self.with(|next| next.missed = 0)
+    }
+
+    /// The same record, whose policy text is held once for all that have the same.
+    #[must_use]
+    pub fn sharing(mut self, texts: &mut PolicyTexts) -> Self {
+        self.0.policy = texts.shared(self.0.policy);
+        self
+    }
+
+    /// The record as the ledger holds it under this version.
+    #[must_use]
+    pub fn at_version(&self, version: u64) -> Self {
+        self.with(|next| next.version = version)
+    }
+}
