@@ -130,8 +130,7 @@ proptest! {
         let policies = Policies::read(Default::default(), &policies);
         let protection = Protection::read(&tags, "snapkeep", &policies);
         prop_assert_eq!(protection.opt_in == OptIn::Untagged, !tags.contains_key("snapkeep"));
-        for problem in &protection.policy.problems {
-            let finding = problem.finding();
+        for finding in &protection.policy.problems {
             prop_assert!(finding.key.is_some() && finding.value.is_some() && finding.fix.is_some());
             prop_assert!(finding.message.contains(finding.key.as_deref().unwrap_or_default()));
         }

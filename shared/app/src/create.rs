@@ -178,9 +178,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         report.count(Counter::Instances, 1);
         let Settings { tag, policies, .. } = cx.settings;
         let protection = Protection::read(&instance.tags, tag, policies);
-        for problem in &protection.policy.problems {
-            report.findings.push(problem.finding().of(&instance.id, &instance.name));
-        }
+        report.findings.extend(protection.problems(&instance));
         let seen = Protected::seen(known, &instance, &protection, None, cx.now);
         let protected_since = seen.as_ref().or(known).and_then(|item| item.since);
         changed.extend(seen);

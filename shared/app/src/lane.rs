@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_lock::Semaphore;
 use futures_util::future::{join, join_all, select};
-use snapkeep_domain::finding::{Code, Finding, Severity};
+use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
@@ -140,7 +140,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         report.partial = tick.is_some();
         report.unreadable(&memory.unreadable);
         if function != Function::Poll {
-            report.findings.extend(settings.problems.iter().map(|problem| problem.finding()));
+            report.findings.extend(settings.problems.iter().cloned());
         }
         Ok(Run {
             function,
@@ -432,7 +432,6 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 let mut finding = Finding::new(code, message).named(place.clone());
                 if needed {
                     finding = finding.fix("enable the Region, or take it out of SNAPKEEP_REGIONS");
-                    finding.severity = Severity::Error;
                     lane.fail(Failure::from(&error));
                 }
                 lane.report().findings.push(finding);

@@ -9,7 +9,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use snapkeep_app::ports::Deadline;
-use snapkeep_domain::policy::Problem;
+use snapkeep_domain::finding::Finding;
+use snapkeep_domain::policy::settings::BadSettings;
 
 /// Where `now` comes from.
 #[derive(Clone, Debug)]
@@ -33,22 +34,25 @@ impl Clock {
     /// endpoints of both services are loopback.
     ///
     /// # Errors
-    /// With a problem that names the variable to change.
-    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+    /// With the variable to change.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
         const KEY: &str = "SNAPKEEP_CLOCK_URL";
         let Some(url) = var(KEY) else { return Ok(Clock::Real) };
+        let bad = |key, value: &str, accepted: &str| {
+            BadSettings(vec![Finding::bad_variable(key, value, accepted)])
+        };
         let accepted = "a loopback URL of the embedded cloud, such as http://127.0.0.1:8000/";
         if !is_loopback(&url) {
-            return Err(Problem::variable(KEY, &url, accepted));
+            return Err(bad(KEY, &url, accepted));
         }
         for service in ["AWS_ENDPOINT_URL_LIGHTSAIL", "AWS_ENDPOINT_URL_DYNAMODB"] {
             let endpoint = var(service).or_else(|| var("AWS_ENDPOINT_URL")).unwrap_or_default();
             if !is_loopback(&endpoint) {
                 let accepted = format!("a loopback URL while {KEY} is set; unset {KEY} otherwise");
-                return Err(Problem::variable(service, &endpoint, accepted));
+                return Err(bad(service, &endpoint, &accepted));
             }
         }
-        url.parse().map(Clock::Simulated).map_err(|_| Problem::variable(KEY, &url, accepted))
+        url.parse().map(Clock::Simulated).map_err(|_| bad(KEY, &url, accepted))
     }
 
     /// Now; called once an invocation.
@@ -134,6 +138,7 @@ mod tests {
 
     #[test]
     fn a_simulated_clock_is_for_loopback_only() {
+        let key = |refused: Result<Clock, BadSettings>| refused.unwrap_err().0.remove(0).key;
         let clock = |url: &'static str, lightsail: &'static str| {
             Clock::from_vars(move |key| match key {
                 "SNAPKEEP_CLOCK_URL" => Some(url.to_owned()),
@@ -151,10 +156,10 @@ mod tests {
             "",
             "https://127.0.0.1",
         ] {
-            assert_eq!(clock(bad, lightsail).unwrap_err().key, "SNAPKEEP_CLOCK_URL");
+            assert_eq!(key(clock(bad, lightsail)).as_deref(), Some("SNAPKEEP_CLOCK_URL"));
         }
         let real = "https://lightsail.eu-west-1.amazonaws.com";
-        assert_eq!(clock(clock_url, real).unwrap_err().key, "AWS_ENDPOINT_URL_LIGHTSAIL");
+        assert_eq!(key(clock(clock_url, real)).as_deref(), Some("AWS_ENDPOINT_URL_LIGHTSAIL"));
         assert!(matches!(Clock::from_vars(|_| None), Ok(Clock::Real)));
     }
 }

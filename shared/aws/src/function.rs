@@ -65,7 +65,7 @@ impl Wiring {
         let vars: BTreeMap<String, String> = crate::environment::vars();
         let settings = Settings::read(&vars, function)?;
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
-        let clock = Clock::from_vars(filled).map_err(|problem| BadSettings(vec![problem]))?;
+        let clock = Clock::from_vars(filled)?;
         let sdk = sdk::sdk_config().await;
         let accounts =
             Accounts::by_roles(&sdk, &settings.roles, &settings.deployment, function).await;

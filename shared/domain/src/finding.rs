@@ -238,6 +238,25 @@ impl Finding {
         }
     }
 
+    /// A tag whose value cannot be read, and the form that is accepted.
+    #[must_use]
+    pub fn bad_tag(key: &str, value: &str, accepted: impl Into<String>) -> Self {
+        Self::bad(Code::BadTag, key, value, &accepted.into())
+    }
+
+    /// A variable whose value cannot be read, and the form that is accepted.
+    #[must_use]
+    pub fn bad_variable(key: &str, value: &str, accepted: impl Into<String>) -> Self {
+        Self::bad(Code::BadVariable, key, value, &accepted.into())
+    }
+
+    fn bad(code: Code, key: &str, value: &str, accepted: &str) -> Self {
+        Finding::new(code, format!("invalid {key}=`{value}`: expected {accepted}"))
+            .key(key)
+            .value(value)
+            .fix(format!("set {key} to {accepted}"))
+    }
+
     /// About this resource.
     #[must_use]
     pub fn of(mut self, resource: &crate::resource::ResourceId, name: &str) -> Self {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::finding::{Code, Finding};
+use crate::finding::Finding;
 use crate::policy::keep::{KEEP_FORM, Keep};
 use crate::policy::schedule::Schedule;
 use crate::time::Zone;
@@ -24,55 +24,6 @@ pub const ON_WORDS: [&str; 4] = ["on", "true", "yes", "1"];
 pub const OFF_WORDS: [&str; 4] = ["off", "false", "no", "0"];
 /// The variable that holds the named policies.
 pub const POLICIES_VARIABLE: &str = "SNAPKEEP_POLICIES";
-
-/// Something that somebody wrote and that cannot be read, or does nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Whether it is a tag's or a variable's.
-    pub code: Code,
-    /// The tag's key, or the variable.
-    pub key: String,
-    /// What was written.
-    pub value: String,
-    /// What is wrong with it.
-    pub message: String,
-    /// The accepted form, or what to do.
-    pub fix: String,
-}
-
-impl Problem {
-    /// A variable's problem.
-    #[must_use]
-    pub fn variable(key: &str, value: &str, accepted: impl Into<String>) -> Self {
-        Self::new(Code::BadVariable, key, value, accepted)
-    }
-
-    /// A tag's problem.
-    #[must_use]
-    pub fn tag(key: &str, value: &str, accepted: impl Into<String>) -> Self {
-        Self::new(Code::BadTag, key, value, accepted)
-    }
-
-    fn new(code: Code, key: &str, value: &str, accepted: impl Into<String>) -> Self {
-        let accepted = accepted.into();
-        Problem {
-            code,
-            key: key.to_owned(),
-            value: value.to_owned(),
-            message: format!("invalid {key}=`{value}`: expected {accepted}"),
-            fix: format!("set {key} to {accepted}"),
-        }
-    }
-
-    /// The finding that reports it.
-    #[must_use]
-    pub fn finding(&self) -> Finding {
-        Finding::new(self.code, self.message.clone())
-            .key(self.key.clone())
-            .value(self.value.clone())
-            .fix(self.fix.clone())
-    }
-}
 
 /// What is said about retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +76,7 @@ pub struct Policy {
     /// What to keep.
     pub retention: Retention,
     /// What could not be read; while there is anything, nothing is pruned.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Finding>,
 }
 
 impl Policy {
@@ -208,7 +159,7 @@ pub struct Policies {
     /// The others by name.
     pub named: BTreeMap<String, Policy>,
     /// What belongs to no policy that could be named.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Finding>,
 }
 
 const ENTRY_FORM: &str = "entries like `gold: schedule=hourly timezone=Europe/Berlin keep=hourly=24 \
@@ -220,7 +171,8 @@ impl Policies {
     pub fn read(default: Policy, text: &str) -> Self {
         let mut policies = Policies { default, named: BTreeMap::new(), problems: Vec::new() };
         for entry in text.split([';', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
-            let problem = |accepted: &str| Problem::variable(POLICIES_VARIABLE, entry, accepted);
+            let problem =
+                |accepted: &str| Finding::bad_variable(POLICIES_VARIABLE, entry, accepted);
             let Some((name, body)) = entry.split_once(':').map(|(n, b)| (n.trim(), b)) else {
                 policies.problems.push(problem(ENTRY_FORM));
                 continue;
@@ -247,7 +199,7 @@ impl Policies {
         let mut policy =
             Policy { name: name.to_owned(), problems: Vec::new(), ..self.default.clone() };
         let mut problem = |accepted: &str| {
-            policy.problems.push(Problem::variable(POLICIES_VARIABLE, entry, accepted));
+            policy.problems.push(Finding::bad_variable(POLICIES_VARIABLE, entry, accepted));
         };
         // `keep=` takes the rest, for its own rules contain `=` and spaces too.
         let keep_at = body
@@ -341,7 +293,7 @@ mod tests {
             schedule: "hourly".parse().unwrap(),
             zone: "Europe/Berlin".parse().unwrap(),
             retention: Retention::read("daily=3").unwrap(),
-            problems: vec![Problem::variable("SNAPKEEP_KEEP", "x", "y")],
+            problems: vec![Finding::bad_variable("SNAPKEEP_KEEP", "x", "y")],
             ..Policy::default()
         };
         let policies = Policies::read(default, "a: ;b:keep=daily=7");

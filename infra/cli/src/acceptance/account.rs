@@ -41,7 +41,7 @@ impl Account {
     pub(super) async fn of_environment(zone: Option<&str>) -> Result<Self, Trouble> {
         let vars = environment::vars();
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
-        let clock = Clock::from_vars(filled).map_err(|problem| problem.message)?;
+        let clock = Clock::from_vars(filled)?;
         let sdk = sdk::sdk_config().await;
         let region = sdk.region().map(ToString::to_string);
         let region = region.ok_or("no Region: set AWS_REGION to the Region of the deployment")?;

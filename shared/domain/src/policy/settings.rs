@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::finding::Finding;
 use crate::function::Function;
 use crate::ledger::lease::Lease;
 use crate::place::Place;
 use crate::policy::keep::MinKeep;
-use crate::policy::{Policies, Policy, Problem, Retention};
+use crate::policy::{Policies, Policy, Retention};
 use crate::time::{Zone, parse_duration};
 use values::{
     codes, event_bus, metrics, percent, regions, role_arns, switch, table_name, tag_text, topic,
@@ -87,7 +88,7 @@ pub struct Settings {
     /// The memory that the function has, in MB, where it is told.
     pub memory_mb: Option<u64>,
     /// What was set badly, but is not used by this function.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Finding>,
 }
 
 /// What a run judges by, besides the facts of one resource.
@@ -104,13 +105,13 @@ pub struct Context<'a> {
 /// One message that names every bad variable with its value and accepted form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refusing to start: {}", .0.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; "))]
-pub struct BadSettings(pub Vec<Problem>);
+pub struct BadSettings(pub Vec<Finding>);
 
 struct Reader<'a> {
     vars: &'a BTreeMap<String, String>,
     function: Function,
-    fatal: Vec<Problem>,
-    noted: Vec<Problem>,
+    fatal: Vec<Finding>,
+    noted: Vec<Finding>,
 }
 
 impl Reader<'_> {
@@ -129,7 +130,7 @@ impl Reader<'_> {
         match parse(text) {
             Ok(value) => value,
             Err(accepted) => {
-                let problem = Problem::variable(key, text, accepted);
+                let problem = Finding::bad_variable(key, text, accepted);
                 let list =
                     if users.contains(&self.function) { &mut self.fatal } else { &mut self.noted };
                 list.push(problem);
@@ -179,7 +180,7 @@ impl Settings {
         let table = reader.read("SNAPKEEP_LEDGER_TABLE", &all, String::new(), table_name);
         if table.is_empty() && reader.fatal.is_empty() {
             let form = "the name of the ledger's DynamoDB table; it is required";
-            reader.fatal.push(Problem::variable("SNAPKEEP_LEDGER_TABLE", "", form));
+            reader.fatal.push(Finding::bad_variable("SNAPKEEP_LEDGER_TABLE", "", form));
         }
         let deployment = reader
             .read("SNAPKEEP_DEPLOYMENT", &all, "snapkeep".to_owned(), |text| tag_text(text, 256));
@@ -241,12 +242,12 @@ impl Settings {
     }
 }
 
-fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Problem> {
+fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Finding> {
     let ours = vars.iter().filter(|(key, value)| key.starts_with("SNAPKEEP_") && !value.is_empty());
-    ours.filter(|(key, _)| !VARIABLES.contains(&key.as_str())).map(|(key, value)| Problem {
+    ours.filter(|(key, _)| !VARIABLES.contains(&key.as_str())).map(|(key, value)| Finding {
         message: format!("{key} is not a variable of snapkeep and does nothing"),
-        fix: format!("use one of {}, or remove {key}", VARIABLES.join(", ")),
-        ..Problem::variable(key, value, "")
+        fix: Some(format!("use one of {}, or remove {key}", VARIABLES.join(", "))),
+        ..Finding::bad_variable(key, value, "")
     })
 }
 
@@ -339,7 +340,7 @@ mod tests {
             for function in [Function::Create, Function::Poll, Function::Prune] {
                 let settings = read(function, &[(key, bad)]).unwrap();
                 assert_eq!((settings.topic, settings.event_bus), (None, None));
-                assert_eq!(settings.problems[0].key, key);
+                assert_eq!(settings.problems[0].key.as_deref(), Some(key));
             }
         }
     }
@@ -350,9 +351,9 @@ mod tests {
             read(Function::Prune, &[("SNAPKEEP_POLICIES", "gold"), ("SNAPKEEP_KEP", "all")])
                 .unwrap();
         assert_eq!(settings.problems.len(), 2);
-        let typo = settings.problems[1].finding();
+        let typo = &settings.problems[1];
         assert!(typo.message.contains("SNAPKEEP_KEP is not a variable of snapkeep"), "{typo:?}");
-        assert!(typo.fix.unwrap().contains("or remove SNAPKEEP_KEP"));
+        assert!(typo.fix.as_ref().unwrap().contains("or remove SNAPKEEP_KEP"));
         // What is not ours, and what is empty, is nobody's business.
         let quiet = read(Function::Prune, &[("HOME", "/root"), ("SNAPKEEP_KEP", "")]).unwrap();
         assert!(quiet.problems.is_empty());

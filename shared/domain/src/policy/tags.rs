@@ -1,9 +1,10 @@
 //! What the tags on an instance say: opt-in, overrides, hold, confirmation. Never fails: what cannot be
 //! read falls back, is reported as a problem, and stops pruning.
 
+use crate::finding::Finding;
 use crate::policy::keep::KEEP_FORM;
-use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Problem, Retention};
-use crate::snapshot::{HOLD_FORM, Hold, Tags};
+use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Retention};
+use crate::snapshot::{HOLD_FORM, Hold, Instance, Tags};
 
 /// Whether the resource takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,12 @@ pub struct Protection {
 }
 
 impl Protection {
+    /// What of the instance's tags and named policy cannot be read, or does nothing.
+    pub fn problems(&self, instance: &Instance) -> impl Iterator<Item = Finding> {
+        let problems = self.policy.problems.iter();
+        problems.map(|problem| problem.clone().of(&instance.id, &instance.name))
+    }
+
     /// Reads the tags of an instance; `prefix` is `SNAPKEEP_TAG`.
     #[must_use]
     pub fn read(tags: &Tags, prefix: &str, policies: &Policies) -> Self {
@@ -45,17 +52,17 @@ impl Protection {
                 None => {}
                 Some("schedule") => match value.parse() {
                     Ok(schedule) => policy.schedule = schedule,
-                    Err(form) => problems.push(Problem::tag(key, value, form)),
+                    Err(form) => problems.push(Finding::bad_tag(key, value, form)),
                 },
                 Some("timezone") => match value.parse() {
                     Ok(zone) => policy.zone = zone,
-                    Err(form) => problems.push(Problem::tag(key, value, form)),
+                    Err(form) => problems.push(Finding::bad_tag(key, value, form)),
                 },
                 Some("keep") => match Retention::read(value) {
                     Ok(retention) => policy.retention = retention,
                     Err(_) => {
                         policy.retention = Retention::Unreadable;
-                        problems.push(Problem::tag(key, value, KEEP_FORM));
+                        problems.push(Finding::bad_tag(key, value, KEEP_FORM));
                     }
                 },
                 Some("confirm") => {
@@ -66,12 +73,12 @@ impl Protection {
             }
             let overrides = ["schedule", "timezone", "keep", "confirm"];
             if opt_in == OptIn::Untagged && exact && part.is_some_and(|p| overrides.contains(&p)) {
-                problems.push(Problem {
+                problems.push(Finding {
                     message: format!("{key} does nothing: the instance has no `{prefix}` tag"),
-                    fix: format!(
+                    fix: Some(format!(
                         "add the tag `{prefix}` (empty or `on`) to opt in, or remove {key}"
-                    ),
-                    ..Problem::tag(key, value, "")
+                    )),
+                    ..Finding::bad_tag(key, value, "")
                 });
             }
         }
@@ -79,7 +86,7 @@ impl Protection {
         if let Some(Hold::Unreadable { key, value }) = &hold
             && key.starts_with(prefix)
         {
-            problems.push(Problem::tag(key, value, HOLD_FORM));
+            problems.push(Finding::bad_tag(key, value, HOLD_FORM));
         }
         policy.problems.extend(problems);
         Protection { opt_in, policy, hold, confirmed }
@@ -90,7 +97,7 @@ fn opt_in(
     tags: &Tags,
     prefix: &str,
     policies: &Policies,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Finding>,
 ) -> (OptIn, Policy) {
     let default = || policies.default.clone();
     let Some(value) = tags.get(prefix).map(|value| value.trim()) else {
@@ -108,7 +115,7 @@ fn opt_in(
             let mut names = vec!["empty", "on", "off"];
             names.extend(policies.named.keys().map(String::as_str));
             let accepted = format!("one of: {}", names.join(", "));
-            problems.push(Problem::tag(prefix, value, accepted));
+            problems.push(Finding::bad_tag(prefix, value, accepted));
             (OptIn::On, default())
         }
     }
@@ -124,33 +131,33 @@ fn part_of<'a>(key: &'a str, prefix: &str) -> Option<Option<&'a str>> {
     }
 }
 
-fn wrong_case(key: &str, value: &str, prefix: &str) -> Problem {
+fn wrong_case(key: &str, value: &str, prefix: &str) -> Finding {
     let right = format!("{prefix}{}", key[prefix.len()..].to_ascii_lowercase());
-    Problem {
+    Finding {
         message: format!(
             "{key} is in the wrong case and does nothing: tag keys are case-sensitive"
         ),
-        fix: format!("rename the tag {key} to {right}"),
-        ..Problem::tag(key, value, "")
+        fix: Some(format!("rename the tag {key} to {right}")),
+        ..Finding::bad_tag(key, value, "")
     }
 }
 
-fn unknown(key: &str, value: &str, part: &str, prefix: &str) -> Problem {
+fn unknown(key: &str, value: &str, part: &str, prefix: &str) -> Finding {
     let known = ["schedule", "keep", "timezone", "confirm", "hold"];
     if let Some(right) = known.iter().find(|known| known.eq_ignore_ascii_case(part)) {
-        return Problem {
+        return Finding {
             message: format!(
                 "{key} is in the wrong case and does nothing: tag keys are case-sensitive"
             ),
-            fix: format!("rename the tag {key} to {prefix}:{right}"),
-            ..Problem::tag(key, value, "")
+            fix: Some(format!("rename the tag {key} to {prefix}:{right}")),
+            ..Finding::bad_tag(key, value, "")
         };
     }
     let keys = known.map(|known| format!("{prefix}:{known}")).join(", ");
-    Problem {
+    Finding {
         message: format!("{key} is not a tag of snapkeep and does nothing"),
-        fix: format!("use one of {keys}, or remove {key}"),
-        ..Problem::tag(key, value, "")
+        fix: Some(format!("use one of {keys}, or remove {key}")),
+        ..Finding::bad_tag(key, value, "")
     }
 }
 
@@ -167,7 +174,7 @@ mod tests {
     }
 
     fn keys(protection: &Protection) -> Vec<&str> {
-        protection.policy.problems.iter().map(|problem| problem.key.as_str()).collect()
+        protection.policy.problems.iter().filter_map(|problem| problem.key.as_deref()).collect()
     }
 
     #[test]
@@ -205,7 +212,7 @@ mod tests {
         assert_eq!(keys(&wrong), ["Snapkeep", "snapkeep:Keep", "snapkeep:kept"]);
         let says = |protection: &Protection, at: usize| {
             let problem = &protection.policy.problems[at];
-            format!("{}; {}", problem.message, problem.fix)
+            format!("{}; {}", problem.message, problem.fix.as_deref().unwrap())
         };
         for (at, words) in [
             (

@@ -122,8 +122,7 @@ fn living(
     let has_records = Some(!subject.records.is_empty() || !subject.candidates.is_empty());
     plan.remember = Protected::seen(known, instance, &protection, has_records, now);
     let protected_since = plan.remember.as_ref().or(known).and_then(|item| item.since);
-    let problems = protection.policy.problems.iter();
-    plan.findings.extend(problems.map(|one| one.finding().of(&instance.id, &instance.name)));
+    plan.findings.extend(protection.problems(instance));
     let (guard, finding) = takes_no_part(instance, &protection, subject.candidates.len(), settings);
     plan.findings.extend(finding);
     let Protection { opt_in, policy, hold, confirmed } = protection;
