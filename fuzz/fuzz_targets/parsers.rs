@@ -8,11 +8,12 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::function::Function;
+use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::policy::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::{Settings, VARIABLES};
 use snapkeep_domain::policy::tags::{OptIn, Protection};
-use snapkeep_domain::policy::{Policies, Policy, PolicyText, Retention, confirmation_code};
+use snapkeep_domain::policy::{Policies, Policy, PolicyText, Retention};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Hold, Tags, snapshot_name};
 use snapkeep_domain::time::{Slot, Zone, format_duration, parse_duration};
@@ -133,7 +134,7 @@ fn judge(u: &mut Unstructured<'_>, keep: &Keep, now: Timestamp) -> Result<()> {
     times.sort_by(|a, b| b.cmp(a));
     let kept = keep.judge(&times, &zone);
     assert!(kept.len() == times.len() && !kept[0].is_empty(), "{keep}: {times:?}");
-    let _ = confirmation_code(keep, &zone);
+    let _ = ConfirmationCode::of_rules(keep, &zone);
     Ok(())
 }
 

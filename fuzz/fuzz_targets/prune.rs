@@ -14,7 +14,7 @@ use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
 use snapkeep_domain::ledger::record::{Fields, Recognition, Record, State};
-use snapkeep_domain::policy::confirmation_code;
+use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::policy::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::settings::{Context, Settings};
 use snapkeep_domain::policy::tags::{OptIn, Protection};
@@ -368,15 +368,14 @@ fn check_living(
             _ => true,
         }
     });
-    let code = confirmation_code(&keep, &policy.zone);
+    let code = ConfirmationCode::of_rules(&keep, &policy.zone);
     let free = confirmed.contains(&code) || cx.settings.confirmed.contains(&code);
     let percent = cx.settings.max_delete_percent as usize;
     assert!(free || surprises.count() * 100 <= percent * times.len(), "the brake");
 }
 
 fn check_gone(id: &ResourceId, facts: &Facts, available: &[(&Snapshot, Slot)], cx: &Context<'_>) {
-    let released =
-        cx.settings.confirmed.contains(&snapkeep_domain::ledger::protected::release_code(id));
+    let released = cx.settings.confirmed.contains(&ConfirmationCode::of_release(id));
     let known = facts.protected.iter().find(|item| item.resource == *id);
     match known.map(|known| known.hold()) {
         Some(Some(hold)) => assert!(released || is_over(&hold, cx.now), "it was held"),

@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
-use snapkeep_domain::ledger::protected::release_code;
 use snapkeep_domain::ledger::record::{EDGES, Fields, Mark, Record, State};
+use snapkeep_domain::policy::PolicyText;
+use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::Settings;
-use snapkeep_domain::policy::{PolicyText, confirmation_code};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{
     HOLD, Instance, KEEP, MANAGED_BY, SLOT, SOURCE, Snapshot, SnapshotState, Tags, snapshot_name,
@@ -134,13 +134,14 @@ pub fn settings(u: &mut Unstructured<'_>) -> Result<Settings> {
 /// A code that confirms or releases something.
 fn code(u: &mut Unstructured<'_>) -> Result<String> {
     if chance(u, 8)? {
-        return Ok(release_code(&id_of(word(u, &NAMES)?)));
+        return Ok(ConfirmationCode::of_release(&id_of(word(u, &NAMES)?)).to_string());
     }
     let (keep, zone) = (word(u, &KEEPS)?.parse(), word(u, &ZONES)?.parse());
-    Ok(confirmation_code(
+    Ok(ConfirmationCode::of_rules(
         &keep.unwrap_or_else(|e| panic!("{e}")),
         &zone.unwrap_or_else(|e| panic!("{e}")),
-    ))
+    )
+    .to_string())
 }
 
 /// The value of a hold.

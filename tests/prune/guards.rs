@@ -210,7 +210,7 @@ fn the_brake_holds_when_a_changed_policy_takes_too_much() {
     by_tag.tag("snapkeep:confirm", &format!("00000000 {code}"));
     assert_eq!(marks(&by_tag.plan()), 7);
     let mut by_variable = world.clone();
-    by_variable.settings.confirmed = vec![code];
+    by_variable.settings.confirmed = vec![code.parse().unwrap()];
     assert_eq!(marks(&by_variable.plan()), 7);
     let mut other_zone = by_tag.clone();
     other_zone.tag("snapkeep:timezone", "Asia/Tokyo");

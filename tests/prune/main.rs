@@ -322,7 +322,7 @@ fn a_hold_on_an_instance_outlives_it_until_it_is_released() {
         if let Some(finding) = finding {
             let code = finding.value.clone().unwrap();
             assert!(finding.fix.as_ref().unwrap().contains(&code));
-            held.settings.confirmed = vec![code];
+            held.settings.confirmed = vec![code.parse().unwrap()];
             assert_eq!(marks(&held.plan()), 9, "released");
         }
     }

@@ -36,7 +36,7 @@ impl Notifications {
         let topic = |topic: &String| (aws_sdk_sns::Client::new(sdk), topic.clone());
         let bus = |bus: &String| (aws_sdk_eventbridge::Client::new(sdk), bus.clone());
         Notifications {
-            deployment: settings.deployment.clone(),
+            deployment: settings.deployment.to_string(),
             topic: settings.topic.as_ref().map(topic),
             bus: settings.event_bus.as_ref().map(bus),
         }

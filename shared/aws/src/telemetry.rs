@@ -93,7 +93,7 @@ fn embedded(report: &Report, settings: &Settings, took: Duration) -> Vec<Value> 
     let own = Metric::emitted(report.function, settings.metrics);
     let values: Vec<(&str, Unit, u64)> =
         own.map(|metric| (metric.name, metric.unit, metric.value(report, took))).collect();
-    let whole = [(DIMENSION, settings.deployment.as_str())];
+    let whole = [(DIMENSION, &*settings.deployment)];
     let mut lines = vec![line(report, &whole, &values)];
     if settings.metrics == MetricsLevel::Resources {
         lines.extend(report.ages.iter().map(|age| {

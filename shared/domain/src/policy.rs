@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::finding::Finding;
 use crate::policy::keep::{KEEP_FORM, Keep};
 use crate::policy::schedule::Schedule;
 use crate::time::Zone;
 
+pub mod confirmation;
 pub mod keep;
 pub mod schedule;
 pub mod settings;
@@ -142,13 +142,6 @@ impl PolicyTexts {
         self.0.insert(Arc::clone(&text));
         text
     }
-}
-
-/// The code that confirms these rules in this zone, as the brake prints it.
-#[must_use]
-pub fn confirmation_code(keep: &Keep, zone: &Zone) -> String {
-    let digest = Sha256::digest(format!("{keep}\n{}", zone.name()));
-    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The default policy and the named ones.
@@ -314,15 +307,5 @@ mod tests {
     #[test]
     fn a_name_said_twice_is_a_problem_of_that_policy() {
         assert_eq!(read("a: keep=daily=1; a: keep=daily=9").named["a"].problems.len(), 1);
-    }
-
-    #[test]
-    fn codes_depend_on_rules_and_zone_only() {
-        let code = |keep: &str, zone: &str| {
-            confirmation_code(&keep.parse().unwrap(), &zone.parse().unwrap())
-        };
-        assert_eq!(code("daily=7 last=1", "UTC"), code("last=1 daily=7", "UTC"));
-        assert_ne!(code("daily=7", "UTC"), code("daily=7", "Europe/Berlin"));
-        assert_eq!(code("all", "UTC").len(), 8);
     }
 }

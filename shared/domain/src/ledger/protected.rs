@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::ledger::record::{FORMAT, TOMBSTONE_LIFE};
 use crate::place::Place;
@@ -186,13 +185,6 @@ impl Protected {
     }
 }
 
-/// The code that releases the hold of an instance that is gone, as `SNAPKEEP_CONFIRM`.
-#[must_use]
-pub fn release_code(resource: &ResourceId) -> String {
-    let digest = Sha256::digest(format!("release\n{}", resource.0));
-    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// How old a protected resource's newest available snapshot is, by its slot, and how old its schedule
 /// lets it become: a period, and the time that a snapshot may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,6 +314,5 @@ mod tests {
         let place = "eu-west-1".parse().unwrap();
         let item = Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", &place, policy);
         assert!(item.hold().unwrap().holds(at("2030-01-01T00:00:00Z"), &crate::time::Zone::utc()));
-        assert_ne!(release_code(&item.resource), release_code(&ResourceId("arn:db".to_owned())));
     }
 }

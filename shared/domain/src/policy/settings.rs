@@ -1,6 +1,8 @@
 //! The variables of the functions, read from text into values that are always valid.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,6 +10,7 @@ use crate::finding::Finding;
 use crate::function::Function;
 use crate::ledger::lease::Lease;
 use crate::place::Place;
+use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::MinKeep;
 use crate::policy::{Policies, Policy, Retention};
 use crate::time::{Zone, parse_duration};
@@ -39,6 +42,32 @@ pub enum MetricsLevel {
     Resources,
 }
 
+/// The id of a deployment, which stands in the tags and names of its snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeploymentId(String);
+
+impl Default for DeploymentId {
+    fn default() -> Self {
+        DeploymentId("snapkeep".to_owned())
+    }
+}
+
+impl FromStr for DeploymentId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        tag_text(text, 256).map(DeploymentId)
+    }
+}
+
+impl Deref for DeploymentId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A role to assume in another account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleArn {
@@ -54,7 +83,7 @@ pub struct Settings {
     /// The ledger's table.
     pub table: String,
     /// This deployment's id.
-    pub deployment: String,
+    pub deployment: DeploymentId,
     /// The policies.
     pub policies: Policies,
     /// What no tag and no policy can undercut.
@@ -64,7 +93,7 @@ pub struct Settings {
     /// The brake, in percent.
     pub max_delete_percent: u32,
     /// Confirming codes for every resource.
-    pub confirmed: Vec<String>,
+    pub confirmed: Vec<ConfirmationCode>,
     /// A run that would mark more marks none.
     pub max_deletes: Option<u32>,
     /// How long the snapshots of a deleted instance stay in full.
@@ -182,8 +211,8 @@ impl Settings {
             let form = "the name of the ledger's DynamoDB table; it is required";
             reader.fatal.push(Finding::bad_variable("SNAPKEEP_LEDGER_TABLE", "", form));
         }
-        let deployment = reader
-            .read("SNAPKEEP_DEPLOYMENT", &all, "snapkeep".to_owned(), |text| tag_text(text, 256));
+        let deployment =
+            reader.read("SNAPKEEP_DEPLOYMENT", &all, DeploymentId::default(), str::parse);
         let schedule_users = [Create, Prune];
         let default = Policy::default();
         let schedule =
@@ -266,7 +295,7 @@ mod tests {
     fn empty_is_unset_and_the_defaults_are_the_contracts() {
         let settings =
             read(Function::Prune, &[("SNAPKEEP_KEEP", ""), ("SNAPKEEP_GRACE", " ")]).unwrap();
-        assert_eq!(settings.deployment, "snapkeep");
+        assert_eq!(&*settings.deployment, "snapkeep");
         assert_eq!(settings.policies.default.schedule.to_string(), "daily@03:00");
         assert_eq!(settings.policies.default.retention, Retention::Unset);
         assert_eq!(settings.grace, SignedDuration::from_hours(72));

@@ -2,6 +2,7 @@
 //! read falls back, is reported as a problem, and stops pruning.
 
 use crate::finding::Finding;
+use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::KEEP_FORM;
 use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Retention};
 use crate::snapshot::{HOLD_FORM, Hold, Instance, Tags};
@@ -27,7 +28,7 @@ pub struct Protection {
     /// A hold for all its snapshots.
     pub hold: Option<Hold>,
     /// Confirming codes.
-    pub confirmed: Vec<String>,
+    pub confirmed: Vec<ConfirmationCode>,
 }
 
 impl Protection {
@@ -66,7 +67,7 @@ impl Protection {
                     }
                 },
                 Some("confirm") => {
-                    confirmed.extend(value.split_ascii_whitespace().map(str::to_owned));
+                    confirmed.extend(value.split_ascii_whitespace().flat_map(str::parse));
                 }
                 Some("hold") => {}
                 Some(other) => problems.push(unknown(key, value, other, prefix)),
@@ -255,6 +256,6 @@ mod tests {
         assert!(matches!(held.hold, Some(Hold::Until(_))) && keys(&held).is_empty());
         assert_eq!(keys(&read(&[("snapkeep", ""), ("snapkeep:hold", "soon")])), ["snapkeep:hold"]);
         let codes = read(&[("snapkeep", ""), ("snapkeep:confirm", "ab12 cd34")]).confirmed;
-        assert_eq!(codes, ["ab12", "cd34"]);
+        assert_eq!(codes, ["ab12", "cd34"].map(|code| code.parse().unwrap()));
     }
 }

@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::finding::{Code, Finding};
 use crate::ledger::record::Record;
 use crate::place::Place;
+use crate::policy::PolicyText;
+use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::Keep;
 use crate::policy::settings::Settings;
-use crate::policy::{PolicyText, confirmation_code};
 use crate::prune::Step;
 use crate::prune::candidate::Candidate;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, elapsed};
@@ -153,7 +154,7 @@ impl Brake<'_> {
         names: &[&str],
         keep: &Keep,
         zone: &Zone,
-        confirmed: &[String],
+        confirmed: &[ConfirmationCode],
         settings: &Settings,
     ) -> Option<Finding> {
         let surprises = self.surprises();
@@ -161,7 +162,7 @@ impl Brake<'_> {
         if surprises.saturating_mul(100) <= percent.saturating_mul(self.times.len()) {
             return None;
         }
-        let code = confirmation_code(keep, zone);
+        let code = ConfirmationCode::of_rules(keep, zone);
         let (shown, more) = names.split_at(names.len().min(NAMES_SHOWN_MAX));
         let more =
             if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
@@ -181,7 +182,7 @@ impl Brake<'_> {
              loosen the retention",
             settings.tag
         );
-        Some(Finding::new(Code::Brake, message).value(code).fix(fix))
+        Some(Finding::new(Code::Brake, message).value(code.to_string()).fix(fix))
     }
 }
 

@@ -4,9 +4,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::{Code, Finding};
-use crate::ledger::protected::{Age, Protected, release_code};
+use crate::ledger::protected::{Age, Protected};
 use crate::ledger::record::Record;
 use crate::place::Place;
+use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::{Keep, Rules};
 use crate::policy::settings::{Context, Settings};
 use crate::policy::tags::{OptIn, Protection};
@@ -23,7 +24,7 @@ pub(super) struct Terms {
     pub(super) keep: Keep,
     pub(super) zone: Zone,
     pub(super) instance_hold: Option<Hold>,
-    pub(super) confirmed: Vec<String>,
+    pub(super) confirmed: Vec<ConfirmationCode>,
     /// Keeps everything, or suspends everything.
     pub(super) guard: Option<Guard>,
     /// The resource is gone and past its time: only the minimum stays, and no brake applies.
@@ -260,7 +261,7 @@ fn gone(
         None => rebuilt(),
     };
     let hold = plan.remember.as_ref().or(known).and_then(Protected::hold);
-    let released = cx.settings.confirmed.contains(&release_code(id));
+    let released = cx.settings.confirmed.contains(&ConfirmationCode::of_release(id));
     let hold = hold.filter(|hold| !released && hold.holds(cx.now, &zone));
     if hold.is_some() {
         plan.findings.push(held(subject));
@@ -280,13 +281,13 @@ fn gone(
 
 /// The hold that stood on a resource ends with a person's word, not with the resource.
 fn held(subject: &Subject<'_>) -> Finding {
-    let (id, name, code) = (subject.id, subject.name, release_code(subject.id));
+    let (id, name, code) = (subject.id, subject.name, ConfirmationCode::of_release(subject.id));
     let message = format!(
         "{name} is gone and was held when it was last seen: its {} snapshots stay held",
         subject.candidates.len()
     );
     let fix = format!("add {code} to SNAPKEEP_CONFIRM to release them");
-    Finding::new(Code::OrphanHeld, message).of(id, name).value(code).fix(fix)
+    Finding::new(Code::OrphanHeld, message).of(id, name).value(code.to_string()).fix(fix)
 }
 
 /// Says what becomes of the snapshots of a resource that is gone, and whether all of them stay.

@@ -80,7 +80,7 @@ impl Simulation {
         if !self.world.lock().healthy {
             return;
         }
-        let of = doing.settings.deployment.clone();
+        let of = doing.settings.deployment.to_string();
         let Some(at) = self.deployments.iter().position(|d| d.id == of) else { return };
         self.last[at].insert(doing.function, report.findings.clone());
         let deployment = &mut self.deployments[at];
@@ -185,7 +185,7 @@ impl Simulation {
         settings: &Settings,
         records: &[Record],
     ) {
-        let key = (settings.deployment.clone(), instance.id.clone());
+        let key = (settings.deployment.to_string(), instance.id.clone());
         let inner = self.world.lock();
         let touched = self.people.touched_all
             || self.people.touched.iter().any(|touched| touched.id == instance.id);
@@ -356,7 +356,7 @@ fn unfounded<'a>(doing: &RunningInvocation, report: &'a Report) -> Option<&'a Fi
         // Something became too old under a policy that changed long ago; whoever is told confirms it.
         Code::Brake => {
             let code = finding.value.as_deref().unwrap_or_default();
-            doing.settings.confirmed.iter().any(|confirmed| confirmed == code)
+            doing.settings.confirmed.iter().any(|confirmed| **confirmed == *code)
         }
         _ => true,
     })

@@ -34,7 +34,7 @@ impl World {
         let mut inner = self.lock();
         let Inner { running, watch, .. } = &mut *inner;
         let Some(doing) = running.get_mut(&me) else { return };
-        let key = (doing.settings.deployment.clone(), place.clone(), name.to_owned());
+        let key = (doing.settings.deployment.to_string(), place.clone(), name.to_owned());
         match found {
             Some(_) => drop(watch.missing.remove(&key)),
             None => drop(watch.missing.entry(key).or_insert(doing.now)),
@@ -74,7 +74,7 @@ impl Watch {
         if !stood || !given_up || self.ledger_lost.is_some() {
             return;
         }
-        let key = (doing.settings.deployment.clone(), new.place.clone(), new.name.clone());
+        let key = (doing.settings.deployment.to_string(), new.place.clone(), new.name.clone());
         let apart = self.missing.get(&key).map(|first| doing.now.duration_since(*first));
         let holds = apart.is_some_and(|apart| apart + self.clocks_off * 2 >= GONE_AFTER);
         self.check(holds, Property::TwoLooks, || {

@@ -7,10 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_domain::finding::Code;
-use snapkeep_domain::ledger::protected::release_code;
 use snapkeep_domain::ledger::record::{EDGES, INVOCATION_LIFE, Record, State};
 use snapkeep_domain::place::Place;
-use snapkeep_domain::policy::confirmation_code;
+use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::policy::keep::MinKeep;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
@@ -135,7 +134,7 @@ impl Watch {
         order: &SnapshotRequest,
         all: &[Snapshot],
     ) {
-        let deployment = doing.settings.deployment.clone();
+        let deployment = doing.settings.deployment.to_string();
         let slot = order.tags.get(SLOT).cloned().unwrap_or_default();
         let resource = made.source.clone();
         let entry = Made { deployment, resource, slot };
@@ -211,7 +210,7 @@ impl Watch {
         let ours = self
             .made
             .get(&gone.id)
-            .is_some_and(|made| made.deployment == doing.settings.deployment);
+            .is_some_and(|made| made.deployment == *doing.settings.deployment);
         self.check(ours, Property::OnlyOurs, || format!("{name} was deleted and is not ours"));
 
         let settled = matches!(gone.state, SnapshotState::Available | SnapshotState::Error);
@@ -311,8 +310,9 @@ impl Watch {
             self.check(asked && old_enough, Property::KeptByPolicy, || {
                 format!("{name} was deleted, and nobody let its orphans go")
             });
-            let released = doing.settings.confirmed.contains(&release_code(&gone.source));
-            let key = (doing.settings.deployment.clone(), gone.source.clone());
+            let released =
+                doing.settings.confirmed.contains(&ConfirmationCode::of_release(&gone.source));
+            let key = (doing.settings.deployment.to_string(), gone.source.clone());
             let held = self.seen_held.get(&key).filter(|(at, _)| !self.lost_since(*at));
             let zone = &doing.settings.policies.default.zone;
             let held = held.is_some_and(|(_, hold)| hold.holds(doing.now, zone));
@@ -407,7 +407,10 @@ impl Watch {
         let limit = usize::try_from(doing.settings.max_delete_percent).unwrap_or(100);
         let protection =
             Protection::read(&instance.tags, &doing.settings.tag, &doing.settings.policies);
-        let code = confirmation_code(&protection.policy.retention.keep(), &protection.policy.zone);
+        let code = ConfirmationCode::of_rules(
+            &protection.policy.retention.keep(),
+            &protection.policy.zone,
+        );
         let confirmed =
             protection.confirmed.contains(&code) || doing.settings.confirmed.contains(&code);
         self.check(surprises * 100 <= limit * times.len() || confirmed, Property::Brake, || {
@@ -425,7 +428,7 @@ impl Watch {
         let unknown = |id: &ResourceId| doing.unresolved.contains(&("remember", id.0.clone()));
         for seen in doing.instances.values().flat_map(|view| &view.shown) {
             self.names.entry(seen.name.clone()).or_default().insert(seen.id.clone());
-            let key = (doing.settings.deployment.clone(), seen.id.clone());
+            let key = (doing.settings.deployment.to_string(), seen.id.clone());
             let hold = Hold::find(&seen.tags, &format!("{}:hold", doing.settings.tag));
             match hold.filter(|_| !unknown(&seen.id) && report.left == 0) {
                 Some(hold) => drop(self.seen_held.insert(key, (doing.started, hold))),
@@ -448,7 +451,7 @@ impl Watch {
         for finding in report.findings.iter().filter(|f| f.code == Code::MissedSlots) {
             let count = finding.value.as_ref().and_then(|value| value.parse().ok()).unwrap_or(1);
             let resource = ResourceId(finding.resource.clone().unwrap_or_default());
-            let key = (doing.settings.deployment.clone(), resource);
+            let key = (doing.settings.deployment.to_string(), resource);
             // Those of poll that speak of their own slot have a record.
             if [" before ", " up to "].iter().any(|word| finding.message.contains(word)) {
                 *self.missed.entry(key).or_default() += count;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{MetricsLevel, Regions, RoleArn};
 use crate::place::Place;
+use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::{OFF_WORDS, ON_WORDS};
 
 pub(super) fn table_name(text: &str) -> Result<String, String> {
@@ -18,11 +19,9 @@ pub(super) fn percent(text: &str) -> Result<u32, String> {
     if percent <= 100 { Ok(percent) } else { Err("a number from 0 to 100".to_owned()) }
 }
 
-pub(super) fn codes(text: &str) -> Result<Vec<String>, String> {
-    let codes: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
-    let legal = |code: &String| code.chars().all(|c| c.is_ascii_alphanumeric());
-    let form = "the codes that findings printed, with spaces between";
-    if codes.iter().all(legal) { Ok(codes) } else { Err(form.to_owned()) }
+pub(super) fn codes(text: &str) -> Result<Vec<ConfirmationCode>, String> {
+    let codes = text.split_whitespace().map(|code| code.parse().ok()).collect::<Option<_>>();
+    codes.ok_or_else(|| "the codes that findings printed, with spaces between".to_owned())
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {
