@@ -166,7 +166,7 @@ def generate():
     for function in functions:
         logs = resources[f"{function}Logs"]["Properties"]
         logs.insert(0, "LogGroupName", sub("/aws/lambda/${AWS::StackName}-" + function.lower()))
-        resources[f"{function}Silent"].insert(1, "Condition", "HasFunctions")
+        resources[f"{function}NotRunning"].insert(1, "Condition", "HasFunctions")
     # The rules are not always there, so the queue knows them by their names; on a bus of your own, its name comes first.
     condition = resources["DeadLettersPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Condition"]
     condition.clear()

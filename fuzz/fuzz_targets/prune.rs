@@ -18,7 +18,7 @@ use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::policy::keep::{Keep, MinKeep};
 use snapkeep_domain::policy::settings::{Context, Settings};
 use snapkeep_domain::policy::tags::{OptIn, Protection};
-use snapkeep_domain::prune::{self, LastLook, Plan, Source, Step, Verdict};
+use snapkeep_domain::prune::{self, LastLook, Plan, SourceStatus, Step, Verdict};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState, Tags};
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Slot, Zone};
@@ -105,9 +105,9 @@ fn ask(u: &mut Unstructured<'_>, facts: &mut Facts, now: Timestamp) -> Result<()
     let questions = facts.gathered(DEPLOYMENT).questions();
     for (id, name) in questions.sources {
         let source = match u8::arbitrary(u)? % 6 {
-            0 | 1 => Source::Alive(Instance { id: id.clone(), ..instance(u, &name, now)? }),
-            2 | 3 => Source::Gone { name_lives: chance(u, 4)? },
-            4 => Source::Unknown,
+            0 | 1 => SourceStatus::Alive(Instance { id: id.clone(), ..instance(u, &name, now)? }),
+            2 | 3 => SourceStatus::Gone { name_lives: chance(u, 4)? },
+            4 => SourceStatus::Unknown,
             _ => continue,
         };
         facts.sources.insert(id, source);
@@ -262,9 +262,9 @@ fn check_resource(
     check_future(id, &records, ours, cx.now);
     let instance = facts.instances.iter().find(|one| one.id == *id);
     let instance = match (instance, facts.sources.get(id)) {
-        (Some(instance), _) | (None, Some(Source::Alive(instance))) => Some(instance),
-        (None, Some(Source::Gone { .. })) => None,
-        (None, Some(Source::Unknown) | None) => panic!("whether it lives is unknown"),
+        (Some(instance), _) | (None, Some(SourceStatus::Alive(instance))) => Some(instance),
+        (None, Some(SourceStatus::Gone { .. })) => None,
+        (None, Some(SourceStatus::Unknown) | None) => panic!("whether it lives is unknown"),
     };
     match instance {
         Some(instance) => check_living(&instance.tags, &available, &records, plan, cx),

@@ -180,7 +180,7 @@ fn a_stale_schedule_a_future_time_and_an_unknown_source_only_suspend() {
     ahead.now = at("2026-11-20T02:54:00Z");
     let mut unknown = due();
     unknown.facts.instances.clear();
-    unknown.facts.sources.insert(web(), Source::Unknown);
+    unknown.facts.sources.insert(web(), SourceStatus::Unknown);
     for (world, guard) in
         [(stale, Guard::Stale), (ahead, Guard::Future), (unknown, Guard::SourceUnknown)]
     {

@@ -6,7 +6,7 @@ use snapkeep_domain::finding::Code;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::policy::settings::Settings;
-use snapkeep_domain::prune::{Guard, Questions, Source, Step, Verdict};
+use snapkeep_domain::prune::{Guard, Questions, SourceStatus, Step, Verdict};
 use snapkeep_domain::snapshot::{HOLD, Hold, MANAGED_BY, SnapshotState, snapshot_name};
 use snapkeep_tests::{DEPLOYMENT, Plan, World, alter, at, mark, place, settings, web};
 

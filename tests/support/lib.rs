@@ -15,7 +15,7 @@ use snapkeep_domain::ledger::record::{FORMAT, Fields, INVOCATION_LIFE, Mark, Rec
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::settings::{Context, Settings};
-use snapkeep_domain::prune::{self, Judged, Questions, Source, Step, Verdict};
+use snapkeep_domain::prune::{self, Judged, Questions, SourceStatus, Step, Verdict};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags, snapshot_name};
 use snapkeep_domain::time::Slot;
@@ -105,7 +105,7 @@ pub struct Facts {
     /// What the ledger remembers.
     pub protected: Vec<Protected>,
     /// What became of the sources that no list shows.
-    pub sources: BTreeMap<ResourceId, Source>,
+    pub sources: BTreeMap<ResourceId, SourceStatus>,
     /// What became of the recorded snapshots that no list shows.
     pub looks: BTreeMap<String, Lookup>,
 }
@@ -184,7 +184,7 @@ impl World {
     /// The instance is gone, and was not held when it was last seen.
     pub fn gone(&mut self, name_lives: bool) {
         self.facts.instances.clear();
-        self.facts.sources.insert(web(), Source::Gone { name_lives });
+        self.facts.sources.insert(web(), SourceStatus::Gone { name_lives });
         let policy = record(Slot::at(self.now), 1, None).policy.clone();
         let item = Protected::rebuilt(&web(), "web", &place(REGION), policy);
         self.facts.protected = vec![Protected { hold: None, ..item }];

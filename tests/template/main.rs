@@ -310,7 +310,7 @@ fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
     assert_eq!(emitted.collect::<BTreeSet<_>>(), watched);
     // Silence is noticed by a metric that only the silent function emits.
     for function in FUNCTIONS {
-        let alarm = alarms[format!("{function}Silent").as_str()];
+        let alarm = alarms[format!("{function}NotRunning").as_str()];
         let watched = METRICS.iter().find(|metric| alarm["MetricName"] == metric.name).unwrap();
         assert_eq!(watched.of, [function.to_lowercase().parse::<Function>().unwrap()]);
         assert_eq!(alarm["TreatMissingData"], "breaching");

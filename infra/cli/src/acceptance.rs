@@ -18,7 +18,7 @@ mod deployment;
 
 use self::account::Account;
 use self::deployment::Deployment;
-use crate::Outcome;
+use crate::{BoxError, CommandResult};
 
 /// How the names of everything that this makes begin.
 const PREFIX: &str = "snapkeep-acceptance-";
@@ -26,9 +26,6 @@ const PREFIX: &str = "snapkeep-acceptance-";
 const SNAPSHOTS: usize = 3;
 /// The exit status of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
-
-/// Why it cannot go on, in a sentence.
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// The command's options; what it does stands at the command.
 #[derive(clap::Args)]
@@ -71,8 +68,8 @@ impl Patience {
     async fn wait<T>(
         &self,
         what: &str,
-        mut look: impl AsyncFnMut() -> Result<Option<T>, Trouble>,
-    ) -> Result<T, Trouble> {
+        mut look: impl AsyncFnMut() -> Result<Option<T>, BoxError>,
+    ) -> Result<T, BoxError> {
         let waiting = async {
             loop {
                 if let Some(found) = look().await? {
@@ -86,7 +83,7 @@ impl Patience {
     }
 }
 
-pub(crate) async fn run(arguments: Arguments) -> Outcome {
+pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let patience = Patience {
         limit: Duration::from_secs(60 * u64::from(arguments.patience)),
         every: Duration::from_secs_f64(arguments.every),
@@ -152,7 +149,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     }
 }
 
-fn confirmed() -> Result<bool, Trouble> {
+fn confirmed() -> Result<bool, BoxError> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Ok(false);
@@ -186,7 +183,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    async fn run(&self, plan: &account::Plan) -> Result<(), Trouble> {
+    async fn run(&self, plan: &account::Plan) -> Result<(), BoxError> {
         let deployment = self.deployment;
         println!("    making {}", self.name);
         // Off, until it says when: the deployment's own rules tick, too.
@@ -255,7 +252,7 @@ impl Trial<'_> {
 
     /// The next minute that is later than the last snapshot's, and not in the future: a slot can be
     /// moved there by a daily schedule, so that there is no need to wait for a day.
-    async fn next_slot(&self, last: Option<&Snapshot>) -> Result<Slot, Trouble> {
+    async fn next_slot(&self, last: Option<&Snapshot>) -> Result<Slot, BoxError> {
         let minute = SignedDuration::from_mins(1);
         let last = last.and_then(|snapshot| self.slot_of(snapshot));
         self.patience
@@ -276,7 +273,7 @@ impl Trial<'_> {
     }
 
     /// One snapshot, from its slot to its being available; the same tick again takes no other.
-    async fn take(&self, slot: Slot, number: usize) -> Result<Snapshot, Trouble> {
+    async fn take(&self, slot: Slot, number: usize) -> Result<Snapshot, BoxError> {
         let at = slot.timestamp().to_zoned(TimeZone::UTC);
         let schedule = format!("daily@{:02}:{:02}", at.hour(), at.minute());
         let tag = &self.deployment.settings.tag;
@@ -327,7 +324,7 @@ impl Trial<'_> {
     }
 
     /// The snapshots of our instance for this slot.
-    async fn of_slot(&self, slot: Slot) -> Result<Vec<Snapshot>, Trouble> {
+    async fn of_slot(&self, slot: Slot) -> Result<Vec<Snapshot>, BoxError> {
         let mut all = self.account.snapshots_of(self.name).await?;
         all.retain(|snapshot| self.slot_of(snapshot) == Some(slot));
         Ok(all)
@@ -336,7 +333,7 @@ impl Trial<'_> {
 
 /// Removes the instance and its snapshots, until two looks in a row find nothing: a call that was under
 /// way when the run ended may still have its effect.
-async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(), Trouble> {
+async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(), BoxError> {
     let (mut trouble, mut clean_looks) = (None, 0);
     let removed = patience
         .wait("everything to be gone", async || {

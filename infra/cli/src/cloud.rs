@@ -18,13 +18,15 @@ use snapkeep_cloud::runner;
 use snapkeep_cloud::schedule::{Delivery, Due, NotAnInterval, Rule, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Outcome as CommandOutcome;
+use crate::CommandResult;
 
 /// The name of the ledger's table in the embedded cloud.
 pub(crate) const TABLE: &str = "snapkeep-ledger";
 
 /// The functions' names.
-const FUNCTIONS: [&str; 3] = ["create", "poll", "prune"];
+fn names() -> [&'static str; 3] {
+    snapkeep_domain::function::Function::ALL.map(|function| function.as_str())
+}
 
 /// What else functions get of our own environment: who is told may be elsewhere than in this cloud.
 const PASSED_ON: [&str; 3] =
@@ -92,7 +94,7 @@ pub(crate) fn deploy(
             logs.then(|| Arc::new(|name: &str, line: &str| eprintln!("{name}: {line}")) as _);
         cloud.deploy(config, sink)
     };
-    Ok(FUNCTIONS.map(function).to_vec())
+    Ok(names().map(function).to_vec())
 }
 
 /// The bus and the topic that functions use: the embedded cloud's own, unless the settings name others. An
@@ -129,7 +131,7 @@ pub(crate) fn event_rules(settings: &BTreeMap<String, String>) -> Vec<EventRule>
             .into(),
         function: function.to_owned(),
     };
-    FUNCTIONS.map(rule).to_vec()
+    names().map(rule).to_vec()
 }
 
 fn knobs(file: Option<&Path>) -> Result<Knobs, String> {
@@ -163,7 +165,7 @@ fn print_endpoints(endpoints: &Endpoints, arguments: &Arguments, start: Timestam
     println!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
 }
 
-pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
+pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let start = arguments.start.unwrap_or_else(|| Clock::real().now());
     let clock = match arguments.start {
         None if arguments.speed == 1.0 => Clock::real(),
@@ -288,7 +290,7 @@ mod tests {
         ] {
             let rules = event_rules(&vars);
             let functions: Vec<&str> = rules.iter().map(|rule| rule.function.as_str()).collect();
-            assert_eq!(functions, FUNCTIONS);
+            assert_eq!(functions, names());
             for rule in &rules {
                 assert_eq!((rule.source.as_str(), rule.detail_type.as_str()), ("snapkeep", "Tick"));
                 assert_eq!(rule.detail_equals["deployment"], deployment);

@@ -15,8 +15,8 @@ use snapkeep_cloud::embedded::{Cloud, CloudConfig};
 use snapkeep_cloud::lambda::{Function, Outcome};
 use snapkeep_cloud::schedule::{Due, Rule, Schedule};
 
-use crate::Outcome as CommandOutcome;
 use crate::cloud::{TABLE, add_notices, deploy, event_rules};
+use crate::{BoxError, CommandResult};
 
 mod promises;
 mod script;
@@ -60,7 +60,7 @@ struct Told {
     fix: String,
 }
 
-pub(crate) async fn run(arguments: Arguments) -> CommandOutcome {
+pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let start: Timestamp = START.parse()?;
     let end = start + SignedDuration::from_hours(24 * i64::from(arguments.days));
     let clock = Clock::stepped(start);
@@ -100,7 +100,7 @@ async fn pass_time(
     functions: &[Function],
     start: Timestamp,
     end: Timestamp,
-) -> Result<Story, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Story, BoxError> {
     // Hourly ticks meet every slot of the demo's policies; the cadence of a deployment (15, 10 and 60
     // minutes) does the same with five times as many ticks that find nothing to do.
     let rules = vec![

@@ -69,9 +69,12 @@ fn main() -> ExitCode {
     })
 }
 
-/// What a command ends with; an error is printed, and gives exit status 2.
-type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
+/// Whatever stopped a command; it is printed.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-fn block_on(future: impl Future<Output = Outcome>) -> Outcome {
+/// What a command ends with: its exit status, or an error, which is printed and gives exit status 2.
+type CommandResult = Result<ExitCode, BoxError>;
+
+fn block_on(future: impl Future<Output = CommandResult>) -> CommandResult {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }

@@ -11,7 +11,7 @@ use snapkeep_domain::policy::Retention;
 use snapkeep_domain::policy::keep::{Keep, MinKeep};
 use snapkeep_domain::time::Zone;
 
-use crate::Outcome;
+use crate::CommandResult;
 
 /// Reads RFC 3339 timestamps, one a line, and says which are kept and which deleted.
 #[derive(clap::Args)]
@@ -39,7 +39,7 @@ struct Line {
     reasons: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let text = match arguments.file.as_deref().filter(|file| *file != "-") {
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| format!("cannot read {}: {error}", file.display()))?,

@@ -13,7 +13,7 @@ use snapkeep_domain::ledger::protected::Age;
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::policy::settings::Settings;
-use snapkeep_domain::prune::{self, Facts, Listing, Plan, Source, Step, Verdict};
+use snapkeep_domain::prune::{self, Facts, Listing, Plan, SourceStatus, Step, Verdict};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{HOLD, Instance};
 
@@ -192,7 +192,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         .await;
         for (question, _) in left {
             match question {
-                Question::Source(id, _) => drop(facts.sources.insert(id, Source::Unknown)),
+                Question::Source(id, _) => drop(facts.sources.insert(id, SourceStatus::Unknown)),
                 Question::Snapshot(name) => drop(facts.looks.insert(name, Lookup::Unknown)),
             }
         }
@@ -209,8 +209,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let answer = match &question {
             Question::Source(id, name) => run.inventory.instance(place, name).await.map(|found| {
                 let source = match found {
-                    Some(found) if found.id == *id => Source::Alive(found),
-                    other => Source::Gone { name_lives: other.is_some() },
+                    Some(found) if found.id == *id => SourceStatus::Alive(found),
+                    other => SourceStatus::Gone { name_lives: other.is_some() },
                 };
                 with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
             }),
@@ -238,7 +238,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         match question {
             Question::Source(id, name) => {
                 lane.fail(failure.of(&id, &name));
-                with(facts, |facts| drop(facts.sources.insert(id, Source::Unknown)));
+                with(facts, |facts| drop(facts.sources.insert(id, SourceStatus::Unknown)));
             }
             Question::Snapshot(name) => {
                 lane.fail(Failure { name: Some(name.clone()), ..failure });

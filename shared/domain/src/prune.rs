@@ -3,7 +3,7 @@
 //! [`settle`] for a deletion.
 //!
 //! This file is the way through a lane; [`listing`] holds what the lists showed, [`guard`] what may stand
-//! against a deletion, `terms` finds out by what one resource is judged, `resource` judges its snapshots, and
+//! against a deletion, `effective` resolves the policy that one resource is judged by, `resource` judges its snapshots, and
 //! `delete` decides a deletion's last steps.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +22,10 @@ use crate::time::{Slot, elapsed};
 
 mod candidate;
 mod delete;
+mod effective;
 pub mod guard;
 pub mod listing;
 mod resource;
-mod terms;
 
 pub use delete::{LastLook, intent, last_look, settle};
 pub use guard::{Guard, cap_marks, memory_short};
@@ -34,7 +34,7 @@ pub use resource::Verdict;
 
 /// What asking for the source of snapshots by its name answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceStatus {
     /// It lives; the listing just did not show it.
     Alive(Instance),
     /// It is gone.
@@ -62,7 +62,7 @@ pub struct Facts {
     /// What the ledger remembers of the place's resources.
     pub protected: BTreeMap<ResourceId, Protected>,
     /// What became of the sources that the list does not show.
-    pub sources: BTreeMap<ResourceId, Source>,
+    pub sources: BTreeMap<ResourceId, SourceStatus>,
     /// What became of the recorded snapshots that the list does not show, by name.
     pub looks: BTreeMap<String, Lookup>,
 }
@@ -282,7 +282,7 @@ impl Plan {
 /// The finding of a resource whose newest available snapshot is older than promised.
 #[must_use]
 pub fn overdue(age: &Age) -> Option<Finding> {
-    terms::overdue(age)
+    effective::overdue(age)
 }
 
 /// Whether a remembered resource takes part, so that somebody waits for its snapshots.

@@ -23,7 +23,7 @@ use snapkeep_domain::snapshot::Tags;
 use crate::memory::MemoryProvider;
 use deployment::Deployment;
 use invocation::RunningInvocation;
-use people::People;
+use operators::Operators;
 use ports::Ports;
 use properties::{Property, Violation};
 use rates::Rates;
@@ -35,7 +35,7 @@ pub mod deployment;
 pub mod health;
 pub mod invocation;
 mod mail;
-pub mod people;
+pub mod operators;
 pub mod ports;
 mod progress;
 pub mod properties;
@@ -120,7 +120,7 @@ pub struct Simulation {
     pub deployments: Vec<Deployment>,
     ticks: BTreeMap<InvocationId, Running>,
     queue: BTreeMap<(Timestamp, u64), Event>,
-    people: People,
+    operators: Operators,
     answers: Option<Vec<Result<Report, TickError>>>,
     /// What the last run of each function found in the healthy world, by deployment.
     last: Vec<BTreeMap<Function, Vec<Finding>>>,
@@ -187,7 +187,7 @@ impl Simulation {
             deployments,
             ticks: BTreeMap::new(),
             queue: BTreeMap::new(),
-            people: People::default(),
+            operators: Operators::default(),
             answers: None,
             crowded: false,
             quiet_from: None,
@@ -311,7 +311,7 @@ impl Simulation {
                 let minutes = i64::from(rates.hours_between_actions) * 120;
                 let next = now + SignedDuration::from_mins(rng.i64(0..minutes));
                 drop(inner);
-                let said = self.people.act(action, &self.world, &mut self.deployments);
+                let said = self.operators.act(action, &self.world, &mut self.deployments);
                 self.world.note(format_args!("{action:?} {said}"));
                 self.enqueue(next, Event::Act);
             }

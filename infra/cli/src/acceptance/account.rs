@@ -13,7 +13,8 @@ use snapkeep_aws::{environment, sdk};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::snapshot::Snapshot;
 
-use super::{SNAPSHOTS, Trouble};
+use super::SNAPSHOTS;
+use crate::BoxError;
 
 /// What a GB of snapshots costs a month: <https://aws.amazon.com/lightsail/pricing/>.
 const SNAPSHOT_GB_MONTH: f64 = 0.05;
@@ -38,7 +39,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) async fn of_environment(zone: Option<&str>) -> Result<Self, Trouble> {
+    pub(super) async fn of_environment(zone: Option<&str>) -> Result<Self, BoxError> {
         let vars = environment::vars();
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
         let clock = Clock::from_vars(filled)?;
@@ -70,7 +71,7 @@ impl Account {
     }
 
     /// The cheapest instance there is, and what an hour of the trial costs, in words.
-    pub(super) async fn cheapest(&self) -> Result<(Plan, String), Trouble> {
+    pub(super) async fn cheapest(&self) -> Result<(Plan, String), BoxError> {
         let linux = InstancePlatform::LinuxUnix;
         let bundles = self.client.get_bundles().send().await.map_err(|error| sdk::chain(&error))?;
         let bundles = bundles.bundles.unwrap_or_default();
@@ -115,7 +116,7 @@ impl Account {
         name: &str,
         plan: &Plan,
         tags: &[(String, &str)],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), BoxError> {
         let call = self
             .client
             .create_instances()
@@ -127,7 +128,7 @@ impl Account {
         call.send().await.map(drop).map_err(|error| sdk::chain(&error).into())
     }
 
-    pub(super) async fn runs(&self, name: &str) -> Result<bool, Trouble> {
+    pub(super) async fn runs(&self, name: &str) -> Result<bool, BoxError> {
         // It may not show at once.
         if self.inventory.instance(&self.region, name).await?.is_none() {
             return Ok(false);
@@ -138,29 +139,29 @@ impl Account {
     }
 
     /// Tags an instance or a snapshot.
-    pub(super) async fn tag(&self, name: &str, tags: &[(String, &str)]) -> Result<(), Trouble> {
+    pub(super) async fn tag(&self, name: &str, tags: &[(String, &str)]) -> Result<(), BoxError> {
         let tags = tags.iter().map(|(key, value)| tag(key, value)).collect();
         let call = self.client.tag_resource().resource_name(name).set_tags(Some(tags));
         call.send().await.map(drop).map_err(|error| sdk::chain(&error).into())
     }
 
-    pub(super) async fn find(&self, snapshot: &str) -> Result<Option<Snapshot>, Trouble> {
+    pub(super) async fn find(&self, snapshot: &str) -> Result<Option<Snapshot>, BoxError> {
         Ok(self.inventory.snapshot(&self.region, snapshot).await?)
     }
 
-    async fn snapshots(&self) -> Result<Vec<Snapshot>, Trouble> {
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, BoxError> {
         let page = |token| self.inventory.snapshots(&self.region, token);
         Ok(pages::all("GetInstanceSnapshots", page).await?)
     }
 
-    pub(super) async fn snapshots_of(&self, instance: &str) -> Result<Vec<Snapshot>, Trouble> {
+    pub(super) async fn snapshots_of(&self, instance: &str) -> Result<Vec<Snapshot>, BoxError> {
         let mut all = self.snapshots().await?;
         all.retain(|snapshot| snapshot.source_name == instance);
         Ok(all)
     }
 
     /// The names of all instances and snapshots of the Region.
-    pub(super) async fn names(&self) -> Result<BTreeSet<String>, Trouble> {
+    pub(super) async fn names(&self) -> Result<BTreeSet<String>, BoxError> {
         let page = |token| self.inventory.instances(&self.region, token);
         let instances = pages::all("GetInstances", page).await?;
         let snapshots = self.snapshots().await?;
@@ -169,7 +170,7 @@ impl Account {
     }
 
     /// Deletes the instance of this name and its snapshots; how many things there still were.
-    pub(super) async fn remove(&self, name: &str) -> Result<usize, Trouble> {
+    pub(super) async fn remove(&self, name: &str) -> Result<usize, BoxError> {
         let (mut left, mut refused) = (0, None);
         // The instance first, so that nobody takes another snapshot of it.
         if self.inventory.instance(&self.region, name).await?.is_some() {

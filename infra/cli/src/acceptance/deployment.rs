@@ -15,10 +15,8 @@ use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::{Regions, Settings};
 use snapkeep_domain::time::format_duration;
 
-use super::Trouble;
 use super::account::Account;
-
-const FUNCTIONS: [&str; 3] = ["create", "poll", "prune"];
+use crate::BoxError;
 
 /// Lambda's own limit.
 const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
@@ -38,7 +36,7 @@ pub(super) struct Deployment {
 
 impl Deployment {
     /// Finds the functions in the account's Region by their variables.
-    pub(super) async fn find(account: &Account, id: Option<&str>) -> Result<Self, Trouble> {
+    pub(super) async fn find(account: &Account, id: Option<&str>) -> Result<Self, BoxError> {
         // An invocation takes as long as the function may.
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(LONGEST_INVOCATION)
@@ -80,7 +78,7 @@ impl Deployment {
             found.remove(&id).ok_or_else(|| format!("there is no deployment `{id}`; {there}"))?;
         let mut names = BTreeMap::new();
         let mut settings = None;
-        for function in FUNCTIONS {
+        for function in Function::ALL.map(|function| function.as_str()) {
             let (name, vars) = functions
                 .remove(function)
                 .ok_or_else(|| format!("deployment {id} has no function `{function}`"))?;
@@ -93,8 +91,8 @@ impl Deployment {
     }
 
     /// Whether it can be tried out at all, before anything is spent.
-    pub(super) fn check(&self, region: &Place, patience: Duration) -> Result<(), Trouble> {
-        let refuse = |why: String| -> Result<(), Trouble> {
+    pub(super) fn check(&self, region: &Place, patience: Duration) -> Result<(), BoxError> {
+        let refuse = |why: String| -> Result<(), BoxError> {
             let how = "deploy one beside it for this: sam deploy --config-env acceptance";
             Err(format!("deployment {} cannot be tried out: {why}; {how}", self.id).into())
         };
@@ -121,7 +119,7 @@ impl Deployment {
     }
 
     /// Invokes a function by hand; its report, if nothing failed in it.
-    pub(super) async fn invoke(&self, function: &str) -> Result<Value, Trouble> {
+    pub(super) async fn invoke(&self, function: &str) -> Result<Value, BoxError> {
         let name = self.names.get(function).ok_or_else(|| format!("no function {function}"))?;
         let call = self.client.invoke().function_name(name).payload(Blob::new("{}"));
         let answer =
@@ -141,7 +139,8 @@ impl Deployment {
 fn which_function(name: &str) -> Option<&'static str> {
     let low = name.to_lowercase();
     // From the end: a stack may have any name.
-    low.rsplit('-').find_map(|part| FUNCTIONS.into_iter().find(|function| *function == part))
+    let known = Function::ALL.map(|function| function.as_str());
+    low.rsplit('-').find_map(|part| known.into_iter().find(|function| *function == part))
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@ use snapkeep_domain::time::{Slot, Zone};
 
 use super::table::{Row, is_ours};
 use super::{Story, script};
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
+use crate::BoxError;
 
 fn slot(snapshot: &Snapshot) -> Option<Slot> {
     snapshot.tags.get(SLOT)?.as_deref()?.parse().ok()
@@ -26,7 +25,7 @@ pub(super) async fn check(
     rows: &[Row],
     start: Timestamp,
     end: Timestamp,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<String>, BoxError> {
     let mut broken = story.broken.clone();
     let lightsail = lock(cloud.lightsail());
     for event in lightsail.events.iter().filter(|e| e.operation == "DeleteInstanceSnapshot") {

@@ -9,6 +9,7 @@ use snapkeep_cloud::http::lock;
 use snapkeep_cloud::knobs::{Fault, FaultKind};
 
 use super::Story;
+use crate::BoxError;
 
 /// The default policy and two more.
 pub(super) fn settings() -> BTreeMap<String, String> {
@@ -66,9 +67,7 @@ pub(super) struct Script {
     held: Option<String>,
 }
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
-type Scene = fn(&mut Script, &Cloud, &Story) -> Result<(), Error>;
+type Scene = fn(&mut Script, &Cloud, &Story) -> Result<(), BoxError>;
 
 /// What happens: on which day, what it is, and how.
 const SCENES: [(i64, &str, Scene); 10] = [
@@ -129,19 +128,19 @@ const SCENES: [(i64, &str, Scene); 10] = [
     }),
 ];
 
-fn call(cloud: &Cloud, region: &str, operation: &str, body: Value) -> Result<(), Error> {
+fn call(cloud: &Cloud, region: &str, operation: &str, body: Value) -> Result<(), BoxError> {
     let now = cloud.clock().now();
     let answer = lock(cloud.lightsail()).call(now, region, operation, &body);
     answer.map(drop).map_err(|e| format!("{operation}: {}: {}", e.kind, e.message).into())
 }
 
-fn tag(cloud: &Cloud, region: &str, name: &str, key: &str, value: &str) -> Result<(), Error> {
+fn tag(cloud: &Cloud, region: &str, name: &str, key: &str, value: &str) -> Result<(), BoxError> {
     let body = json!({"resourceName": name, "tags": [{"key": key, "value": value}]});
     call(cloud, region, "TagResource", body)
 }
 
 /// Launches the cast through the real wire, with the real SDK.
-async fn launch(cloud: &Cloud) -> Result<(), Error> {
+async fn launch(cloud: &Cloud) -> Result<(), BoxError> {
     use aws_sdk_lightsail::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_lightsail::types::Tag;
     for (region, name, tags) in CAST {
@@ -167,7 +166,7 @@ async fn launch(cloud: &Cloud) -> Result<(), Error> {
 }
 
 impl Script {
-    pub(super) async fn new(cloud: &Cloud, start: Timestamp) -> Result<Self, Error> {
+    pub(super) async fn new(cloud: &Cloud, start: Timestamp) -> Result<Self, BoxError> {
         launch(cloud).await?;
         Ok(Script { start, scene: 0, held: None })
     }
@@ -178,7 +177,7 @@ impl Script {
         cloud: &Cloud,
         now: Timestamp,
         story: &Story,
-    ) -> Result<Option<&'static str>, Error> {
+    ) -> Result<Option<&'static str>, BoxError> {
         let Some((day, what, play)) = SCENES.get(self.scene) else { return Ok(None) };
         if now < self.start + SignedDuration::from_hours(day * 24) + SignedDuration::from_mins(30) {
             return Ok(None);

@@ -11,6 +11,7 @@ use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::snapshot::MANAGED_BY;
 
 use super::{Story, script};
+use crate::BoxError;
 
 /// One instance.
 pub(super) struct Row {
@@ -32,9 +33,11 @@ pub(super) fn is_ours(snapshot: &Snapshot) -> bool {
     snapshot.tags.get(MANAGED_BY).is_some_and(|value| value.as_deref() == Some("demo"))
 }
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
-pub(super) async fn rows(cloud: &Cloud, story: &Story, end: Timestamp) -> Result<Vec<Row>, Error> {
+pub(super) async fn rows(
+    cloud: &Cloud,
+    story: &Story,
+    end: Timestamp,
+) -> Result<Vec<Row>, BoxError> {
     let mut records = Vec::new();
     for region in ["eu-west-1", "us-east-1"] {
         records.extend(ledger(cloud).live(&region.parse()?).await?.records);

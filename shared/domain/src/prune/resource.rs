@@ -9,8 +9,8 @@ use crate::ledger::record::{Mark, Record, State};
 use crate::policy::keep::KeptBy;
 use crate::policy::settings::{Context, Settings};
 use crate::prune::candidate::{Candidate, candidates};
+use crate::prune::effective::{EffectivePolicy, Subject, resolve};
 use crate::prune::guard::{Brake, Guard};
-use crate::prune::terms::{Subject, Terms, terms};
 use crate::prune::{Facts, Plan, Step};
 use crate::resource::ResourceId;
 use crate::snapshot::{ATTEMPTS_MAX, Hold, SnapshotState};
@@ -47,23 +47,23 @@ pub(super) fn judge(
     let (name, seen) = facts.listing.of(id).unwrap_or(("", BTreeMap::new()));
     let candidates = candidates(seen, records, &facts.place);
     let subject = Subject { id, name, candidates: &candidates, records };
-    let terms = terms(plan, &subject, facts, cx);
+    let effective = resolve(plan, &subject, facts, cx);
     let held = |c: &Candidate<'_>| {
-        let mut holds = c.seen.hold.as_deref().into_iter().chain(&terms.instance_hold);
-        holds.any(|hold| hold.holds(now, &terms.zone))
+        let mut holds = c.seen.hold.as_deref().into_iter().chain(&effective.instance_hold);
+        holds.any(|hold| hold.holds(now, &effective.zone))
     };
 
     let available: Vec<&Candidate<'_>> = candidates.iter().filter(|c| c.is_available()).collect();
     let times: Vec<Timestamp> = available.iter().map(|c| c.seen.slot.timestamp()).collect();
-    let mut kept = if terms.orphan {
+    let mut kept = if effective.orphan {
         vec![Vec::new(); times.len()]
     } else {
-        terms.keep.judge(&times, &terms.zone)
+        effective.keep.judge(&times, &effective.zone)
     };
     let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
     let named = |at: usize| available.get(at).and_then(|c| c.record.or(c.disagrees));
     let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(now));
-    settings.min_keep.protect(&mut kept, &times, &terms.zone, stays, going);
+    settings.min_keep.protect(&mut kept, &times, &effective.zone, stays, going);
 
     // The rules' word on each candidate, before guards and grace: `None` is condemned.
     let mut kept = kept.into_iter();
@@ -72,12 +72,13 @@ pub(super) fn judge(
         .map(|c| {
             let reasons =
                 if c.is_available() { kept.next().unwrap_or_default() } else { Vec::new() };
-            ruling(c, reasons, held(c), times.is_empty(), &terms)
+            ruling(c, reasons, held(c), times.is_empty(), &effective)
         })
         .collect();
 
     let condemned = |at: usize| rulings.get(at).is_some_and(Option::is_none);
-    let brake = (!terms.orphan).then(|| brake(&candidates, &times, condemned, &terms, settings));
+    let brake =
+        (!effective.orphan).then(|| brake(&candidates, &times, condemned, &effective, settings));
     let brake = brake.flatten().map(|finding| finding.of(id, name));
     let braked = brake.is_some();
     plan.findings.extend(brake);
@@ -94,7 +95,7 @@ pub(super) fn judge(
                 let adopted = c.seen.adopted(c.name, (id, name, &facts.place), now);
                 (Verdict::Adopt, Some(Step::Adopt(Box::new(adopted))))
             }
-            (None, Some(record)) => condemn(c, record, braked, &mark, &terms, cx),
+            (None, Some(record)) => condemn(c, record, braked, &mark, &effective, cx),
             (Some(ruling), Some(record)) => spared(c, record, ruling, now),
         };
         plan.findings.extend(bad_hold(c, id));
@@ -123,7 +124,7 @@ fn ruling(
     reasons: Vec<KeptBy>,
     held: bool,
     none_available: bool,
-    terms: &Terms,
+    effective: &EffectivePolicy,
 ) -> Option<Verdict> {
     let ruling = match &c.seen.state {
         SnapshotState::Available if reasons == [KeptBy::Minimum] => {
@@ -133,12 +134,12 @@ fn ruling(
         SnapshotState::Available => Some(Verdict::Kept(reasons)),
         SnapshotState::Error if none_available => Some(Verdict::Guarded(Guard::Floor)),
         SnapshotState::Error => match c.record {
-            Some(r) if may_retry(r, terms) => Some(Verdict::Guarded(Guard::RetryPending)),
+            Some(r) if may_retry(r, effective) => Some(Verdict::Guarded(Guard::RetryPending)),
             _ => None,
         },
         SnapshotState::Pending | SnapshotState::Other(_) => return Some(Verdict::NotAvailable),
     };
-    match (ruling, terms.guard) {
+    match (ruling, effective.guard) {
         (ruling, _) if held => {
             ruling.filter(|v| matches!(v, Verdict::Kept(_))).or(Some(Verdict::Guarded(Guard::Held)))
         }
@@ -155,7 +156,7 @@ fn brake(
     candidates: &[Candidate<'_>],
     times: &[Timestamp],
     condemned: impl Fn(usize) -> bool,
-    terms: &Terms,
+    effective: &EffectivePolicy,
     settings: &Settings,
 ) -> Option<Finding> {
     let mut names = Vec::new();
@@ -168,7 +169,7 @@ fn brake(
             marks.push((at, &*record.policy));
         }
     }
-    let Terms { keep, zone, confirmed, .. } = terms;
+    let EffectivePolicy { keep, zone, confirmed, .. } = effective;
     Brake { times, marks }.holds(&names, keep, zone, confirmed, settings)
 }
 
@@ -189,11 +190,11 @@ fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<
 }
 
 /// A failed attempt of the latest slot is left alone while another attempt may come.
-fn may_retry(record: &Record, terms: &Terms) -> bool {
+fn may_retry(record: &Record, effective: &EffectivePolicy) -> bool {
     record.state == State::Failed
         && !record.superseded
         && record.attempt < ATTEMPTS_MAX
-        && terms.latest.is_some_and(|latest| latest <= record.slot)
+        && effective.latest.is_some_and(|latest| latest <= record.slot)
 }
 
 /// What the rules condemn and no guard keeps: mark, wait, or delete.
@@ -202,7 +203,7 @@ fn condemn(
     record: &Record,
     braked: bool,
     mark: &Mark,
-    terms: &Terms,
+    effective: &EffectivePolicy,
     cx: &Context<'_>,
 ) -> (Verdict, Option<Step>) {
     let now = cx.now;
@@ -211,8 +212,12 @@ fn condemn(
         State::Available | State::Failed => {
             let reason = match c.seen.state {
                 SnapshotState::Error => "the provider reports an error for it".to_owned(),
-                _ if terms.orphan => "its resource is gone, and only the minimum stays".to_owned(),
-                _ => format!("no rule of `{}` in {} keeps it", terms.keep, terms.zone.name()),
+                _ if effective.orphan => {
+                    "its resource is gone, and only the minimum stays".to_owned()
+                }
+                _ => {
+                    format!("no rule of `{}` in {} keeps it", effective.keep, effective.zone.name())
+                }
             };
             let marked = record.marked(mark.clone(), reason);
             (Verdict::Mark, Some(Step::Mark(Box::new(marked))))

@@ -7,7 +7,7 @@ use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::policy::settings::Settings;
 
-use super::people::{KEEPS, SCHEDULES};
+use super::operators::{KEEPS, SCHEDULES};
 use super::rates::Rates;
 use super::service::Capacity;
 use super::world::settings;

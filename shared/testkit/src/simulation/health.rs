@@ -187,8 +187,8 @@ impl Simulation {
     ) {
         let key = (settings.deployment.to_string(), instance.id.clone());
         let inner = self.world.lock();
-        let touched = self.people.touched_all
-            || self.people.touched.iter().any(|touched| touched.id == instance.id);
+        let touched = self.operators.touched_all
+            || self.operators.touched.iter().any(|touched| touched.id == instance.id);
         let missed = inner.watch.missed.get(&key).copied().unwrap_or_default();
         drop(inner);
         let slots: Vec<Slot> = records

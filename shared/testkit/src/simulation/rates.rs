@@ -5,7 +5,7 @@ use fastrand::Rng;
 use jiff::SignedDuration;
 use snapkeep_app::ports::ErrorKind;
 
-use super::people::Action;
+use super::operators::Action;
 use super::ports::Fault;
 use super::service::{Capacity, Limit};
 

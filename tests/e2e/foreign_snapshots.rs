@@ -29,7 +29,7 @@ async fn foreign_snapshots_and_look_alikes() {
     let of_db =
         json!({"instanceName": "db", "instanceSnapshotName": "copy-of-web", "tags": copied});
     world.call("CreateInstanceSnapshot", &of_db);
-    let strangers = [
+    let foreign = [
         "before-the-upgrade",
         "tagged-by-a-person",
         "copy",
@@ -50,10 +50,10 @@ async fn foreign_snapshots_and_look_alikes() {
     }
     assert_eq!(pruned, 10);
     let left = world.snapshots();
-    assert!(strangers.iter().all(|name| names(&left).contains(name)), "{:?}", names(&left));
-    assert_eq!(left.len(), strangers.len() + 2);
+    assert!(foreign.iter().all(|name| names(&left).contains(name)), "{:?}", names(&left));
+    assert_eq!(left.len(), foreign.len() + 2);
     let deleted = world.deleted();
-    assert!(deleted.iter().all(|event| !strangers.contains(&event.snapshot.name.as_str())));
+    assert!(deleted.iter().all(|event| !foreign.contains(&event.snapshot.name.as_str())));
     world.end().await;
 }
 

@@ -1,5 +1,5 @@
-//! Finds out by what a resource's snapshots are judged: its own policy while it lives, that of its newest
-//! snapshot when it is gone; and what suspends or keeps everything.
+//! Resolves the policy that a resource's snapshots are judged by: the instance's current one, or the one recorded
+//! with its newest snapshot if the instance is gone; and what suspends pruning or keeps everything.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,13 +14,13 @@ use crate::policy::tags::{OptIn, Protection};
 use crate::policy::{Policy, Retention};
 use crate::prune::candidate::Candidate;
 use crate::prune::guard::{Guard, in_future, is_stale};
-use crate::prune::{Facts, Plan, Source};
+use crate::prune::{Facts, Plan, SourceStatus};
 use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Instance};
 use crate::time::{Slot, Zone, elapsed, format_duration};
 
-/// By what a resource's snapshots are judged.
-pub(super) struct Terms {
+/// What a resource's snapshots are judged by.
+pub(super) struct EffectivePolicy {
     pub(super) keep: Keep,
     pub(super) zone: Zone,
     pub(super) instance_hold: Option<Hold>,
@@ -49,23 +49,23 @@ impl Subject<'_> {
     }
 }
 
-/// Finds out by what to judge, and reports what stands in the way.
-pub(super) fn terms(
+/// Resolves what to judge by, and reports what stands in the way.
+pub(super) fn resolve(
     plan: &mut Plan,
     subject: &Subject<'_>,
     facts: &Facts,
     cx: &Context<'_>,
-) -> Terms {
+) -> EffectivePolicy {
     let (id, name) = (subject.id, subject.name);
     let known = facts.protected.get(id);
-    let mut terms = match (facts.instances.get(id), facts.sources.get(id)) {
-        (Some(instance), _) | (None, Some(Source::Alive(instance))) => {
-            living(plan, instance, subject, known, cx)
+    let mut effective = match (facts.instances.get(id), facts.sources.get(id)) {
+        (Some(instance), _) | (None, Some(SourceStatus::Alive(instance))) => {
+            resolve_live(plan, instance, subject, known, cx)
         }
-        (None, Some(Source::Gone { name_lives })) => {
-            gone(plan, subject, &facts.place, known, *name_lives, cx)
+        (None, Some(SourceStatus::Gone { name_lives })) => {
+            resolve_gone(plan, subject, &facts.place, known, *name_lives, cx)
         }
-        (None, Some(Source::Unknown) | None) => {
+        (None, Some(SourceStatus::Unknown) | None) => {
             let message = format!("whether {name} still exists could not be determined");
             plan.findings.push(
                 Finding::new(Code::SourceUnknown, message)
@@ -79,9 +79,9 @@ pub(super) fn terms(
     let remembered = known.and_then(|known| known.newest);
     plan.newest = (newest != remembered).then_some(newest);
     // What only suspends comes last, so that a reason to rescue is never hidden by it.
-    if terms.guard.is_none_or(|guard| !guard.rescues()) {
+    if effective.guard.is_none_or(|guard| !guard.rescues()) {
         if facts.unreadable.contains(id) {
-            terms.guard = Some(Guard::RecordDisagrees);
+            effective.guard = Some(Guard::RecordDisagrees);
         }
         if let Some(what) = in_future(subject.candidates, subject.records, cx.now) {
             plan.findings.push(
@@ -92,14 +92,14 @@ pub(super) fn terms(
                 .of(id, name)
                 .fix("check the clock; pruning continues automatically after that time"),
             );
-            terms.guard = Some(Guard::Future);
+            effective.guard = Some(Guard::Future);
         }
     }
-    terms
+    effective
 }
 
-fn keep_everything(guard: Guard) -> Terms {
-    Terms {
+fn keep_everything(guard: Guard) -> EffectivePolicy {
+    EffectivePolicy {
         // No rule is asked: one that keeps would rescue what only has to wait.
         keep: Keep::Rules(Rules::default()),
         zone: Zone::utc(),
@@ -111,13 +111,13 @@ fn keep_everything(guard: Guard) -> Terms {
     }
 }
 
-fn living(
+fn resolve_live(
     plan: &mut Plan,
     instance: &Instance,
     subject: &Subject<'_>,
     known: Option<&Protected>,
     cx: &Context<'_>,
-) -> Terms {
+) -> EffectivePolicy {
     let (settings, now) = (cx.settings, cx.now);
     let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
     let has_records = Some(!subject.records.is_empty() || !subject.candidates.is_empty());
@@ -135,7 +135,7 @@ fn living(
         plan.findings.extend(overdue(&age));
         plan.age = Some(age);
     }
-    let mut terms = Terms {
+    let mut effective = EffectivePolicy {
         keep: policy.retention.keep(),
         zone: policy.zone.clone(),
         instance_hold: hold,
@@ -144,10 +144,10 @@ fn living(
         orphan: false,
         latest: Some(policy.schedule.latest(&policy.zone, now)),
     };
-    if terms.guard.is_some() {
+    if effective.guard.is_some() {
         // The rules of a resource that keeps everything are not asked: its marks are rescued.
-        terms.keep = Keep::Rules(Rules::default());
-        return terms;
+        effective.keep = Keep::Rules(Rules::default());
+        return effective;
     }
     if policy.retention == Retention::Unset {
         plan.findings.push(no_retention(instance, settings));
@@ -156,9 +156,9 @@ fn living(
         && is_stale(newest.timestamp(), period, now)
     {
         plan.findings.push(stale(instance, newest, &policy, now));
-        terms.guard = Some(Guard::Stale);
+        effective.guard = Some(Guard::Stale);
     }
-    terms
+    effective
 }
 
 /// Why everything of a living resource is kept, because of what its tags say; and the finding that says so.
@@ -238,15 +238,15 @@ pub(super) fn overdue(age: &Age) -> Option<Finding> {
     Some(finding)
 }
 
-/// By what the snapshots of a resource that is gone are judged.
-fn gone(
+/// What the snapshots of a resource that is gone are judged by.
+fn resolve_gone(
     plan: &mut Plan,
     subject: &Subject<'_>,
     place: &Place,
     known: Option<&Protected>,
     name_lives: bool,
     cx: &Context<'_>,
-) -> Terms {
+) -> EffectivePolicy {
     let (id, name) = (subject.id, subject.name);
     let newest = subject.newest();
     let record = newest.and_then(|c| c.record);
@@ -268,7 +268,7 @@ fn gone(
     }
     let age = newest.map(|c| elapsed(c.seen.slot.timestamp(), cx.now));
     let stays = orphan(plan, subject, keep == Keep::All, name_lives, age, cx);
-    Terms {
+    EffectivePolicy {
         keep,
         zone,
         instance_hold: hold,

@@ -93,7 +93,7 @@ const SCHEDULE_TAGS: &[&str] = &["hourly", "every-3h", "every-12h", "daily@12:00
 
 /// What the people remember.
 #[derive(Debug, Default)]
-pub(super) struct People {
+pub(super) struct Operators {
     backup: Option<(usize, Backup)>,
     count: u32,
     /// Instances whose schedule, opt-in or existence somebody touched; or all.
@@ -101,7 +101,7 @@ pub(super) struct People {
     pub(super) touched_all: bool,
 }
 
-impl People {
+impl Operators {
     /// Does something, and says what.
     pub(super) fn act(
         &mut self,
