@@ -32,13 +32,13 @@ demo *arguments:
 cloud *arguments:
     cargo run --release -- cloud --ready-file ready.json {{arguments}}
 
-# Builds the functions as they are deployed (needs .venv).
+# Builds the functions as they are deployed (needs what infra/requirements.txt lists).
 build:
-    PATH="$PWD/.venv/bin:$PATH" sam build
+    sam build
 
-# Generates the stack for `cargo lambda deploy` from template.yaml (needs .venv).
+# Generates the stack for `cargo lambda deploy` from template.yaml (needs ruamel.yaml).
 stacks:
-    .venv/bin/python infra/generate.py
+    python3 infra/generate.py
 
 # Builds a release's files into target/dist, for one architecture or both.
 release *arch:

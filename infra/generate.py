@@ -174,7 +174,7 @@ def generate():
     names = [sub(arn + bus + "${AWS::StackName}-*") for bus in ["", "${EventBus}/"]]
     condition["ArnLike"] = Map({"aws:SourceArn": names})
 
-    known = "SNAPKEEP_LEDGER_TABLE=${Ledger},SNAPKEEP_DEPLOYMENT=${AWS::StackName}-${AWS::Region}"
+    known = "SNAPKEEP_LEDGER_TABLE=${Ledger},SNAPKEEP_DEPLOYMENT=${AWS::StackName}-${AWS::Region}-${AWS::AccountId}"
     known += ",SNAPKEEP_TOPIC=${Alarms},SNAPKEEP_EVENT_BUS=${EventBus}"
     # cargo-lambda takes no empty variable.
     choice = CommentedSeq(["HasOtherAccounts", sub(known + ",SNAPKEEP_ROLE_ARNS=${RoleArns}"), sub(known)])
@@ -206,7 +206,8 @@ def generate():
             kept.append(group)
     result = Map(AWSTemplateFormatVersion=stack["AWSTemplateFormatVersion"], Description=DESCRIPTION)
     result["Metadata"] = Map({"AWS::CloudFormation::Interface": Map(ParameterGroups=kept)})
-    result.update(Parameters=parameters, Conditions=conditions, Resources=resources, Outputs=outputs)
+    result.update(Parameters=parameters, Rules=stack["Rules"], Conditions=conditions)
+    result.update(Resources=resources, Outputs=outputs)
     text = io.StringIO()
     yaml.dump(result, text)
     return HEADER + text.getvalue()

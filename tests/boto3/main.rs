@@ -1,5 +1,4 @@
-//! A client that is not ours: boto3 drives the embedded cloud. It lives in `.venv`, as the README sets
-//! it up.
+//! A client that is not ours: boto3 drives the embedded cloud, in the tests' Python environment.
 
 use std::process::Stdio;
 

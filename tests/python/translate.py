@@ -4,12 +4,12 @@ import json
 import sys
 from unittest.mock import MagicMock
 
-from samcli.yamlhelper import yaml_parse
+from cfnlint.decode.cfn_yaml import load
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
-with open(sys.argv[1], encoding="utf-8") as file:
-    template = yaml_parse(file.read())
+# The nodes know their lines; what is translated are plain values.
+template = json.loads(json.dumps(load(sys.argv[1])))
 if "Transform" not in template:
     json.dump(template, sys.stdout)
     sys.exit()

@@ -42,11 +42,20 @@ fn artifact(name: &str) -> Option<PathBuf> {
     Some(artifact)
 }
 
-fn build() -> Result<PathBuf, String> {
+/// The folder of the profile that this test was built with.
+fn profile_folder() -> Result<PathBuf, String> {
     // The test itself is target/<profile>/deps/e2e-….
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
-    let folder = me.ancestors().nth(2).ok_or("no target folder")?.to_owned();
-    let target = folder.parent().ok_or("no target folder")?;
+    Ok(me.ancestors().nth(2).ok_or("no target folder")?.to_owned())
+}
+
+/// The target folder.
+pub(crate) fn target() -> Result<PathBuf, String> {
+    Ok(profile_folder()?.parent().ok_or("no target folder")?.to_owned())
+}
+
+fn build() -> Result<PathBuf, String> {
+    let (folder, target) = (profile_folder()?, target()?);
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(other) => other,

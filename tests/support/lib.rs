@@ -22,6 +22,9 @@ use snapkeep_domain::time::Slot;
 pub use snapkeep_testkit::alter;
 
 pub mod binaries;
+mod python;
+
+pub use python::python;
 
 /// The deployment of every test that does not say otherwise.
 pub const DEPLOYMENT: &str = "test";
@@ -39,21 +42,6 @@ pub fn root() -> PathBuf {
 pub fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The Python that the README sets up.
-///
-/// # Panics
-/// When it is missing.
-#[must_use]
-pub fn python() -> PathBuf {
-    let python = root().join(".venv/bin/python");
-    assert!(
-        python.exists(),
-        ".venv is missing; run: python3 -m venv .venv && .venv/bin/pip install -r \
-         tests/python/requirements.txt"
-    );
-    python
 }
 
 /// A template as CloudFormation gets it, as JSON.

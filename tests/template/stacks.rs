@@ -127,22 +127,6 @@ fn without_sid(statement: &Value) -> String {
     statement.to_string()
 }
 
-/// sam keeps only the first word of a value with spaces that has no quotes of its own.
-#[test]
-fn values_with_spaces_are_quoted_as_sam_needs_it() {
-    let parse = "import json, sys\nfrom samcli.cli.types import CfnParameterOverridesType\n\
-                 print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1], None, None)))";
-    let parsed = |text: &str| -> Value {
-        let output = Command::new(python()).args(["-c", parse, text]).output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    let value = json!({"Keep": "last=3 daily=7 weekly=4"});
-    let example = r#"'Keep="last=3 daily=7 weekly=4"'"#;
-    assert_eq!(parsed(example.trim_matches('\'')), value);
-    assert_ne!(parsed("Keep=last=3 daily=7 weekly=4"), value, "no quotes are needed any more");
-    assert!(read("docs/DEPLOY.md").contains(example) && read("samconfig.toml").contains(example));
-}
-
 #[test]
 fn what_the_handbook_deploys_by_cargo_lambda_is_complete() {
     let document = read("docs/DEPLOY.md");

@@ -1,5 +1,5 @@
-//! Runs `create`: snapshots what is due. A lane lists the instances of its place and serves them one by one:
-//! claim, ask, write.
+//! Runs `create`: takes the snapshots that are due. A lane lists the instances of its place and
+//! serves each one that is due: it claims the slot, asks for the snapshot, and writes the outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,13 +30,13 @@ use crate::ports::{
 use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 use crate::work::{Queue, Turn, bounded, drain, heard, pause};
 
-/// A lost answer is asked for again so often in one run; after that it waits for the next tick.
+/// How often one run repeats a request whose answer was lost; then it waits for the next tick.
 const LOST_MAX: u32 = 3;
 
 /// One tick of `create`.
 ///
 /// # Errors
-/// Only when retrying the whole tick can help.
+/// Only when a retry of the whole tick can help.
 pub async fn run(
     inventory: &impl Inventory,
     creator: &impl Creator,
@@ -51,7 +51,7 @@ pub async fn run(
     run.finish(relay).await
 }
 
-/// Who is served first: see [`Protected::rank`].
+/// The order in which resources are served: see [`Protected::rank`].
 type Rank = ((Option<Timestamp>, Option<Slot>), ResourceId);
 
 /// A resource whose slot may be due.
@@ -59,16 +59,16 @@ struct Due {
     instance: Instance,
     protection: Protection,
     protected_since: Option<Timestamp>,
-    /// Set once its intent is claimed.
+    /// The claimed intent, if its request must be made again.
     claimed: Option<Claimed>,
 }
 
-/// An intent of ours that was asked for, and not settled.
+/// A claimed intent whose request is not settled yet.
 struct Claimed {
     intent: Record,
     error: ProviderError,
     tries: u32,
-    /// An answer was lost: the effect is unknown, whatever the later ones say.
+    /// Whether an answer was lost: then the effect is unknown, whatever later answers say.
     lost: bool,
 }
 
@@ -87,7 +87,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         if !known.is_empty() && !run.enter(lane).await {
             return;
         }
-        // Where the ledger knows nobody, nothing is under way.
+        // Nothing is in flight in a place where the ledger knows no resource.
         let open = match known.is_empty() {
             true => Ok(Records::default()),
             false => run.ledger.open(&lane.place).await,
@@ -97,7 +97,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 lane.report().unreadable(&open.unreadable);
                 open.records
             }
-            // What stands in the ledger is read again for each resource that is due.
+            // The run can go on: `plan` reads the records of each due resource again.
             Err(error) => {
                 lane.fail(Failure::from(&error));
                 Vec::new()
@@ -117,9 +117,9 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         bounded(left.into_iter().map(|due| self.defer(due))).await;
     }
 
-    /// When the first is served. Where the last run left something or was refused something (by a quota that is
-    /// full, say), all are listed first, so that who has waited longest comes first; but not for longer than
-    /// a part of the time.
+    /// When serving begins. If the last run left items or had failures (a full quota, for example),
+    /// all instances are listed first, so that the resource that has waited longest is served
+    /// first; but only for a part of the time.
     fn opens(&self) -> Duration {
         let fell_short = |last: &LastRun| last.left > 0 || last.failures > 0;
         if self.run.last_run(&self.lane.place).is_some_and(fell_short) {
@@ -129,7 +129,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         }
     }
 
-    /// Lists the instances; what is due goes to whoever serves it as soon as its page is there.
+    /// Lists the instances, and passes on those that are due as soon as their page arrives.
     async fn list(
         &self,
         known: &BTreeMap<&ResourceId, &Protected>,
@@ -149,11 +149,11 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 let known = known.get(&instance.id).copied();
                 due.extend(self.read(instance, known, &mut changed));
             }
-            // What is remembered of a resource comes before its first claim.
+            // A resource is remembered before its first claim.
             bounded(changed.iter().map(|item| self.remember(item))).await;
             if !due.is_empty() && run.enter(lane).await {
                 lane.open(due.len());
-                // Nobody takes it any more when the time is over; it is counted as left.
+                // When the time is over, nobody receives these resources; they are counted as left.
                 let _ = send.unbounded_send(due);
             }
         })
@@ -166,7 +166,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         }
     }
 
-    /// Reads an instance's tags, reports what is wrong with them, and says whether its slot may be due.
+    /// Reads an instance's tags, reports what is wrong with them, and returns the resource if its
+    /// slot may be due.
     fn read(
         &self,
         instance: Instance,
@@ -202,7 +203,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         Some((rank, Box::new(Due { instance, protection, protected_since, claimed: None })))
     }
 
-    /// Serves one resource: its records, the plan, the claim, and the request.
+    /// Serves one resource: reads its records, plans, claims the slot, and asks for the snapshot.
     async fn serve(&self, mut due: Box<Due>, in_flight: &[Record]) -> Turn<Box<Due>> {
         if let Some(Claimed { intent, tries, lost, .. }) = due.claimed.take() {
             return self.ask(due, intent, tries, lost).await;
@@ -246,7 +247,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 records.push(record.clone());
             }
         }
-        // Whoever moved it on died before that was reported.
+        // The run that moved these records on ended before it reported their missed slots.
         for record in records.iter().filter(|r| r.state == State::Failed && r.missed > 0) {
             part.missed(record);
         }
@@ -275,8 +276,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         }
     }
 
-    /// Intent before effect. What a failed attempt left behind gets its item first, so that it is never
-    /// forgotten.
+    /// Claims the intent before the snapshot is requested. The residue of a failed attempt gets an
+    /// item of its own first, so that it is never forgotten.
     async fn claim(&self, due: &Due, take: Take, part: &mut ItemReport) -> Option<Record> {
         let ledger = self.run.ledger;
         if let Some(superseded) = &take.superseded
@@ -306,7 +307,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         }
     }
 
-    /// Asks for the snapshot: the ask is the look. What was throttled, busy or lost is asked for again.
+    /// Asks for the snapshot without a look beforehand, because the answer shows whether it exists.
+    /// A request that was throttled, busy or lost is repeated.
     async fn ask(
         &self,
         mut due: Box<Due>,
@@ -361,7 +363,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         Turn::Done(Some(heard))
     }
 
-    /// Writes what became of an intent, and reports it.
+    /// Writes the outcome of an intent, and reports it.
     async fn write(
         &self,
         due: &Due,
@@ -386,12 +388,13 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         match self.run.ledger.advance(&next).await {
             Ok(Write::Done(written)) => part.missed(&written),
             Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
-            // The intent stands: whoever comes next finds the snapshot by its name.
+            // The intent stays in the ledger: the next run finds the snapshot by its name.
             Err(error) => part.failures.push(self.failed(&error, due)),
         }
     }
 
-    /// What there was no time for: an intent of it is free again, as far as that is known.
+    /// Defers a resource that there was no time for, and frees its intent unless the effect is
+    /// unknown.
     async fn defer(&self, mut due: Box<Due>) {
         let Some(Claimed { intent, error, lost, .. }) = due.claimed.take() else { return };
         let mut part = ItemReport::default();
@@ -399,7 +402,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         self.lane.add(part);
     }
 
-    /// Asks for a snapshot by its name.
+    /// Looks a snapshot up by its name.
     async fn look(&self, due: &Due, name: &str, part: &mut ItemReport) -> Lookup {
         match self.run.inventory.snapshot(&self.lane.place, name).await {
             Ok(Some(found)) => Lookup::Found(Box::new(found)),

@@ -1,5 +1,6 @@
-//! A run is lanes, one for each place: each with its own share of the report, its own lease and its own
-//! troubles, so that a place that hangs, throttles or refuses costs the others nothing.
+//! A run consists of lanes, one for each place. Each lane has its own part of the report, its own
+//! lease and its own failures, so that a place that hangs, throttles or refuses does not affect the
+//! others.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -24,44 +25,44 @@ use crate::ports::{
 };
 use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 
-/// So many places are listed at once: what their lists show is held in memory.
+/// How many places are listed at once: their lists are held in memory.
 const LISTED_AT_ONCE: usize = 4;
-/// How often the Regions are asked for in one run.
+/// How often one run asks for the Regions at most.
 const REGIONS_TRIES: u32 = 3;
 
 /// One place in one run.
 pub(crate) struct Lane {
     pub(crate) place: Place,
     report: Mutex<Report>,
-    /// Items that were begun or queued, and are not done.
+    /// The number of items that were queued or begun, and are not done.
     open: AtomicU64,
-    /// Whether the provider dealt with any of them.
+    /// Whether the lane achieved anything, so that going on at once is worthwhile.
     achieved: AtomicBool,
-    /// Whether its work came to an end, and not only the time.
+    /// Whether its work ended by itself, and not because the time was over.
     ended: AtomicBool,
-    /// How listing the place went.
+    /// The result of listing the place.
     listed: Mutex<Option<Result<(), ProviderError>>>,
-    /// Whether any page of its lists came.
+    /// Whether any page of its lists arrived.
     answered: AtomicBool,
     entry: Mutex<Entry>,
 }
 
-/// How far a lane is with its lease.
+/// The state of a lane's lease.
 #[derive(Default)]
 enum Entry {
-    /// Nobody has asked for it.
+    /// The run has not asked for the lease yet.
     #[default]
     Open,
-    /// It is ours.
+    /// This run holds the lease.
     Ours(Box<LastRun>),
-    /// It could not be had or written; claims keep the run safe without it.
+    /// The lease could not be read or written; claims keep the run safe without it.
     Without,
-    /// Another run has it.
+    /// Another run holds the lease.
     Elsewhere,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing in here panics half-way; a poisoned report is still a report.
+    // No holder of a lock panics halfway; a poisoned report is still a report.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -78,12 +79,12 @@ impl Lane {
         self.report().failures.push(failure.in_place(&self.place));
     }
 
-    /// So many more items are to be done.
+    /// Adds this many items to those that are open.
     pub(crate) fn open(&self, items: usize) {
         self.open.fetch_add(items as u64, Ordering::Relaxed);
     }
 
-    /// One of them is.
+    /// Notes that one item is done.
     pub(crate) fn done(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -92,7 +93,7 @@ impl Lane {
         self.achieved.store(true, Ordering::Relaxed);
     }
 
-    /// A page of its lists came.
+    /// Notes that a page of its lists arrived.
     pub(crate) fn answered(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
@@ -101,16 +102,16 @@ impl Lane {
         *lock(&self.listed) = Some(result);
     }
 
-    /// How many items were left, and whether that a next run would go on at once is of use.
+    /// Returns how many items are left, and whether going on with them at once is worthwhile.
     fn rest(&self) -> (u64, bool) {
         let left = self.open.load(Ordering::Relaxed);
-        // What was cut off before its items were known is at least one.
+        // A lane that was cut off before its items were known has at least one left.
         let left = if self.ended.load(Ordering::Relaxed) { left } else { left.max(1) };
         (left, left > 0 && self.achieved.load(Ordering::Relaxed))
     }
 }
 
-/// A run of a function: what all its lanes share.
+/// A run of a function: the data that all its lanes share.
 pub(crate) struct Run<'a, I, L, D> {
     function: Function,
     pub(crate) inventory: &'a I,
@@ -121,12 +122,12 @@ pub(crate) struct Run<'a, I, L, D> {
     pub(crate) listing: Semaphore,
     tick: Option<&'a Tick>,
     lanes: Mutex<Vec<Arc<Lane>>>,
-    /// What belongs to no place.
+    /// The part of the report that belongs to no place.
     report: Mutex<Report>,
 }
 
 impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
-    /// Begins with what the ledger remembers.
+    /// Begins a run by reading what the ledger remembers.
     pub(crate) async fn begin(
         function: Function,
         inventory: &'a I,
@@ -156,7 +157,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         })
     }
 
-    /// What the ledger remembers of the resources of a place.
+    /// The resources of a place that the ledger remembers.
     pub(crate) fn protected(&self, place: &Place) -> impl Iterator<Item = &Protected> {
         self.memory.protected.iter().filter(move |item| item.place == *place)
     }
@@ -182,13 +183,13 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         lane
     }
 
-    /// The places that the ledger knows of.
+    /// The places in which the ledger knows an active resource.
     pub(crate) fn known(&self) -> BTreeSet<Place> {
         let active = self.memory.protected.iter().filter(|item| item.idle_since.is_none());
         active.map(|item| item.place.clone()).collect()
     }
 
-    /// Whether the configuration lets the place be looked after.
+    /// Whether the configuration includes the place.
     fn is_configured(&self, place: &Place) -> bool {
         let region = place.at_home();
         let named = match &self.cx.settings.regions {
@@ -198,8 +199,8 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         named && self.inventory.places(vec![region]).contains(place)
     }
 
-    /// Works in every place that is looked after, all at once: those that the ledger knows need no list of
-    /// Regions to begin. Ends when the time is over, whatever is still under way.
+    /// Works in every place that is looked after, all at once: places that the ledger knows do not
+    /// wait for the list of Regions. Returns when the time is over, whatever is still under way.
     pub(crate) async fn everywhere(&self, work: impl AsyncFn(&Lane)) -> Result<(), TickError> {
         let (known, left_out): (Vec<Place>, Vec<Place>) =
             self.known().into_iter().partition(|place| self.is_configured(place));
@@ -249,7 +250,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
     /// Works in every place that the ledger knows, all at once, whatever the configuration says.
     ///
     /// # Errors
-    /// When the ledger answers for none of them.
+    /// The ledger's error, if it answers for no place.
     pub(crate) async fn where_known(
         &self,
         work: impl AsyncFn(&Lane) -> Result<(), TickError>,
@@ -332,7 +333,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));
     }
 
-    /// Waits for `work`, but not longer than until then.
+    /// Waits for `work`, at most until the time `until`.
     pub(crate) async fn within(&self, until: Duration, work: impl Future<Output = impl Sized>) {
         let left = until.saturating_sub(self.deadline.elapsed());
         select(pin!(work), pin!(self.deadline.sleep(left))).await;
@@ -347,7 +348,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         }
         let (function, place) = (self.function, &lane.place);
         let last = self.last_run(place);
-        // What another version wrote cannot be asked for the lease.
+        // A lease cannot be taken if another version wrote its item.
         let key = format!("{function}#{place}");
         let unreadable = self.memory.unreadable.iter().any(|item| item.sort_key == key);
         let entered = match last {
@@ -387,7 +388,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         enters
     }
 
-    /// Gives the leases back, sends on what is left, and puts the report together.
+    /// Gives the leases back, sends a Tick for each place with work left, and assembles the report.
     pub(crate) async fn finish(self, relay: &impl Relay) -> Result<Report, TickError> {
         let mut lanes = lock(&self.lanes).clone();
         lanes.sort_by(|a, b| a.place.cmp(&b.place));
@@ -405,15 +406,15 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         Ok(report.finished())
     }
 
-    /// Says how listing went. A Region that is not enabled is only information, unless it was asked for by
-    /// name, the ledger knows resources there, or nothing else answers either.
+    /// Reports how listing went. A Region that is not enabled is only information, unless the
+    /// configuration names it, the ledger knows resources there, or no place answers.
     ///
     /// # Errors
-    /// When no place at all answers, and trying again can help.
+    /// When no place answers and a retry can help.
     fn outcomes(&self, lanes: &[Arc<Lane>]) -> Result<(), TickError> {
         let results: Vec<(&Arc<Lane>, Result<(), ProviderError>)> =
             lanes.iter().filter_map(|lane| Some((lane, lock(&lane.listed).clone()?))).collect();
-        // What was listed was served, even if a later page failed.
+        // Instances that were listed were served, even if a later page failed.
         let answered = |lane: &Lane| lane.answered.load(Ordering::Relaxed);
         let any = results.iter().any(|(lane, result)| result.is_ok() || answered(lane));
         let mut transient = None;
@@ -468,7 +469,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         if goes_on && run <= RUNS_MAX && !self.cx.settings.dry_run {
             let tick = Tick { place: lane.place.clone(), run };
             if let Err(error) = relay.go_on(self.function, &tick).await {
-                // The next cron tick goes on.
+                // The next scheduled tick goes on.
                 lane.fail(Failure::from(&error));
             }
         }

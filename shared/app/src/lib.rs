@@ -1,8 +1,10 @@
-//! Ports and the three runners: gather the facts, plan, apply, report. Knows no provider.
+//! Ports and the three runners: each gathers the facts, plans, applies the plan, and reports. This
+//! crate knows no provider.
 //!
-//! A run is lanes, one for each place (`lane`); in a lane a runner reads like its sentence in the contract.
-//! What they share: [`pages`] turns lists, `work` is a lane's queue, and [`pace`] learns how fast a place lets
-//! it go. After each run, [`notify`] tells people, and [`metrics`] the alarms.
+//! A run consists of lanes, one for each place (`lane`); the code of a runner for one lane follows
+//! its sentence in the contract. The runners share [`pages`], which turns the pages of lists,
+//! `work`, a lane's queue, and [`pace`], which learns how fast a place lets calls through. After
+//! each run, [`notify`] informs people, and [`metrics`] the alarms.
 
 pub mod create;
 mod lane;

@@ -1,6 +1,6 @@
-//! The metrics of a run: a closed list that people build alarms on. A function emits all of its own at
-//! every run, zeros included, so that missing data means that it did not run; or, to save money, those
-//! that the stack's alarms watch.
+//! The metrics of a run: a closed list that people build alarms on. A function emits all of its
+//! metrics at every run, zeros included, so that missing data means that it did not run; or, to
+//! save money, only those that the stack's alarms watch.
 
 use snapkeep_domain::function::Function;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use snapkeep_domain::policy::settings::MetricsLevel;
 
 use crate::report::{Counter, Report};
 
-/// The dimension of all of them.
+/// The dimension of all metrics.
 pub const DIMENSION: &str = "Deployment";
-/// The other dimension of [`AGE`].
+/// The additional dimension of [`AGE`].
 pub const RESOURCE: &str = "Resource";
-/// The age of one resource's newest available snapshot, in seconds: a metric of its own for each resource
-/// costs money every month, so it is off unless asked for. The log has it always.
+/// The age of a resource's newest available snapshot, in seconds. It is off by default, because one
+/// more metric for each resource costs money every month. The log always has it.
 pub const AGE: &str = "Age";
-/// Where the metrics are found.
+/// The namespace of the metrics.
 pub const NAMESPACE: &str = "snapkeep";
 
-/// In what a metric is measured, in CloudWatch's words.
+/// The unit of a metric, as CloudWatch names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// How many.
+    /// A number.
     Count,
-    /// A time.
+    /// A time in seconds.
     Seconds,
-    /// A time.
+    /// A time in milliseconds.
     Milliseconds,
 }
 
 impl Unit {
-    /// CloudWatch's word.
+    /// The unit's name in CloudWatch.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,13 +54,13 @@ pub struct Metric {
     pub of: &'static [Function],
     /// Whether an alarm watches it.
     pub alarms: bool,
-    /// What it says.
+    /// What it measures.
     pub meaning: &'static str,
     value: fn(&Report, Duration) -> u64,
 }
 
 impl Metric {
-    /// Those that a function emits at this level.
+    /// The metrics that a function emits at this level.
     pub fn emitted(
         function: Function,
         level: MetricsLevel,
@@ -69,7 +69,7 @@ impl Metric {
         METRICS.iter().filter(move |metric| metric.of.contains(&function)).filter(asked)
     }
 
-    /// Its value after a run that took so long.
+    /// Its value after a run that took this long.
     #[must_use]
     pub fn value(&self, report: &Report, took: Duration) -> u64 {
         (self.value)(report, took)

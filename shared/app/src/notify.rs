@@ -1,4 +1,5 @@
-//! Tells people what a run came to: what passed, and what lasts, once. What has one cause is one mail.
+//! Notifies people of a run's results: events and conditions, once each. One mail covers all
+//! notices that have one cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,8 @@ use crate::ports::{
 use crate::report::{Failure, Report};
 use crate::work::bounded;
 
-/// Tells people, if there is anybody to tell, as long as there is time. What does not work goes into the
-/// report: what lasts is told by the next run.
+/// Sends the notices, if anybody listens, while there is time. Failures go into the report; the
+/// next run sends what is still true of the conditions.
 pub async fn run(
     notifier: &impl Notifier,
     conditions: &impl ConditionStore,
@@ -22,7 +23,7 @@ pub async fn run(
     if !notifier.listens() {
         return;
     }
-    let mut passing = std::mem::take(&mut report.notices);
+    let mut passing = report.notices.clone();
     passing.extend(Notice::passing(&report.findings));
     let lasting = match conditions.known().await {
         Ok((known, unreadable)) => {
@@ -40,14 +41,14 @@ pub async fn run(
     let deadline = &invocation.deadline;
     let time_is_over = || deadline.elapsed() >= deadline.last();
     if time_is_over() {
-        // No later run tells what passes: what it was is in the report.
+        // No later run sends these one-off notices: the report lists them as failures.
         report.failures.extend(passing.iter().map(untold));
         report.left += lasting.len() as u64;
         return;
     }
     let (failures, _) = tell(notifier, &passing).await;
     report.failures.extend(failures);
-    // Intent before effect: whoever has written the condition tells people.
+    // Intent before effect: only the run that has written a condition notifies people of it.
     let claims = lasting.iter().map(|condition| async {
         if time_is_over() {
             return Ok(None);
@@ -83,7 +84,8 @@ pub async fn run(
     }
 }
 
-/// Another run has told the opposite meanwhile, and nobody knows whose word came last: the next run tells how it is.
+/// Marks conditions as not notified if another run has sent the opposite meanwhile: nobody knows
+/// which message came last, so the next run sends the current state.
 async fn tell_again(conditions: &impl ConditionStore, overtaken: &[Condition]) -> Vec<Failure> {
     let known = match conditions.known().await {
         Ok((known, _)) => known,
@@ -102,8 +104,8 @@ async fn tell_again(conditions: &impl ConditionStore, overtaken: &[Condition]) -
     bounded(writes).await.into_iter().flatten().map(|error| Failure::from(&error)).collect()
 }
 
-/// Takes the missed slots out of the ledger that this report tells of. It comes last, when the report is out: a
-/// run that dies before lets the next one tell them again.
+/// Removes the missed slots that this report contains from the ledger. It comes last, when the
+/// report is out: if a run dies before, the next run reports them again.
 pub async fn acknowledge(
     ledger: &impl Ledger,
     report: &mut Report,
@@ -113,7 +115,8 @@ pub async fn acknowledge(
     let told = std::mem::take(&mut report.told);
     let writes = told.iter().map(|record| async move {
         match deadline.elapsed() < deadline.last() {
-            // Who has moved it on meanwhile carries them on, and tells them again.
+            // A run that has moved the record on meanwhile carries the slots on, and reports them
+            // again.
             true => ledger.advance(&record.missed_reported()).await.err(),
             false => None,
         }
@@ -123,8 +126,8 @@ pub async fn acknowledge(
     }
 }
 
-/// Whether the run cannot say that what it did not find is over: it did not do all that it should in the
-/// condition's place, or something of its resource failed or is in other hands.
+/// Whether a missing finding is inconclusive, so its condition must not be resolved: the run did
+/// not cover the condition's place, or something of its resource failed or is in other hands.
 fn in_doubt(report: &Report, condition: &Condition) -> bool {
     let finding = &condition.finding;
     let resource = finding.resource.as_ref();
@@ -135,7 +138,7 @@ fn in_doubt(report: &Report, condition: &Condition) -> bool {
     };
     let covered = match &condition.place {
         Some(place) => report.covered.contains(place),
-        // What belongs to no place was looked at, if the run got so far.
+        // A condition that belongs to no place was checked if the run got that far.
         None => {
             let failed = |failure: &Failure| failure.resource.is_none() && failure.region.is_none();
             !report.partial && report.left == 0 && !report.failures.iter().any(failed)
@@ -144,8 +147,8 @@ fn in_doubt(report: &Report, condition: &Condition) -> bool {
     !covered || report.failures.iter().any(touches) || report.findings.iter().any(elsewhere)
 }
 
-/// Programs hear of each by itself, people of what has one cause at once; what failed, and the causes that
-/// somebody heard of. One channel that is out of order does not silence the other.
+/// Sends each notice to programs, and one mail to people for all notices that have one cause.
+/// Returns the failures, and the causes that somebody heard of. The two channels are independent.
 async fn tell(
     notifier: &impl Notifier,
     notices: &[Notice],

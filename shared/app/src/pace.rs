@@ -1,41 +1,42 @@
-//! How fast a place lets one kind of call through: a pure controller that learns the rate from the answers.
+//! Learns how fast a place lets one kind of call through: a pure controller that the answers drive.
 //!
-//! Until the first throttling it only limits how many calls are under way. From then on it sends at a rate that
-//! comes back quickly to just below where the throttling began, stays there for a while, and then looks further
-//! ahead, faster and faster: the shape of CUBIC (RFC 9438), relative to the rate, so that it fits five calls a
-//! second as well as five hundred.
+//! Until the first throttling, it only limits how many calls are under way. From then on, its rate
+//! quickly returns to just below the ceiling, where the throttling began, stays there for a while,
+//! and then rises faster and faster: the shape of CUBIC (RFC 9438). It is relative to the rate, so
+//! that it fits five calls a second as well as five hundred.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// At most this many calls of a kind are under way at once in a place.
+/// The most calls of one kind that are under way at once in a place.
 pub const CALLS_MAX: f64 = 32.0;
-/// As many are sent at first.
+/// The most calls that are under way at first.
 const CALLS_FIRST: f64 = 4.0;
-/// By this part a throttling cuts the rate; while few of the latest calls are throttled, by the smaller one.
+/// The fractions by which a throttling cuts the rate: the smaller one applies while few of the
+/// latest calls are throttled.
 const CUT: (f64, f64) = (0.04, 0.15);
-/// Few are at most this part.
+/// The greatest share of throttled calls that counts as few.
 const FEW: f64 = 0.12;
-/// How much further than where the throttling began the rate is after the same time once more.
+/// The fraction by which the rate exceeds the ceiling after twice the time that it took to return.
 const AHEAD: f64 = 0.6;
-/// After so many calls, and at least so many seconds, the rate is where the throttling began.
+/// The rate returns to the ceiling in the time of this many calls, within these limits in seconds.
 const BACK_AFTER_CALLS: f64 = 20.0;
 const BACK_AFTER_SECONDS: (f64, f64) = (3.0, 12.0);
-/// What went through is measured over these times.
+/// The periods over which the calls that got through are measured.
 const MEASURED_OVER: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(12));
-/// So many calls must have gone through before a throttling says where the rate is.
+/// How many calls must have got through before a throttling tells the rate.
 const ENOUGH: usize = 12;
-/// While hardly anything is known, the rate doubles in so many seconds.
+/// While hardly anything is known, the rate doubles in this many seconds.
 const DOUBLED_IN: f64 = 1.5;
-/// The rate may have been so much higher than what is measured to go through: a burst hides the rest.
+/// The rate may have been higher than measured by this factor: a burst hides the rest.
 const MEASURED_MARGIN: f64 = 1.25;
-/// Fewer throttlings say nothing about how far the rate is off.
+/// Fewer throttlings than this do not tell how far off the rate is.
 const MANY: usize = 3;
-/// The latest answers are those of so long.
+/// The latest answers are those of this period.
 const LATELY: Duration = Duration::from_secs(1);
-/// No rate is lower, in calls a second: less is not worth waiting for.
+/// The lowest rate, in calls a second: waiting for less is not worthwhile.
 const RATE_MIN: f64 = 0.5;
-/// A place in which nothing gets through for so long is left to the next tick.
+/// A place in which nothing gets through for this long is left to the next tick.
 pub const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 /// What an answer says about the pace.
@@ -43,31 +44,32 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(5);
 pub enum Heard {
     /// The provider dealt with the request.
     Through,
-    /// Too many requests.
+    /// The request was throttled.
     Throttled,
-    /// Not now, for a reason of the resource's own.
+    /// The resource was busy, for a reason of its own.
     Busy,
-    /// No answer came.
+    /// There was no answer.
     Nothing,
 }
 
-/// The pace of one kind of call in one place. Times are those since the run began.
+/// The pace of one kind of call in one place. Times count from the start of the run.
 #[derive(Clone, Debug)]
 pub struct Pace {
     window: f64,
     under_way: f64,
-    /// Where the last throttling began, in calls a second, and when that was.
+    /// The ceiling: the rate in calls a second at which the last throttling began, and its time.
     ceiling: Option<(f64, Duration)>,
-    /// Hardly anything had gone through by then, so that it says little: the rate is doubled until it is found.
+    /// Whether too few calls had got through by then to tell the rate: it doubles until it is
+    /// found.
     searching: bool,
-    /// By what part the last throttling cut the rate.
+    /// The fraction by which the last throttling cut the rate.
     cut: f64,
     tokens: f64,
     filled_at: Duration,
     first: Option<Duration>,
-    /// When calls went through, of the time that is measured.
+    /// When calls got through, within the period that is measured.
     through: VecDeque<Duration>,
-    /// When calls were throttled, in that time.
+    /// When calls were throttled, within that period.
     throttled: VecDeque<Duration>,
     progress: Option<Duration>,
     in_trouble: bool,
@@ -95,23 +97,23 @@ impl Default for Pace {
 /// Whether a call may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Go {
-    /// Now.
+    /// It may go now.
     Now,
-    /// In so long, if nothing else happens.
+    /// It may go after this time, if nothing else happens.
     In(Duration),
-    /// When one that is under way is answered.
+    /// It may go when a call that is under way is answered.
     AfterAnswer,
 }
 
 impl Pace {
-    /// Whether a call may go at this time; if it may, it counts as under way.
+    /// Decides whether a call may go at this time; if it may, it counts as under way.
     pub fn go(&mut self, at: Duration) -> Go {
         if self.under_way + 1.0 > self.window {
             return Go::AfterAnswer;
         }
         if let Some(rate) = self.rate(at) {
             let grown = at.saturating_sub(self.filled_at).as_secs_f64() * rate;
-            // What was not used is lost, but for one call: a burst would only be throttled.
+            // Unused tokens are lost, but for one: a burst would only be throttled.
             self.tokens = (self.tokens + grown).min(1.0);
             self.filled_at = at;
             if self.tokens < 1.0 {
@@ -126,13 +128,13 @@ impl Pace {
         Go::Now
     }
 
-    /// The call that was to go was not sent.
+    /// Takes back a call that was allowed and not sent.
     pub fn unsent(&mut self) {
         self.under_way = (self.under_way - 1.0).max(0.0);
         self.tokens = (self.tokens + 1.0).min(1.0);
     }
 
-    /// A call that was sent then was answered now.
+    /// Takes in the answer of a call: `sent` is when it was sent, `at` when it was answered.
     pub fn heard(&mut self, sent: Duration, at: Duration, heard: Heard) {
         self.under_way = (self.under_way - 1.0).max(0.0);
         match heard {
@@ -150,7 +152,7 @@ impl Pace {
             }
             Heard::Throttled => {
                 self.in_trouble = true;
-                // Those that were sent before the last cut say nothing new.
+                // Calls that were sent before the last cut say nothing new about the rate.
                 self.throttled.push_back(at);
                 let last = self.ceiling.map(|(_, cut)| cut);
                 if last.is_none_or(|cut| sent >= cut) {
@@ -170,14 +172,14 @@ impl Pace {
         }
     }
 
-    /// Whether nothing got through for so long that the place is better left to the next tick.
+    /// Whether nothing got through for so long that the place should be left to the next tick.
     #[must_use]
     pub fn stalled(&self, at: Duration) -> bool {
         let since = self.progress.map_or(Duration::ZERO, |progress| at.saturating_sub(progress));
         self.in_trouble && since >= STALLED_AFTER
     }
 
-    /// Calls a second at this time; none while nothing was throttled.
+    /// Calls a second at this time; `None` before the first throttling.
     fn rate(&self, at: Duration) -> Option<f64> {
         let (ceiling, cut) = self.ceiling?;
         let time = at.saturating_sub(cut).as_secs_f64();
@@ -191,7 +193,7 @@ impl Pace {
         Some((ceiling * (1.0 + bend)).max(RATE_MIN))
     }
 
-    /// Calls a second that went through lately.
+    /// Calls a second that got through lately.
     fn measured(&mut self, at: Duration) -> f64 {
         self.forget(at);
         let run = at.saturating_sub(self.first.unwrap_or(at)).max(Duration::from_millis(250));
@@ -199,17 +201,19 @@ impl Pace {
             self.through.iter().filter(|then| at.saturating_sub(**then) <= time).count()
         };
         let rate = |over: Duration| within(over.min(run)) as f64 / over.min(run).as_secs_f64();
-        // After a slow beginning the long time says too little, and at a low rate the short one.
+        // After a slow start the long period shows too little, and at a low rate the short one
+        // does.
         rate(MEASURED_OVER.0).max(rate(MEASURED_OVER.1))
     }
 
-    /// What part of the calls that are measured was throttled.
+    /// The share of the measured calls that was throttled.
     fn throttled_share(&self) -> f64 {
         let (throttled, through) = (self.throttled.len() as f64, self.through.len() as f64);
         throttled / (throttled + through).max(1.0)
     }
 
-    /// Whether many of the latest answers were throttlings: the rate is still far too high, as after a burst.
+    /// Whether many of the latest answers were throttlings, so that the rate is still far too high,
+    /// as after a burst.
     fn mostly_throttled(&self, at: Duration) -> bool {
         let lately = |times: &VecDeque<Duration>| {
             times.iter().filter(|t| at.saturating_sub(**t) <= LATELY).count()
@@ -235,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// A service that lets so many calls a second through, after a burst, and answers after a while.
+    /// A service that lets a burst through, and then this many calls a second.
     struct Service {
         per_second: f64,
         burst: f64,
@@ -245,7 +249,7 @@ mod tests {
     }
 
     impl Service {
-        /// A call takes a little longer or shorter to arrive.
+        /// A call takes a little more or less time to arrive.
         fn jitter(&mut self) -> Duration {
             self.calls += 1;
             Duration::from_micros(self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50)
@@ -264,7 +268,8 @@ mod tests {
         }
     }
 
-    /// Sends as fast as the pace allows for so long; how many went through and how many were throttled.
+    /// Sends as fast as the pace allows for this time. Returns how many calls got through, and how
+    /// many were throttled.
     fn run(per_second: f64, burst: f64, latency: Duration, time: Duration) -> (f64, f64) {
         let mut service =
             Service { per_second, burst, tokens: burst, at: Duration::ZERO, calls: 0 };
@@ -314,7 +319,7 @@ mod tests {
                     let latency = Duration::from_millis(millis);
                     let (through, throttled) =
                         run(per_second, burst, latency, Duration::from_secs(60));
-                    // No more are under way at once than this.
+                    // At most `CALLS_MAX` calls are under way at once.
                     let possible = per_second.min(CALLS_MAX / latency.as_secs_f64());
                     let used = through / (possible * 60.0);
                     let wasted = throttled / (through + throttled);

@@ -1,5 +1,5 @@
-//! Turning the pages of a list: throttled and lost pages are asked for again, a token that is too old begins
-//! the list anew, and a list that goes round in circles is an error.
+//! Turns the pages of a list: pages that were throttled or lost are asked for again, an expired
+//! token begins the list anew, and a list that goes round in circles is an error.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use crate::pace::STALLED_AFTER;
 use crate::ports::{Deadline, ErrorKind, Page, ProviderError};
 
-/// More pages than any account has; without a bound, a service gone mad would hold us forever.
+/// More pages than any account has; without a bound, a faulty service would hold the run forever.
 const PAGES_MAX: usize = 10_000;
-/// How often a list is begun anew when its tokens expire.
+/// How often a list is begun at most; it begins anew when its tokens expire.
 const BEGUN_MAX: u32 = 3;
-/// The first pause before a page is asked for again; it doubles.
+/// The first pause before a page is asked for again; it doubles up to `PAUSE_MAX`.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 
-/// What turning brings.
+/// What `turn` hands over.
 pub(crate) enum Turned<T> {
-    /// A page.
+    /// The elements of a page.
     Page(Vec<T>),
-    /// The list begins anew: what it showed so far may come again.
+    /// The list begins anew: elements that it has shown may come again.
     Anew,
 }
 
@@ -43,11 +43,11 @@ where
             Ok(page) => {
                 each(Turned::Page(page.elements)).await;
                 broken = broken.or(page.broken.into_iter().next());
-                // An empty token ends the list like a missing one.
+                // An empty token ends the list, like a missing one.
                 let Some(next) = page.next.filter(|next| !next.is_empty()) else {
                     return broken.map_or(Ok(()), Err);
                 };
-                // Going round in a circle would show some elements twice and perhaps others never.
+                // A circle would show some elements twice, and others perhaps never.
                 if !used.insert(next.clone()) {
                     return Err(distrust(
                         operation,
@@ -84,7 +84,7 @@ where
     Err(distrust(operation, "TooManyPages", format!("no end after {PAGES_MAX} pages")))
 }
 
-/// All elements of a list, for those who have time and no pace to keep.
+/// Returns all elements of a list, for callers that have time and keep no pace.
 ///
 /// # Errors
 /// When a page fails, an element cannot be read, or the list goes round in circles.
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// An answer that cannot be trusted: asking again may help, believing it may not.
+/// The error for an answer that cannot be trusted; asking again may help.
 fn distrust(operation: &'static str, code: &str, message: String) -> ProviderError {
     ProviderError { kind: ErrorKind::Indeterminate, operation, code: code.to_owned(), message }
 }
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Every look at this clock takes a second.
+    /// A clock that advances by a second each time it is read.
     struct Ticking(Mutex<Duration>);
 
     impl Deadline for Ticking {
@@ -156,7 +156,7 @@ mod tests {
 
     type Answer = Result<Page<u32>, ProviderError>;
 
-    /// Turns the pages that answer the calls, by the number of the call and its token.
+    /// Turns pages that depend on the number of the call and its token.
     fn turned(
         pages: impl Fn(u32, Option<&str>) -> Answer,
     ) -> (Vec<u32>, Result<(), ProviderError>, u32) {
@@ -172,7 +172,7 @@ mod tests {
             Turned::Page(page) => found.extend::<Vec<u32>>(page),
             Turned::Anew => found.clear(),
         };
-        // Nothing here waits.
+        // No future here waits.
         let result = turn(&clock, "List", fetch, each).now_or_never().unwrap();
         let calls = *calls.lock().unwrap();
         (found, result, calls)

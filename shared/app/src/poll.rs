@@ -1,4 +1,4 @@
-//! Runs `poll`: follows what is under way.
+//! Runs `poll`: follows the snapshots that are under way.
 
 use std::time::Duration;
 
@@ -20,13 +20,14 @@ use crate::ports::{
 use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 use crate::work::{Queue, Turn, drain, heard, pause};
 
-/// How often a look is tried in one run.
+/// How often one run tries a look, unless it is throttled.
 const TRIES_MAX: u32 = 3;
 
-/// One tick of `poll`. With nothing under way it is one round of ledger queries and no provider call.
+/// One tick of `poll`. If nothing is under way, it makes one round of ledger queries and no
+/// provider call.
 ///
 /// # Errors
-/// Only when retrying the whole tick can help.
+/// Only when a retry of the whole tick can help.
 pub async fn run(
     inventory: &impl Inventory,
     ledger: &(impl Ledger + Remember),
@@ -40,7 +41,7 @@ pub async fn run(
     run.finish(relay).await
 }
 
-/// A record to be followed.
+/// A record to follow.
 struct Followed {
     record: Record,
     error: Option<ProviderError>,
@@ -60,7 +61,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         lane.report().unreadable(&open.unreadable);
         let records =
             open.records.into_iter().filter(|record| poll::wants_look(record, run.cx.now));
-        // The longest under way first, so that a short budget never starves one.
+        // Records that have been under way longest go first, so that a short budget starves none.
         let rank =
             |record: &Record| -> (Timestamp, String) { (record.entered(), record.name.clone()) };
         let all: Vec<_> = records
@@ -107,7 +108,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         Turn::Done(Some(heard))
     }
 
-    /// Writes what the answer makes of the record.
+    /// Writes the step that follows from an answer.
     async fn settle(&self, record: &Record, look: &Lookup, part: &mut ItemReport) {
         let (run, lane) = (self.run, self.lane);
         let step = poll::settle(record, look, &run.cx);
@@ -140,7 +141,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
                     part.missed(&next);
                 }
             }
-            // Somebody else was faster, and reports it.
+            // Another run was faster, and reports the change.
             Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
             Err(error) => {
                 let failure = Failure::from(&error).in_place(&lane.place);
@@ -149,7 +150,8 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         }
     }
 
-    /// A slot that passed without a snapshot is told by itself, with those before it that its intent carried.
+    /// Reports a slot that passed without a snapshot, apart from the earlier ones that its intent
+    /// carried.
     fn missed(
         &self,
         before: &Record,

@@ -1,6 +1,6 @@
-//! The ports, split as IAM is: what a function may not do, it does not compile against.
+//! The ports, split as the IAM rights are: a function does not compile against what it may not do.
 //!
-//! Futures are `Send`, dispatch is static, and a list is turned page by page.
+//! Futures are `Send`, dispatch is static, and lists come page by page.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,13 +23,14 @@ use snapkeep_domain::time::Slot;
 pub struct Page<T> {
     /// Its elements.
     pub elements: Vec<T>,
-    /// Elements that cannot be read: the list is not complete, and the others count all the same.
+    /// The errors of elements that cannot be read: the list is incomplete; the other elements
+    /// count.
     pub broken: Vec<ProviderError>,
-    /// The token of the next page; none on the last.
+    /// The token of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// Reading what exists.
+/// Reads what exists at the provider.
 pub trait Inventory: Sync {
     /// The Regions that the provider names, in our own account.
     fn regions(&self) -> impl Future<Output = Result<Vec<Place>, ProviderError>> + Send;
@@ -43,19 +44,19 @@ pub trait Inventory: Sync {
         place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Instance>, ProviderError>> + Send;
-    /// One instance by its name; `None` when there is none.
+    /// One instance by its name; `None` if there is none.
     fn instance(
         &self,
         place: &Place,
         name: &str,
     ) -> impl Future<Output = Result<Option<Instance>, ProviderError>> + Send;
-    /// A page of the snapshots of a place that people or we made.
+    /// A page of the snapshots of a place that people or snapkeep made.
     fn snapshots(
         &self,
         place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Snapshot>, ProviderError>> + Send;
-    /// One snapshot by its name; `None` when there is none.
+    /// One snapshot by its name; `None` if there is none.
     fn snapshot(
         &self,
         place: &Place,
@@ -66,26 +67,26 @@ pub trait Inventory: Sync {
 /// A request for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRequest {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// Of which instance, by its name: providers take no id here.
+    /// The instance's name: providers take no id here.
     pub instance: String,
     /// The snapshot's name.
     pub name: String,
-    /// Its tags, set together with it.
+    /// Its tags, set when it is created.
     pub tags: Tags,
 }
 
-/// Making snapshots.
+/// Creates snapshots.
 pub trait Creator: Sync {
-    /// Asks for a snapshot; `Ok` means that the provider took the request.
+    /// Asks for a snapshot; `Ok` means that the provider accepted the request.
     fn create(
         &self,
         order: &SnapshotRequest,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
-/// Deleting snapshots, and nothing else.
+/// Deletes snapshots, and does nothing else.
 pub trait Deleter: Sync {
     /// Deletes one snapshot by its name.
     fn delete(
@@ -95,15 +96,15 @@ pub trait Deleter: Sync {
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
-/// The ledger does not answer: retrying the whole tick can help.
+/// The ledger does not answer: a retry of the whole tick can help.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("ledger: {operation} failed with {code}: {message}")]
 pub struct LedgerError {
-    /// The call.
+    /// The call that failed.
     pub operation: &'static str,
-    /// The code on the wire.
+    /// The error code on the wire.
     pub code: String,
-    /// The words.
+    /// The error message.
     pub message: String,
 }
 
@@ -114,39 +115,42 @@ pub struct Unreadable {
     pub resource: ResourceId,
     /// Its sort key.
     pub sort_key: String,
-    /// What is wrong.
+    /// Why it cannot be read.
     pub why: String,
 }
 
-/// Records as read; what cannot be read is named, and stops nothing else.
+/// The records that a query read. Unreadable items are named, and stop nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
-    /// The readable ones.
+    /// The readable records.
     pub records: Vec<Record>,
-    /// The others.
+    /// The unreadable items.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// How a write ended. A conflict is a value, not an error: somebody else was faster.
+/// The result of a write. A conflict is a value, not an error: another writer was faster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Written; this is the record now.
+    /// The record was written, and is now this one.
     Done(Box<Record>),
-    /// Not written; this is what stands there, if it can be read.
+    /// Nothing was written; this record stands there, if it can be read.
     Conflict(Option<Box<Record>>),
 }
 
-/// What we intend, own and did.
+/// Stores what snapkeep intends, owns and did.
 pub trait Ledger: Sync {
     /// Puts a new record if its key is free; its `version` becomes 1.
     fn claim(&self, record: &Record) -> impl Future<Output = Result<Write, LedgerError>> + Send;
-    /// Replaces the record of the same key if its version is still `record.version`, and raises it.
+    /// Replaces the record of the same key if its version is still `record.version`, and increments
+    /// the version.
     fn advance(&self, record: &Record) -> impl Future<Output = Result<Write, LedgerError>> + Send;
-    /// The records of a place that are under way (`poll::FOLLOWED`), from the sparse index, which may lag a little.
+    /// The records of a place that are under way (`poll::FOLLOWED`), from the sparse index, which
+    /// may lag a little.
     fn open(&self, place: &Place) -> impl Future<Output = Result<Records, LedgerError>> + Send;
     /// All live records of a place, from the sparse index, which may lag a little.
     fn live(&self, place: &Place) -> impl Future<Output = Result<Records, LedgerError>> + Send;
-    /// A resource's records from this slot on, and the newest one before it; newest first.
+    /// A resource's records from this slot on, and the newest one before it; the newest comes
+    /// first.
     fn recent(
         &self,
         resource: &ResourceId,
@@ -161,69 +165,73 @@ pub struct Memory {
     pub protected: Vec<Protected>,
     /// The last run of each function in each place.
     pub runs: Vec<LastRun>,
-    /// What cannot be read of it.
+    /// The items of it that cannot be read.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// One member of a protected resource, written alone.
+/// A member of a protected resource that is written alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The provider answered a request for a snapshot of it.
     Answered(Timestamp),
-    /// A snapshot of this slot is available; written if no newer one is remembered.
+    /// A snapshot of this slot is available; written unless a newer one is remembered.
     Available(Slot),
-    /// This is the newest slot with an available snapshot.
+    /// This is the newest slot that has an available snapshot.
     Newest(Option<Slot>),
 }
 
-/// What the ledger remembers besides its records. It decides nothing by itself.
+/// Stores what the ledger remembers besides its records. It decides nothing by itself.
 pub trait Remember: Sync {
-    /// All of it.
+    /// Reads everything.
     fn memory(&self) -> impl Future<Output = Result<Memory, LedgerError>> + Send;
-    /// Writes what tags say of a resource, and raises its version, if it is still of this version (0: not
-    /// there); the other members stay as they are. `false` when somebody else was faster.
+    /// Writes what the tags say of a resource and increments its version, if that is still
+    /// `item.version` (0: no item); the other members stay as they are. `false` means that another
+    /// writer was faster.
     fn remember(&self, item: &Protected) -> impl Future<Output = Result<bool, LedgerError>> + Send;
-    /// Writes one member of a resource that is remembered; of another, nothing.
+    /// Writes one member of a resource that is remembered; does nothing for any other.
     fn note(
         &self,
         resource: &ResourceId,
         note: Note,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
-    /// Writes a run, and raises its version, if it is still of this version (0: not there); `None` when
-    /// somebody else was faster.
+    /// Writes a run and increments its version, if that is still `run.version` (0: no item); `None`
+    /// means that another writer was faster.
     fn put_run(
         &self,
         run: &LastRun,
     ) -> impl Future<Output = Result<Option<LastRun>, LedgerError>> + Send;
 }
 
-/// What the ledger remembers of what people were told.
+/// Stores the conditions that people are notified of.
 pub trait ConditionStore: Sync {
-    /// Every condition, those that are over included as long as the ledger has them; and what cannot be read.
+    /// Every condition, including resolved ones that the ledger still has, and the unreadable
+    /// items.
     fn known(
         &self,
     ) -> impl Future<Output = Result<(Vec<Condition>, Vec<Unreadable>), LedgerError>> + Send;
-    /// Writes a condition, and raises its version, if it is still of this version (0: not there);
-    /// `None` when somebody else was faster.
+    /// Writes a condition and increments its version, if that is still `condition.version` (0: no
+    /// item); `None` means that another writer was faster.
     fn put(
         &self,
         condition: &Condition,
     ) -> impl Future<Output = Result<Option<Condition>, LedgerError>> + Send;
 }
 
-/// Notifying people and programs.
+/// Notifies people and programs.
 pub trait Notifier: Sync {
-    /// Whether there is anybody to tell.
+    /// Whether anybody listens.
     fn listens(&self) -> bool;
-    /// Tells programs of each; `Ok` means that all were taken for delivery.
+    /// Sends each notice to programs; `Ok` means that all were accepted for delivery.
     fn events(&self, notices: &[Notice]) -> impl Future<Output = Result<(), ProviderError>> + Send;
-    /// Tells people; `true` means that it was taken for delivery, `false` that nobody listens.
+    /// Sends a notice to people; `true` means that it was accepted for delivery, `false` that
+    /// nobody listens.
     fn mail(&self, notice: &Notice) -> impl Future<Output = Result<bool, ProviderError>> + Send;
 }
 
-/// Going on at once with what a run left in a place.
+/// Goes on at once with the work that a run left in a place.
 pub trait Relay: Sync {
-    /// Sends the event whose rule invokes the function for that place alone; `false` when there is no bus.
+    /// Sends the event whose rule invokes the function for that place alone; `false` means that
+    /// there is no bus.
     fn go_on(
         &self,
         function: Function,
@@ -231,41 +239,42 @@ pub trait Relay: Sync {
     ) -> impl Future<Output = Result<bool, ProviderError>> + Send;
 }
 
-/// One place to go on with.
+/// A place to go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// Where.
+    /// The place.
     pub place: Place,
     /// The number of this run, from 1.
     pub run: u32,
 }
 
-/// At most so many runs follow one another in a place.
+/// The most runs that follow one another in a place.
 pub const RUNS_MAX: u32 = 15;
 
-/// Real time of this invocation; `now` may be simulated, this may not. Times are those since it began.
+/// The real time of this invocation, which is never simulated, unlike `now`. Times count from its
+/// start.
 pub trait Deadline: Sync {
-    /// How long it has run.
+    /// How long the invocation has run.
     fn elapsed(&self) -> Duration;
-    /// From then on no item is begun.
+    /// No item is begun from this time on.
     fn stop(&self) -> Duration;
-    /// From then on no call is waited for: what is left is for the report.
+    /// No call is waited for from this time on: the rest is for the report.
     fn end(&self) -> Duration;
-    /// Then the report must be out.
+    /// The report must be out by this time.
     fn last(&self) -> Duration;
-    /// Waits.
+    /// Waits for this time.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// When an invocation thinks it is, and how long it may work.
+/// An invocation: its time, its lease, its place and its budget.
 #[derive(Clone, Debug)]
 pub struct Invocation<D> {
-    /// Now, read once.
+    /// The current time, read once.
     pub now: Timestamp,
-    /// For what it claims: as long as it lives.
+    /// The lease of its claims, which lasts as long as the invocation.
     pub lease: Lease,
-    /// The one place that it is for; all of them without.
+    /// The one place that it works in; `None` means all places.
     pub tick: Option<Tick>,
-    /// The budget.
+    /// The time budget.
     pub deadline: D,
 }

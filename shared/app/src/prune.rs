@@ -1,5 +1,6 @@
-//! Runs `prune`: judges every snapshot, announces deletions, and carries out those that are due. A lane lists
-//! its place, plans resource by resource, and then does what protects before what deletes.
+//! Runs `prune`: judges every snapshot, announces deletions, and carries out those that are due. A
+//! lane lists its place, plans for each resource, and carries out protecting steps before
+//! deletions.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -29,13 +30,13 @@ use crate::work::{Queue, Turn, bounded, drain, heard, pause};
 mod adopt;
 mod delete;
 
-/// How often one thing is asked by name in one run.
+/// How often one run tries a call, unless it is throttled.
 const TRIES_MAX: u32 = 3;
 
 /// One tick of `prune`.
 ///
 /// # Errors
-/// Only when retrying the whole tick can help.
+/// Only when a retry of the whole tick can help.
 pub async fn run(
     inventory: &impl Inventory,
     deleter: &impl Deleter,
@@ -57,20 +58,20 @@ struct Prune<'a, I, X, L, D> {
     lane: &'a Lane,
 }
 
-/// Something to be asked by name.
+/// Something to look up by name.
 enum Question {
     Source(ResourceId, String),
     Snapshot(String),
 }
 
-/// A step to be carried out.
+/// A step to carry out.
 struct Todo {
     step: Step,
-    /// Set once a deletion's intent is written.
+    /// The deletion's intent, once it is written.
     intent: Option<Record>,
     error: Option<ProviderError>,
     tries: u32,
-    /// The deletion was asked for, and its answer lost.
+    /// Whether the deletion was requested and its answer lost.
     lost: bool,
 }
 
@@ -81,8 +82,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             return;
         }
         let deletions = {
-            // What the lists show is held until it is planned for, and what is planned until it is written: after
-            // a lost ledger that is as much.
+            // The permit bounds the memory: lists are held until they are planned for, and plans
+            // until they are written, which takes as much after a lost ledger.
             let _listing = run.listing.acquire().await;
             let Some(mut facts) = self.gather().await else {
                 self.ages_remembered();
@@ -101,18 +102,20 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         self.carry_out(deletions).await;
     }
 
-    /// The ledger's live records, and both lists; nothing when any of it cannot be had whole.
+    /// Reads the ledger's live records and both lists; `None` if any of them is incomplete.
     async fn gather(&self) -> Option<Facts> {
         let (run, lane) = (self.run, self.lane);
         let mut facts = Facts::of(lane.place.clone());
         let protected = run.protected(&lane.place);
         facts.protected = protected.map(|item| (item.resource.clone(), item.clone())).collect();
-        // Where the ledger knows nobody, its records are asked for only if something of ours is there.
+        // Where the ledger knows no resource, its records are read only if a snapshot of ours is
+        // listed.
         let known = !facts.protected.is_empty();
         if known && !self.recall(&mut facts).await {
             return None;
         }
-        // Snapshots first: one that is made in between is then in no list, and no harm is done.
+        // Snapshots come first: one that is made in between is then in neither list, which is
+        // harmless.
         let deployment = &run.cx.settings.deployment;
         let snapshots = |token| run.inventory.snapshots(&lane.place, token);
         let listed = pages::turn(run.deadline, "GetInstanceSnapshots", snapshots, async |turned| {
@@ -120,7 +123,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 Turned::Page(page) => {
                     page.iter().for_each(|one| facts.listing.add(one, deployment))
                 }
-                // What only the broken list showed may be gone.
+                // Snapshots that only the broken list showed may be gone.
                 Turned::Anew => facts.listing = Listing::default(),
             }
         })
@@ -149,7 +152,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         whole.then_some(facts)
     }
 
-    /// Adds the ledger's live records of the place; `false` when they cannot be had.
+    /// Adds the ledger's live records of the place; `false` if they cannot be read.
     async fn recall(&self, facts: &mut Facts) -> bool {
         let (run, lane) = (self.run, self.lane);
         match run.ledger.live(&lane.place).await {
@@ -157,7 +160,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 lane.report().unreadable(&live.unreadable);
                 facts.unreadable = live.unreadable.into_iter().map(|item| item.resource).collect();
                 for record in live.records {
-                    // The index is read page by page: a record that moved meanwhile shows twice.
+                    // The index is read page by page: a record that moves meanwhile appears twice.
                     let records = facts.records.entry(record.resource.clone()).or_default();
                     records.push(record);
                 }
@@ -171,7 +174,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         }
     }
 
-    /// Asks by name for what the lists should have shown.
+    /// Looks up by name what the lists should have shown.
     async fn ask(&self, facts: &mut Facts) {
         let (run, lane) = (self.run, self.lane);
         let questions = facts.questions();
@@ -217,7 +220,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Question::Snapshot(name) => run.inventory.snapshot(place, name).await.map(|found| {
                 let look = found.map_or(Lookup::Missing, |found| Lookup::Found(Box::new(found)));
                 with(facts, |facts| {
-                    // The list was behind: what is there counts.
+                    // The list lagged behind: the snapshot exists, and counts.
                     if let Lookup::Found(found) = &look {
                         facts.listing.add(found, &run.cx.settings.deployment);
                     }
@@ -299,7 +302,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         steps
     }
 
-    /// Puts a plan's verdicts into the report: what is held back appears by name.
+    /// Adds a plan to the report; its findings name what is held back.
     fn tell(&self, plan: Plan) {
         let mut part = ItemReport::default();
         plan.unreported.iter().for_each(|record| part.missed(record));
@@ -315,7 +318,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 Verdict::NotAvailable => Counter::NotAvailable,
                 Verdict::Kept(_) | Verdict::Adopt => Counter::Kept,
                 Verdict::Guarded(_) => Counter::HeldBack,
-                // Counted when it is done.
+                // Counted when it is carried out.
                 Verdict::Mark | Verdict::Delete => continue,
                 Verdict::Waiting => Counter::Expiring,
             };
@@ -324,7 +327,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         plan.age.into_iter().for_each(|age| aged(&mut report, age));
     }
 
-    /// Without lists, the ledger still knows how old the newest snapshots are.
+    /// Reports the ages of the newest snapshots from the ledger, when there are no lists.
     fn ages_remembered(&self) {
         let cx = &self.run.cx;
         let mut report = self.lane.report();
@@ -352,7 +355,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         );
     }
 
-    /// What protects comes before what deletes, should the time not suffice.
+    /// Carries out the steps. Protecting steps go before deletions, in case the time does not
+    /// suffice.
     async fn carry_out(&self, steps: Vec<Step>) {
         let (run, lane) = (self.run, self.lane);
         lane.open(steps.len());
@@ -369,7 +373,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             |todo: Box<Todo>| self.step(todo),
         )
         .await;
-        // An intent that was written stands: the next run looks again, and deletes.
+        // A written intent stays: the next run looks again, and deletes.
         for todo in left {
             if let Some(error) = &todo.error {
                 self.unanswered(&todo.step, error);
@@ -410,7 +414,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         part.notices.extend(notice);
     }
 
-    /// Writes a record; counts and reports only what was really written.
+    /// Writes a record; counts and reports only what was actually written.
     async fn write(
         &self,
         record: &Record,
@@ -448,7 +452,7 @@ fn aged(report: &mut Report, age: Age) {
     report.ages.push(age);
 }
 
-/// Each record once, as its newest version is.
+/// Reduces the records to the newest version of each.
 fn newest_only(records: &mut Vec<Record>) {
     let mut newest: BTreeMap<String, Record> = BTreeMap::new();
     for record in records.drain(..) {

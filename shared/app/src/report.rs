@@ -1,4 +1,4 @@
-//! What a run says about itself: the response of every function.
+//! The report of a run: the response of every function.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::ports::{ErrorKind, LedgerError, ProviderError, Unreadable};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
-        /// What is counted; a closed list.
+        /// What is counted: a closed list.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Counter { $($(#[doc = $doc])* $name),* }
 
@@ -25,7 +25,7 @@ macro_rules! counters {
             /// Every counter.
             pub const ALL: &[Counter] = &[$(Counter::$name),*];
 
-            /// The word in reports.
+            /// The counter's name in reports.
             #[must_use]
             pub fn as_str(self) -> &'static str { match self { $(Counter::$name => $text),* } }
         }
@@ -39,9 +39,9 @@ counters! {
     Instances = "instances";
     /// Instances opted in.
     Protected = "protected";
-    /// Snapshots asked for and taken by the provider.
+    /// Snapshots that the provider accepted a request for.
     Requested = "requested";
-    /// Snapshots found that the ledger did not know of.
+    /// Existing snapshots that the ledger did not know of.
     Tracked = "tracked";
     /// Due slots that have what they need.
     Served = "served";
@@ -49,7 +49,7 @@ counters! {
     Waiting = "waiting";
     /// Slots that passed without a snapshot.
     Missed = "missed";
-    /// Attempts that came to nothing.
+    /// Attempts that failed.
     AttemptsFailed = "attempts_failed";
     /// Records followed.
     Followed = "followed";
@@ -59,44 +59,44 @@ counters! {
     Deleted = "deleted";
     /// Snapshots judged.
     Snapshots = "snapshots";
-    /// Of them, not ours.
+    /// Judged snapshots that are not ours.
     Foreign = "foreign";
-    /// Of them, kept by a rule.
+    /// Judged snapshots that a rule keeps.
     Kept = "kept";
-    /// Of them, kept by a guard.
+    /// Judged snapshots that a guard keeps.
     HeldBack = "held_back";
-    /// Of them, not available yet.
+    /// Judged snapshots that are not available yet.
     NotAvailable = "not_available";
-    /// Of them, announced for deletion in this run.
+    /// Judged snapshots whose deletion this run announced.
     Marked = "marked";
-    /// Of them, announced earlier and not due.
+    /// Judged snapshots whose deletion was announced earlier and is not due.
     Expiring = "expiring";
     /// Marks taken back.
     Rescued = "rescued";
     /// Snapshots taken into the ledger.
     Adopted = "adopted";
-    /// Deletions that the provider took.
+    /// Deletions that the provider accepted.
     Pruned = "pruned";
     /// Protected resources whose newest available snapshot is older than promised.
     Overdue = "overdue";
-    /// By how many seconds the worst of them is.
+    /// The number of seconds by which the worst of them is overdue.
     OverdueSeconds = "overdue_seconds";
     /// Resources, or runs, whose marks the brake stopped.
     Braked = "braked";
-    /// Writes that somebody else was faster with.
+    /// Writes that lost to another writer.
     Conflicts = "conflicts";
 }
 
-/// One item, or one Region, that did not work.
+/// An item or a Region that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// The call.
+    /// The call that failed.
     pub operation: String,
-    /// The code on the wire.
+    /// The error code on the wire.
     pub code: String,
-    /// The words.
+    /// The error message.
     pub message: String,
-    /// The Region.
+    /// The place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// The resource's id.
@@ -105,7 +105,7 @@ pub struct Failure {
     /// The name of the resource or snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whether it was too many requests; for the metric.
+    /// Whether the call was throttled; for the metric.
     #[serde(skip)]
     pub throttled: bool,
 }
@@ -145,14 +145,14 @@ impl Failure {
         }
     }
 
-    /// In this Region.
+    /// Sets the place.
     #[must_use]
     pub fn in_place(mut self, place: &Place) -> Self {
         self.region = Some(place.to_string());
         self
     }
 
-    /// Of this resource, by its name or that of its snapshot.
+    /// Sets the resource, and its name or that of its snapshot.
     #[must_use]
     pub fn of(mut self, resource: &ResourceId, name: &str) -> Self {
         self.resource = Some(resource.0.clone());
@@ -164,34 +164,35 @@ impl Failure {
 /// The report: `{"function", "now", "counts", "failures", "findings", "left"}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// `create`, `poll` or `prune`.
+    /// The function that ran.
     pub function: Function,
-    /// When the run thought it was.
+    /// The run's `now`.
     pub now: Timestamp,
     /// The counters that are not zero.
     #[serde(serialize_with = "words")]
     pub counts: BTreeMap<Counter, u64>,
-    /// What did not work; beyond a hundred of one kind only their number.
+    /// The failures; beyond a hundred of one kind, only their number.
     #[serde(serialize_with = "some_failures")]
     pub failures: Vec<Failure>,
-    /// What a person should know; beyond a hundred of one code and cause only their number.
+    /// The findings; beyond a hundred of one code and cause, only their number.
     #[serde(serialize_with = "some_findings")]
     pub findings: Vec<Finding>,
-    /// Items that there was no time for; the next run goes on.
+    /// The number of items that there was no time for; the next run goes on with them.
     pub left: u64,
-    /// What became of snapshots, for whoever is told of it.
+    /// The one-off notices of what became of snapshots.
     #[serde(skip)]
     pub notices: Vec<Notice>,
-    /// The places in which the run did all that it should.
+    /// The places in which the run did everything that it should.
     #[serde(skip)]
     pub covered: BTreeSet<Place>,
-    /// Whether the run was for one place alone.
+    /// Whether the run was for one place only.
     #[serde(skip)]
     pub partial: bool,
-    /// The records whose missed slots are in this report: they are taken out of the ledger once it is out.
+    /// The records whose missed slots are in this report; once it is out, the ledger drops the
+    /// slots.
     #[serde(skip)]
     pub told: Vec<Record>,
-    /// How old the newest available snapshot of each resource is.
+    /// The ages of the resources' newest available snapshots.
     #[serde(skip)]
     pub ages: Vec<Age>,
 }
@@ -219,20 +220,20 @@ impl Report {
         }
     }
 
-    /// Counts `n` more.
+    /// Adds `n` to a counter.
     pub fn count(&mut self, counter: Counter, n: usize) {
         if n > 0 {
             *self.counts.entry(counter).or_default() += n as u64;
         }
     }
 
-    /// How many of these.
+    /// The value of a counter.
     #[must_use]
     pub fn counted(&self, counter: Counter) -> u64 {
         self.counts.get(&counter).copied().unwrap_or_default()
     }
 
-    /// Names the records that cannot be read.
+    /// Reports the records that cannot be read.
     pub fn unreadable(&mut self, items: &[Unreadable]) {
         for item in items {
             self.findings.push(
@@ -246,7 +247,7 @@ impl Report {
         }
     }
 
-    /// Takes in the share of a lane, which left so many items.
+    /// Adds the report of a lane, which left this many items.
     pub(crate) fn absorb(&mut self, share: Report, place: &Place, left: u64) {
         let listed =
             share.counts.contains_key(&Counter::Regions) || self.function == Function::Poll;
@@ -257,7 +258,7 @@ impl Report {
         }
         for (counter, count) in share.counts {
             let sum = self.counts.entry(counter).or_default();
-            // The worst of all, not their sum.
+            // The worst value of all lanes counts, not their sum.
             *sum = if counter == Counter::OverdueSeconds { count.max(*sum) } else { *sum + count };
         }
         let placed = |finding: Finding| Finding { place: Some(place.clone()), ..finding };
@@ -269,7 +270,7 @@ impl Report {
         self.left += left;
     }
 
-    /// Counts what one item came to.
+    /// Adds the results of one item.
     pub fn add(&mut self, part: ItemReport) {
         for counter in part.counts {
             self.count(counter, 1);
@@ -287,7 +288,7 @@ impl Report {
         !self.failures.is_empty() || self.left > 0 || self.findings.iter().any(bad)
     }
 
-    /// The report in its final order: the gravest first, each finding once.
+    /// Returns the report in its final order: the most severe findings first, each once.
     #[must_use]
     pub fn finished(mut self) -> Self {
         self.findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cmp(b)));
@@ -299,15 +300,15 @@ impl Report {
 /// What the work on one item adds to the report.
 #[derive(Debug, Default)]
 pub struct ItemReport {
-    /// One for each entry.
+    /// The counters to increment, one for each entry.
     pub counts: Vec<Counter>,
-    /// What did not work.
+    /// The failures.
     pub failures: Vec<Failure>,
-    /// What a person should know.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// What became of a snapshot.
+    /// The notices of what became of a snapshot.
     pub notices: Vec<Notice>,
-    /// Records whose missed slots are told.
+    /// Records whose missed slots are reported.
     pub told: Vec<Record>,
 }
 
@@ -324,9 +325,9 @@ impl ItemReport {
     }
 }
 
-/// A report lists so many of one kind.
+/// How many of one kind a report lists.
 const LISTED_MAX: usize = 100;
-/// No schedule misses more slots in a hundred years.
+/// More slots than any schedule misses in a hundred years.
 const MISSED_COUNTED_MAX: usize = 1_000_000;
 
 fn some_findings<S: Serializer>(findings: &[Finding], to: S) -> Result<S::Ok, S::Error> {
@@ -366,7 +367,7 @@ fn some_failures<S: Serializer>(failures: &[Failure], to: S) -> Result<S::Ok, S:
     some.serialize(to)
 }
 
-/// The whole tick failed, and retrying it can help.
+/// The whole tick failed, and a retry can help.
 #[derive(Debug, thiserror::Error)]
 pub enum TickError {
     /// The ledger does not answer.
@@ -378,7 +379,7 @@ pub enum TickError {
 }
 
 impl TickError {
-    /// A constant name for alarms.
+    /// The constant name of the error, for alarms.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! A lane's queue: items one by one, as many at once as the pace allows, within the time. What was throttled
-//! or busy goes back into it.
+//! A lane's queue: works on as many items at once as the pace allows, within the time. Items that
+//! were throttled or busy go back into it.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -12,18 +12,18 @@ use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use crate::pace::{Go, Heard, Pace};
 use crate::ports::{Deadline, ErrorKind, ProviderError};
 
-/// What became of an item.
+/// The result of one try of an item.
 pub(crate) enum Turn<T> {
-    /// It is done; what its call says about the pace, if one was made.
+    /// The item is done; if a call was made, with what its answer says about the pace.
     Done(Option<Heard>),
-    /// It goes back into the queue for so long.
+    /// The item goes back into the queue for this time.
     Again(T, Heard, Duration),
 }
 
-/// Items that come by and by, each with its rank: the lowest goes first.
+/// Items that arrive over time, each with its rank: the lowest rank goes first.
 pub(crate) struct Queue<K, T> {
     ready: BTreeMap<(K, u64), T>,
-    /// Those that go again, and when.
+    /// Items that are tried again, by the time of the next try.
     again: BTreeMap<(Duration, u64), T>,
     number: u64,
 }
@@ -47,7 +47,7 @@ impl<K: Ord, T> Queue<K, T> {
         self.again.insert((at, self.number), item);
     }
 
-    /// Who goes next at this time: who waits for another turn comes first.
+    /// Takes the item that goes next at this time; one that waited for another try goes first.
     fn pop(&mut self, at: Duration) -> Option<T> {
         if let Some(entry) = self.again.first_entry().filter(|entry| entry.key().0 <= at) {
             return Some(entry.remove());
@@ -64,7 +64,7 @@ impl<K: Ord, T> Queue<K, T> {
     }
 }
 
-/// Sleeps so long, or for ever.
+/// Sleeps for this time, or forever.
 async fn sleep(deadline: &impl Deadline, time: Option<Duration>) {
     match time {
         Some(time) => deadline.sleep(time).await,
@@ -72,12 +72,12 @@ async fn sleep(deadline: &impl Deadline, time: Option<Duration>) {
     }
 }
 
-/// What is to be done next.
+/// What to do next.
 enum Next<T> {
     Begin(T),
-    /// After so long there is more to do.
+    /// There is more to do after this time.
     In(Duration),
-    /// Nothing, before another answer comes, or another item.
+    /// There is nothing to do before another answer or another item arrives.
     AfterAnswer,
 }
 
@@ -96,9 +96,9 @@ fn next<K: Ord, T>(queue: &mut Queue<K, T>, pace: &mut Pace, now: Duration) -> N
     }
 }
 
-/// Works on the items of the queue, and on those that `source` still brings, until they are done, the time is
-/// over, or nothing gets through any more; returns those that are left. Before `opens` it only takes
-/// in what `source` brings, so that the ranks are known.
+/// Works on the items of the queue, and on those that `source` still brings, until they are done,
+/// the time is over, or nothing gets through any more. Returns the items that are left. Before
+/// `opens` it only collects what `source` brings, so that the ranks are known.
 pub(crate) async fn drain<K, T, F>(
     deadline: &impl Deadline,
     mut pace: Pace,
@@ -112,7 +112,7 @@ where
     F: Future<Output = Turn<T>>,
 {
     let timed = |item| {
-        // Boxed: as one nested future a lane is too deep a type for the compiler.
+        // Boxed: as one nested future, a lane is too deep a type for the compiler.
         let turn = Box::pin(work(item));
         async {
             let sent = deadline.elapsed();
@@ -124,7 +124,7 @@ where
     loop {
         let now = deadline.elapsed();
         let over = now >= deadline.stop() || pace.stalled(now);
-        // Begins what may begin now; when the next may, as far as that is known.
+        // Begins every item that may begin now; `wake` is when the next one may, if that is known.
         let mut wake = (more && now < opens).then(|| opens.saturating_sub(now));
         while !over && wake.is_none() {
             match next(&mut queue, &mut pace, now) {
@@ -136,7 +136,7 @@ where
         if under_way.is_empty() && (over || (!more && queue.is_empty())) {
             return queue.into_items().collect();
         }
-        // At the latest when no item may be begun any more.
+        // Wakes up by `stop` at the latest, when no item may be begun any more.
         let to_stop = deadline.stop().saturating_sub(now);
         let nap = if over { None } else { Some(wake.unwrap_or(to_stop).min(to_stop)) };
         let mut sleep = pin!(sleep(deadline, nap));
@@ -167,11 +167,11 @@ where
     }
 }
 
-/// Works on all items at once, a bounded number under way, and returns their results in no order.
+/// Runs all futures, a bounded number at once, and returns their results in no particular order.
 pub(crate) async fn bounded<T>(
     futures: impl IntoIterator<Item = impl Future<Output = T>>,
 ) -> Vec<T> {
-    /// Enough to hide latency, few enough not to be throttled.
+    /// This is enough to hide latency, and few enough not to be throttled.
     const AT_ONCE: usize = 16;
     futures_util::stream::iter(futures).buffer_unordered(AT_ONCE).collect().await
 }
@@ -186,7 +186,7 @@ pub(crate) fn heard(error: &ProviderError) -> Heard {
     }
 }
 
-/// How long an item waits before it is asked for again: the pace sees to what was throttled.
+/// How long an item waits before its next try; for a throttled one, the pace provides the delay.
 pub(crate) fn pause(kind: ErrorKind, tries: u32) -> Duration {
     let doubled =
         |first: u64| Duration::from_millis(first << tries.min(5)).min(Duration::from_secs(15));

@@ -1,4 +1,5 @@
-//! The one place that reads a clock: `now` once an invocation, and the real time that is left.
+//! The only module that reads a clock: `now` once for each invocation, and the real time that is
+//! left.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,12 +13,12 @@ use snapkeep_app::ports::Deadline;
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::policy::settings::BadSettings;
 
-/// Where `now` comes from.
+/// The source of `now`.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine.
+    /// The machine's clock.
     Real,
-    /// The embedded cloud's clock; only ever on loopback.
+    /// The embedded cloud's clock, only on loopback.
     Simulated(Uri),
 }
 
@@ -30,11 +31,11 @@ pub struct ClockError {
 }
 
 impl Clock {
-    /// The clock that the environment asks for: `SNAPKEEP_CLOCK_URL` is refused unless it and the
+    /// The clock that the environment selects: `SNAPKEEP_CLOCK_URL` is refused unless it and the
     /// endpoints of both services are loopback.
     ///
     /// # Errors
-    /// With the variable to change.
+    /// The variable to change.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
         const KEY: &str = "SNAPKEEP_CLOCK_URL";
         let Some(url) = var(KEY) else { return Ok(Clock::Real) };
@@ -55,7 +56,7 @@ impl Clock {
         url.parse().map(Clock::Simulated).map_err(|_| bad(KEY, &url, accepted))
     }
 
-    /// Now; called once an invocation.
+    /// Reads the current time; called once for each invocation.
     ///
     /// # Errors
     /// When the simulated clock does not answer with an RFC 3339 time.
@@ -86,9 +87,9 @@ fn is_loopback(url: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     began: Instant,
-    /// From the beginning to Lambda's deadline.
+    /// The time from the beginning to Lambda's deadline.
     whole: Duration,
-    /// What of that is for coming to an end: calls under way, leases, notices, the report.
+    /// The part of it that is for the end: calls under way, leases, notices, and the report.
     reserve: Duration,
 }
 
@@ -102,7 +103,7 @@ impl Budget {
         Budget { began: Instant::now(), whole, reserve }
     }
 
-    /// How long it may last altogether.
+    /// The time from the beginning to the deadline.
     #[must_use]
     pub fn whole(&self) -> Duration {
         self.whole

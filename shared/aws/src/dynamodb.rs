@@ -1,4 +1,4 @@
-//! The ledger on DynamoDB: conditional writes, one query for what a place has, and never a scan.
+//! The ledger on DynamoDB: conditional writes, one query for the records of a place, and no scan.
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
@@ -28,37 +28,37 @@ mod conditions;
 mod memory;
 pub mod schema;
 
-/// An item as DynamoDB has it.
+/// An item as DynamoDB represents it.
 type Item = HashMap<String, AttributeValue>;
 
 const PUT_ITEM: &str = "PutItem";
 
-/// More pages than any ledger has; without a bound, a service gone mad would hold us forever.
+/// More pages than any ledger has; without a bound, a faulty service would hold the run forever.
 const PAGES_MAX: usize = 10_000;
 
-/// How many records of a resource are read at a time: mostly the newest two or three decide.
+/// How many records of a resource are read at a time: usually the newest two or three decide.
 const RECENT_PAGE: i32 = 8;
 
-/// The ledger in one table of DynamoDB; [`schema`] says how it is laid out.
+/// The ledger in one DynamoDB table; [`schema`] describes its layout.
 #[derive(Clone, Debug)]
 pub struct DynamoLedger {
     client: Client,
     table: String,
-    /// Unlike that of any other process, so that a write can be recognised as our own.
+    /// No other process has the same number, so that a write can be recognised as our own.
     writer: u64,
     writes: Arc<AtomicU64>,
 }
 
 impl DynamoLedger {
-    /// Makes it; nothing is called yet.
+    /// Creates the ledger; nothing is called yet.
     #[must_use]
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        // Seeded by the operating system.
+        // The operating system provides the seed.
         let writer = RandomState::new().hash_one(0);
         Self { client, table: table.into(), writer, writes: Arc::default() }
     }
 
-    /// Puts `record`, on a condition that is the whole of our locking.
+    /// Puts `record` on a condition, which is all our locking.
     async fn put(
         &self,
         record: Record,
@@ -95,16 +95,17 @@ impl DynamoLedger {
         else {
             return Err(failed(PUT_ITEM, &error));
         };
-        // The SDK asks again after a lost response, and then what stands in its way is this very write: taken
-        // for somebody else's, the slot would wait for an intent of nobody.
+        // After a lost response the SDK repeats the call, and then this very write stands in its
+        // way: if it were taken for another run's, the slot would wait for an intent that nobody
+        // works on.
         if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
             return Ok(Put::Done);
         }
         Ok(Put::Conflict(conflict.item().cloned()))
     }
 
-    /// The records of a query up to and with the first item that is `last`. Each item is read at once: a page
-    /// as it comes is many times as large.
+    /// The records of a query, up to and including the first item for which `last` holds. Each item
+    /// is decoded at once, because a raw page is many times as large.
     async fn records(
         &self,
         query: QueryFluentBuilder,
@@ -133,21 +134,21 @@ impl DynamoLedger {
     }
 }
 
-/// How a conditional put ended.
+/// The result of a conditional put.
 enum Put {
-    /// It was written.
+    /// The item was written.
     Done,
-    /// Something else stands there.
+    /// Another item stands there.
     Conflict(Option<Item>),
 }
 
-/// Only where nothing stands.
+/// Adds the condition that no item stands there.
 fn if_free(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
     put.condition_expression("attribute_not_exists(#resource)")
         .expression_attribute_names("#resource", schema::RESOURCE)
 }
 
-/// Only where this version stands; an item of a newer format stays as it is, whatever its version.
+/// Adds the condition that this version still stands; an item of a newer format stays as it is.
 fn if_still(put: PutItemFluentBuilder, version: u64) -> PutItemFluentBuilder {
     put.condition_expression("#version = :version AND #format <= :format")
         .expression_attribute_names("#version", schema::VERSION)
@@ -156,7 +157,7 @@ fn if_still(put: PutItemFluentBuilder, version: u64) -> PutItemFluentBuilder {
         .expression_attribute_values(":format", number(u64::from(FORMAT)))
 }
 
-/// Only where what was read still stands; version 0 is that nothing was there.
+/// Adds the condition that the version that was read still stands; 0 means that there was no item.
 fn if_version(version: u64) -> impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder {
     move |put| if version == 0 { if_free(put) } else { if_still(put, version) }
 }
@@ -165,7 +166,7 @@ fn number(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
-/// What a call's failure amounts to.
+/// Converts the failure of a call.
 fn failed<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> LedgerError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -174,12 +175,13 @@ where
     LedgerError { operation, code: failure.word(), message: failure.message }
 }
 
-/// What cannot be put into an item.
+/// The error for a value that cannot be put into an item.
 fn unwritable(why: String) -> LedgerError {
     LedgerError { operation: PUT_ITEM, code: "Unwritable".to_owned(), message: why }
 }
 
-/// Items of a query, page by page, until there are no more or `each` wants no more.
+/// Passes each item of a query to `each`, page by page, until there are no more or it returns
+/// `false`.
 async fn items(
     query: QueryFluentBuilder,
     mut each: impl FnMut(Item) -> bool,
@@ -196,11 +198,11 @@ async fn items(
                 return Ok(());
             }
         }
-        // A page may be empty and still not be the last.
+        // An empty page is not necessarily the last.
         let Some(next) = answer.last_evaluated_key.filter(|key| !key.is_empty()) else {
             return Ok(());
         };
-        // Going round in a circle would show some items twice and perhaps others never.
+        // A circle would show some items twice, and others perhaps never.
         if !used.insert(codec::key_text(&next)) {
             return Err(error("RepeatedKey".to_owned(), codec::key_text(&next)));
         }
@@ -209,7 +211,7 @@ async fn items(
     Err(error("TooManyPages".to_owned(), format!("no end after {PAGES_MAX} pages")))
 }
 
-/// Every item of a query as what it stands for, and those that cannot be read.
+/// Decodes every item of a query; returns the values, and the items that cannot be read.
 async fn all<T>(
     query: QueryFluentBuilder,
     decode: impl Fn(Item) -> Result<T, Unreadable>,
@@ -256,11 +258,12 @@ impl Ledger for DynamoLedger {
     async fn recent(&self, resource: &ResourceId, from: Slot) -> Result<Records, LedgerError> {
         let query = self
             .query(schema::RESOURCE, &resource.0)
-            // What an invocation wrote, the next one must see.
+            // An invocation must see what the previous one wrote.
             .consistent_read(true)
             .scan_index_forward(false)
             .limit(RECENT_PAGE);
-        // `<slot>#<attempt>` sorts after `<slot>`, so going down the slot's own item comes last.
+        // `<slot>#<attempt>` sorts after `<slot>`, so in descending order the slot's own item comes
+        // last.
         let before = |item: &Item| codec::slot_itself(item).is_some_and(|slot| slot < from);
         self.records(query, before).await
     }

@@ -1,4 +1,4 @@
-//! The one place that reads the environment.
+//! The only module that reads the environment.
 
 use std::collections::BTreeMap;
 

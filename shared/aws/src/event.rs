@@ -1,6 +1,6 @@
-//! What invokes a function: a rule's event, a Scheduler's event, or `{}` by hand.
+//! Reads what invokes a function: a rule's event, a Scheduler's event, or `{}` by hand.
 //!
-//! Events are hints: their time is for the log, `now` and the ledger decide what is due.
+//! Events are hints: their time is only for the log; `now` and the ledger decide what is due.
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use serde::Deserialize;
@@ -11,35 +11,35 @@ use snapkeep_domain::place::Place;
 
 use crate::notifications::{SOURCE, TICK};
 
-/// Where an invocation comes from.
+/// The origin of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
     /// The event's source, or `by hand`.
     pub source: String,
     /// The time that the event carries.
     pub time: Option<String>,
-    /// What a Tick asks for, or what is wrong with it.
+    /// The content of a Tick, or what is wrong with it.
     pub tick: Option<Result<Ticked, String>>,
 }
 
-/// What a Tick asks for: go on with what a function left in a place.
+/// The content of a Tick, which makes a function go on with what it left in a place.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Ticked {
     /// The deployment that it is for.
     pub deployment: String,
     /// The function that it is for.
     pub function: String,
-    /// Where.
+    /// The place.
     pub place: Place,
     /// The number of the run, from 1.
     pub run: u32,
 }
 
 impl Ticked {
-    /// The place to go on with, if it is for this function of this deployment.
+    /// Returns the place to go on with, if the Tick is for this function of this deployment.
     ///
     /// # Errors
-    /// What does not fit.
+    /// What does not fit, as text.
     pub fn for_whom(self, deployment: &str, function: Function) -> Result<Tick, String> {
         if self.deployment != deployment {
             return Err(format!(
@@ -60,7 +60,7 @@ impl Ticked {
     }
 }
 
-/// Reads the detail of an event that says it is a Tick.
+/// Reads the detail of an event that claims to be a Tick.
 fn ticked(event: &Value) -> Option<Result<Ticked, String>> {
     let is = |member: &str, value: &str| event.get(member).and_then(Value::as_str) == Some(value);
     if !is("source", SOURCE) || !is("detail-type", TICK) {
@@ -87,11 +87,12 @@ pub struct BadEvent {
 /// Reads an event.
 ///
 /// # Errors
-/// When it is no object, or claims to be an EventBridge event and is none.
+/// When it is not an object, when it claims to be an EventBridge event and is not one, or when its
+/// time is not RFC 3339.
 pub fn read(event: &Value) -> Result<Trigger, BadEvent> {
     let bad = |why: String| {
         let mut value = event.to_string();
-        // An event is up to 256 KB; its beginning is enough to recognise it.
+        // An event has up to 256 KB; its beginning is enough to recognise it.
         if let Some((end, _)) = value.char_indices().nth(200) {
             value.truncate(end);
             value.push('…');
@@ -103,7 +104,7 @@ pub fn read(event: &Value) -> Result<Trigger, BadEvent> {
     };
     if ["source", "detail-type"].iter().any(|member| members.contains_key(*member)) {
         let tick = ticked(event);
-        // `detail` is an object from a rule and the string "{}" from Scheduler.
+        // `detail` is an object in a rule's event, and the string "{}" in a Scheduler's event.
         let event: EventBridgeEvent<Value> =
             serde_json::from_value(event.clone()).map_err(|error| bad(error.to_string()))?;
         return Ok(Trigger {
@@ -167,7 +168,7 @@ mod tests {
             assert!(said.contains(why), "{said}");
         }
         assert!(tick(&json!("{}")).unwrap_err().contains("cannot be read"));
-        // Another's events are no Ticks.
+        // Events of another source are not Ticks.
         assert_eq!(read(&event("aws.events", good)).unwrap().tick, None);
     }
 

@@ -1,4 +1,4 @@
-//! The three functions on lambda_runtime: wiring, one handler each, and nothing to decide.
+//! The three functions on lambda_runtime: wiring, one handler each, and no decisions.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailIn
 use crate::notifications::Notifications;
 use crate::{sdk, telemetry};
 
-/// Why an invocation failed; the type is a stable word for alarms.
+/// Why an invocation failed; `kind` is a stable word for alarms.
 #[derive(Debug)]
 struct Failed {
     kind: &'static str,
@@ -81,10 +81,10 @@ impl Wiring {
     }
 }
 
-/// `create` as a Lambda function, until the runtime ends it.
+/// Runs `create` as a Lambda function until the runtime ends it.
 ///
 /// # Errors
-/// When a variable is bad, or the runtime ends.
+/// When a variable is invalid, or the runtime ends.
 pub async fn create() -> Result<(), Error> {
     const FUNCTION: Function = Function::Create;
     let wiring = start(FUNCTION).await?;
@@ -96,10 +96,10 @@ pub async fn create() -> Result<(), Error> {
     serving.await
 }
 
-/// `poll` as a Lambda function, until the runtime ends it.
+/// Runs `poll` as a Lambda function until the runtime ends it.
 ///
 /// # Errors
-/// When a variable is bad, or the runtime ends.
+/// When a variable is invalid, or the runtime ends.
 pub async fn poll() -> Result<(), Error> {
     const FUNCTION: Function = Function::Poll;
     let wiring = start(FUNCTION).await?;
@@ -110,10 +110,10 @@ pub async fn poll() -> Result<(), Error> {
     serving.await
 }
 
-/// `prune` as a Lambda function, until the runtime ends it.
+/// Runs `prune` as a Lambda function until the runtime ends it.
 ///
 /// # Errors
-/// When a variable is bad, or the runtime ends.
+/// When a variable is invalid, or the runtime ends.
 pub async fn prune() -> Result<(), Error> {
     const FUNCTION: Function = Function::Prune;
     let wiring = start(FUNCTION).await?;
@@ -125,7 +125,7 @@ pub async fn prune() -> Result<(), Error> {
     serving.await
 }
 
-/// Bad setup fails the start, never half an invocation.
+/// Sets up a function, so that a bad setup fails the start, and not half an invocation.
 async fn start(function: Function) -> Result<Wiring, Error> {
     telemetry::init();
     Wiring::from_env(function).await.map_err(|error| {
@@ -151,13 +151,13 @@ async fn serve(
                 .and_then(|ticked| ticked.for_whom(&wiring.settings.deployment, function))
                 .map(Some),
         };
-        // What it claims is its own as long as it lives.
+        // The invocation's claims are its own as long as it lives.
         let life = SignedDuration::try_from(deadline.whole()).unwrap_or(INVOCATION_LIFE);
         let lease = Lease::until(after(now, life.min(INVOCATION_LIFE)));
         let mut report = match only {
             Ok(only) => {
                 let invocation = Invocation { now, lease, tick: only, deadline };
-                // The whole tick as one nested future is too deep a type for the compiler.
+                // Boxed: as one nested future, the whole tick is too deep a type for the compiler.
                 let ticking: LocalBoxFuture<'_, _> = Box::pin(tick(&invocation));
                 let mut report = ticking.await?;
                 tell(wiring, &mut report, &invocation).await;
@@ -175,7 +175,7 @@ async fn serve(
     .await
 }
 
-/// Tells people, as long as there is time: the report is returned in any case.
+/// Notifies people while there is time: the report is returned in any case.
 async fn tell(wiring: &Wiring, report: &mut Report, invocation: &Invocation<Budget>) {
     let deadline = &invocation.deadline;
     let time = deadline.last().saturating_sub(deadline.elapsed());
@@ -185,7 +185,7 @@ async fn tell(wiring: &Wiring, report: &mut Report, invocation: &Invocation<Budg
     }
 }
 
-/// A Tick that does not fit is reported, never an error that would be tried again.
+/// Reports a Tick that does not fit; an error would be retried.
 fn bad_tick(function: Function, now: Timestamp, why: &str) -> Report {
     let mut report = Report::new(function, now);
     let message = format!("a Tick event does not fit, and nothing was done: {why}");

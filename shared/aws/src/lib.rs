@@ -1,6 +1,7 @@
-//! Adapters: Lightsail, DynamoDB, notifications, events, configuration, telemetry, and the functions wired from them.
+//! Adapters: Lightsail, DynamoDB, notifications, events, configuration, telemetry, and the
+//! functions that are wired from them.
 //!
-//! Everything that touches the world is here, and nothing that decides.
+//! Everything that touches the world is here; nothing here decides.
 
 pub mod clock;
 pub mod dynamodb;

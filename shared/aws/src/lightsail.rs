@@ -1,7 +1,8 @@
-//! Lightsail: three clients, split as IAM is, over one SDK client for each Region of each account.
+//! Lightsail: three clients, split as the IAM rights are, over one SDK client for each Region of
+//! each account.
 //!
-//! The SDK has no paginators for Lightsail: pages are turned by whoever asks. `error` classifies its errors,
-//! and `mapping` turns its shapes into the core's.
+//! The SDK has no paginators for Lightsail: the callers turn the pages. `error` classifies
+//! Lightsail's errors, and `mapping` converts its shapes to the core's.
 
 use aws_config::SdkConfig;
 use snapkeep_app::ports::{
@@ -21,11 +22,11 @@ pub use clients::Accounts;
 pub use error::classify;
 pub(crate) use error::provider_error;
 
-/// Reads what exists.
+/// Reads what exists at Lightsail.
 #[derive(Clone, Debug)]
 pub struct LightsailInventory(Clients);
 
-/// Makes snapshots.
+/// Creates snapshots.
 #[derive(Clone, Debug)]
 pub struct LightsailCreator(Clients);
 
@@ -34,7 +35,7 @@ pub struct LightsailCreator(Clients);
 pub struct LightsailDeleter(Clients);
 
 impl LightsailInventory {
-    /// Of our own account and of these; nothing is called yet.
+    /// Creates the client for our own account and these accounts; nothing is called yet.
     #[must_use]
     pub fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
         Self(Clients::new(sdk, accounts))
@@ -42,7 +43,7 @@ impl LightsailInventory {
 }
 
 impl LightsailCreator {
-    /// Of our own account and of these; nothing is called yet.
+    /// Creates the client for our own account and these accounts; nothing is called yet.
     #[must_use]
     pub fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
         Self(Clients::new(sdk, accounts))
@@ -50,7 +51,7 @@ impl LightsailCreator {
 }
 
 impl LightsailDeleter {
-    /// Of our own account and of these; nothing is called yet.
+    /// Creates the client for our own account and these accounts; nothing is called yet.
     #[must_use]
     pub fn new(sdk: &SdkConfig, accounts: &Accounts) -> Self {
         Self(Clients::new(sdk, accounts))
@@ -142,7 +143,7 @@ impl Creator for LightsailCreator {
             .instance_snapshot_name(&order.name)
             .instance_name(&order.instance)
             .set_tags(Some(mapping::tags_for(&order.tags)));
-        // The snapshot's own state tells how it went on, so the operations returned are not needed.
+        // The snapshot's own state shows its progress, so the returned operations are not needed.
         call.send().await.map(drop).map_err(|e| error::provider_error(OPERATION, &e))
     }
 }
@@ -156,7 +157,7 @@ impl Deleter for LightsailDeleter {
     }
 }
 
-/// A page with what of it can be read.
+/// A page of the elements that can be read, and the errors of the others.
 fn page<T>(found: impl Iterator<Item = Result<T, ProviderError>>, next: Option<String>) -> Page<T> {
     let mut page = Page { elements: Vec::new(), broken: Vec::new(), next };
     for element in found {
@@ -168,7 +169,7 @@ fn page<T>(found: impl Iterator<Item = Result<T, ProviderError>>, next: Option<S
     page
 }
 
-/// An answer that cannot be trusted: asking again may help, believing it may not.
+/// The error for an answer that cannot be trusted; asking again may help.
 fn distrust(operation: &'static str, code: &str, message: String) -> ProviderError {
     ProviderError { kind: ErrorKind::Indeterminate, operation, code: code.to_owned(), message }
 }

@@ -1,4 +1,4 @@
-//! Notices to people by SNS, and to programs by EventBridge.
+//! Sends notices to people by SNS, and to programs by EventBridge.
 
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
@@ -16,12 +16,14 @@ use crate::lightsail::{classify, provider_error};
 pub const SOURCE: &str = "snapkeep";
 /// The `detail-type` of the event by which a function goes on with what it left in a place.
 pub const TICK: &str = "Tick";
-/// So many events fit into a call: <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>.
+/// How many events fit into one call:
+/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>.
 const EVENTS_MAX: usize = 10;
-/// The longest subject that SNS takes: <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>.
+/// The longest subject that SNS accepts:
+/// <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>.
 const SUBJECT_MAX: usize = 100;
 
-/// The topic and the event bus, where they are set.
+/// The topic and the event bus, if they are configured.
 #[derive(Clone, Debug)]
 pub struct Notifications {
     deployment: String,
@@ -30,7 +32,7 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// Makes it; nothing is called yet.
+    /// Creates the clients; nothing is called yet.
     #[must_use]
     pub fn new(sdk: &SdkConfig, settings: &Settings) -> Self {
         let topic = |topic: &String| (aws_sdk_sns::Client::new(sdk), topic.clone());
@@ -59,7 +61,7 @@ impl Notifier for Notifications {
             put_events(client, entries.collect())
         });
         let calls: Vec<_> = calls.collect();
-        // One call that fails does not silence the others.
+        // A call that fails does not stop the others.
         let answers: Vec<_> = stream::iter(calls).buffer_unordered(8).collect().await;
         answers.into_iter().collect()
     }
@@ -106,7 +108,7 @@ async fn put_events(
     const OPERATION: &str = "PutEvents";
     let answer = client.put_events().set_entries(Some(entries)).send().await;
     let answer = answer.map_err(|error| provider_error(OPERATION, &error))?;
-    // It may take the call and still refuse an event.
+    // EventBridge may accept the call and still refuse an event.
     let refused = answer.entries().iter().find_map(|entry| entry.error_code().map(|c| (c, entry)));
     let Some((code, entry)) = refused else { return Ok(()) };
     let message = entry.error_message().unwrap_or_default().to_owned();
@@ -132,7 +134,7 @@ async fn send_message(
         .topic_arn(topic)
         .subject(subject(notice))
         .message(message(deployment, notice));
-    // For subscriptions that filter.
+    // The attributes are for subscriptions that filter.
     let code = notice.code.map_or("", |code| code.as_str());
     for (name, value) in [("topic", notice.topic.as_str()), ("code", code)] {
         if !value.is_empty() {
@@ -148,15 +150,15 @@ async fn send_message(
     call.send().await.map(drop).map_err(|error| provider_error(OPERATION, &error))
 }
 
-/// An event's detail: the notice and whose it is.
+/// The detail of an event: the notice, and the deployment that sends it.
 fn detail(deployment: &str, notice: &Notice) -> Value {
-    // A notice is text and numbers, so that it always is JSON.
+    // A notice consists of text and numbers, so that it can always be written as JSON.
     let mut detail = serde_json::to_value(notice).unwrap_or_else(|_| json!({}));
     detail["deployment"] = deployment.into();
     detail
 }
 
-/// Printable ASCII on one line, as SNS asks for.
+/// The subject: printable ASCII on one line, as SNS requires.
 fn subject(notice: &Notice) -> String {
     let text = format!("snapkeep: {}", notice.title());
     let legal = |c: &char| (' '..='~').contains(c);

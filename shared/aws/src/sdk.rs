@@ -1,4 +1,4 @@
-//! What both SDK clients share: one configuration, and one reading of their errors.
+//! What all SDK clients share: one configuration, and one reading of their errors.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// The SDK's configuration: Region, credentials, endpoints and number of attempts from the
-/// standard AWS variables, HTTPS by rustls on ring, and bounds on how long a call may take.
+/// The SDK's configuration: Region, credentials, endpoints and number of attempts come from the
+/// standard AWS variables, HTTPS from rustls on ring; the time of a call is limited.
 pub async fn sdk_config() -> SdkConfig {
-    // An attempt that hangs must leave time for another, and all of them for the other items.
+    // An attempt that hangs must leave time for another, and all attempts for the other items.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .operation_attempt_timeout(Duration::from_secs(12))
@@ -24,7 +24,7 @@ pub async fn sdk_config() -> SdkConfig {
     loader.http_client(http_client()).timeout_config(timeouts).load().await
 }
 
-/// The HTTP client of every SDK client here; it speaks plain HTTP too, to the embedded cloud.
+/// The HTTP client of every SDK client here. It also speaks plain HTTP, for the embedded cloud.
 #[must_use]
 pub fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
@@ -35,19 +35,19 @@ pub fn http_client() -> SharedHttpClient {
 /// How far a failed call got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It never left: the request could not even be built.
+    /// The request was never sent: it could not even be built.
     NotSent,
-    /// It may have arrived; no answer came back.
+    /// The request may have arrived; no answer came back.
     NoAnswer,
     /// An answer with this HTTP status came back, readable or not.
     Answered(u16),
 }
 
-/// An SDK's error, flattened.
+/// An SDK error in flat form.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) stage: Stage,
-    /// The code on the wire; absent unless the service gave one.
+    /// The code on the wire, if the service gave one.
     pub(crate) code: Option<String>,
     pub(crate) message: String,
 }
@@ -60,7 +60,7 @@ impl Failure {
         let stage = match error {
             SdkError::ConstructionFailure(_) => Stage::NotSent,
             SdkError::ServiceError(answer) => Stage::Answered(answer.raw().status().as_u16()),
-            // Something came back, but not what the service says; its status still tells.
+            // An answer came back, but not one of the service; its status still counts.
             SdkError::ResponseError(answer) => Stage::Answered(answer.raw().status().as_u16()),
             _ => Stage::NoAnswer,
         };
@@ -80,7 +80,7 @@ impl Failure {
     }
 }
 
-/// An SDK's error says little by itself; what happened is in its sources.
+/// The text of an error with its sources, because an SDK's error says little by itself.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

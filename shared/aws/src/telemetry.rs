@@ -1,36 +1,51 @@
-//! Logs: JSON lines on standard output, by tracing-subscriber.
+//! Writes logs, by tracing-subscriber, and metrics to standard output as JSON lines.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use snapkeep_app::metrics::{AGE, DIMENSION, Metric, NAMESPACE, RESOURCE, Unit};
 use snapkeep_app::report::Report;
+use snapkeep_domain::finding::Severity;
 use snapkeep_domain::policy::settings::{MetricsLevel, Settings};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// Sets the log up. `AWS_LAMBDA_LOG_LEVEL`, then `RUST_LOG`, then `info` say how much.
+/// Sets up the log. Its level is that of `AWS_LAMBDA_LOG_LEVEL`, else of `RUST_LOG`, else `info`.
 pub fn init() {
     let filter = EnvFilter::try_from_env("AWS_LAMBDA_LOG_LEVEL")
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second start in one process keeps the first one's log.
+    // A second start in one process keeps the log of the first.
     let _ = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_target(false)
-        // Lambda stamps every line itself.
-        .without_time()
         .with_env_filter(filter)
         .try_init();
 }
 
-/// One wide line for an invocation, and one for each thing a person should know.
+/// Logs at a level that is known only at run time; a call of tracing's own macros has one level.
+macro_rules! log_at {
+    ($level:expr, $($event:tt)+) => {
+        match $level {
+            Severity::Info => tracing::info!($($event)+),
+            Severity::Warning => tracing::warn!($($event)+),
+            Severity::Error => tracing::error!($($event)+),
+        }
+    };
+}
+
+/// Logs one line for each finding, failure, change of a snapshot and age, and one for the invocation.
 pub fn report(report: &Report, trigger: &crate::event::Trigger) {
+    let function = report.function.as_str();
     for finding in &report.findings {
-        tracing::info!(
-            function = report.function.as_str(),
+        log_at!(
+            finding.severity,
+            function,
             severity = ?finding.severity,
             code = finding.code.as_str(),
             resource = finding.resource,
@@ -43,7 +58,7 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
     }
     for failure in &report.failures {
         tracing::warn!(
-            function = report.function.as_str(),
+            function,
             operation = failure.operation,
             code = failure.code,
             region = failure.region,
@@ -53,42 +68,74 @@ pub fn report(report: &Report, trigger: &crate::event::Trigger) {
             failure.message
         );
     }
+    for notice in &report.notices {
+        log_at!(
+            notice.severity,
+            function,
+            event = notice.topic.as_str(),
+            resource = notice.resource,
+            name = notice.name,
+            snapshot = notice.snapshot,
+            slot = notice.slot.map(|slot| slot.to_string()),
+            "{}",
+            notice.message
+        );
+    }
     for age in &report.ages {
         tracing::info!(
+            function,
             resource = age.resource.0,
             name = age.name,
             newest = age.newest.map(|slot| slot.to_string()),
             age_seconds = age.age.as_secs(),
             promised_seconds = age.max_age.as_secs(),
-            "age"
+            "the age of the newest available snapshot of {}",
+            age.name
         );
     }
-    let counts: std::collections::BTreeMap<&str, u64> =
-        report.counts.iter().map(|(counter, count)| (counter.as_str(), *count)).collect();
-    tracing::info!(
-        function = report.function.as_str(),
-        now = %report.now,
-        trigger = trigger.source,
-        event_time = trigger.time,
-        counts = serde_json::to_string(&counts).unwrap_or_default(),
-        failures = report.failures.len(),
-        findings = report.findings.len(),
-        left = report.left,
-        fell_short = report.fell_short(),
-        "{} finished", report.function
-    );
+    if tracing::enabled!(tracing::Level::INFO) {
+        print(&[finished(report, trigger)]);
+    }
 }
 
-/// Prints the run's metrics as lines in CloudWatch's embedded metric format, whatever the log level is.
+/// The line of the invocation. It is not tracing's: there a number that is a member of another could not be filtered.
+fn finished(report: &Report, trigger: &crate::event::Trigger) -> Value {
+    let mut timestamp = String::new();
+    // Writing to a string does not fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let counts: BTreeMap<&str, u64> =
+        report.counts.iter().map(|(counter, count)| (counter.as_str(), *count)).collect();
+    json!({
+        "timestamp": timestamp,
+        "level": "INFO",
+        "message": format!("{} finished", report.function),
+        "function": report.function,
+        "now": report.now,
+        "trigger": trigger.source,
+        "event_time": trigger.time,
+        "counts": counts,
+        "failures": report.failures.len(),
+        "findings": report.findings.len(),
+        "left": report.left,
+        "fell_short": report.fell_short(),
+    })
+}
+
+/// Prints the run's metrics as lines in CloudWatch's embedded metric format, whatever the log level
+/// is.
 pub fn metrics(report: &Report, settings: &Settings, took: Duration) {
-    // Without standard output there is nobody to tell.
+    print(&embedded(report, settings, took));
+}
+
+fn print(lines: &[Value]) {
     let mut out = std::io::stdout().lock();
-    for line in embedded(report, settings, took) {
+    for line in lines {
+        // Without standard output, there is nobody to inform.
         let _ = writeln!(out, "{line}");
     }
 }
 
-/// One line for the deployment, and if asked for one for each resource.
+/// One line for the deployment and, if the metrics level asks for them, one for each resource.
 fn embedded(report: &Report, settings: &Settings, took: Duration) -> Vec<Value> {
     let own = Metric::emitted(report.function, settings.metrics);
     let values: Vec<(&str, Unit, u64)> =
@@ -105,7 +152,8 @@ fn embedded(report: &Report, settings: &Settings, took: Duration) -> Vec<Value> 
     lines
 }
 
-/// The embedded metric format: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
+/// A line in the embedded metric format. The page of CloudWatch's documentation is
+/// `CloudWatch_Embedded_Metric_Format_Specification.html`.
 fn line(report: &Report, dimensions: &[(&str, &str)], metrics: &[(&str, Unit, u64)]) -> Value {
     let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
     let define = |(name, unit, _): &(&str, Unit, u64)| json!({"Name": name, "Unit": unit.as_str()});
@@ -165,7 +213,7 @@ mod tests {
         assert_eq!((&line["Deployment"], &line["Function"]), (&json!("dep"), &json!("poll")));
         let defined = metrics["Metrics"].as_array().unwrap();
         assert!(defined.contains(&json!({"Name": "Available", "Unit": "Count"})));
-        // A metric without a member at the top would be dropped.
+        // CloudWatch would drop a metric that has no member at the top level.
         for metric in defined {
             assert!(line[metric["Name"].as_str().unwrap()].is_u64(), "{metric}");
         }

@@ -1,47 +1,49 @@
-//! What the provider answers, as far as decisions depend on it. Adapters classify by the code on the wire.
+//! The provider's answers, as far as decisions depend on them. Adapters classify them by the code
+//! on the wire.
 
 use crate::snapshot::Snapshot;
 
-/// What kind of refusal a provider's error is.
+/// The kind of a provider's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorKind {
-    /// What was asked for does not exist.
+    /// The requested resource does not exist.
     NotFound,
     /// The name is taken already.
     NameTaken,
-    /// Too many requests.
+    /// There were too many requests.
     Throttled,
-    /// A quota is used up.
+    /// A quota is exhausted.
     Quota,
-    /// Not allowed, or the credentials are not good.
+    /// The call is not allowed, or the credentials are invalid.
     Denied,
-    /// Not now: an automatic snapshot in progress, an instance still starting.
+    /// The resource is busy: an automatic snapshot is in progress, or an instance is still
+    /// starting.
     Busy,
     /// The Region is not enabled for the account.
     RegionNotEnabled,
-    /// The token of a list's page is too old or not known: the list must be read again from its beginning.
+    /// The page token is too old or unknown: the list must be read again from its beginning.
     BadPageToken,
     /// The provider refused the request for another reason.
     Refused,
-    /// No answer, or a server's error: the effect may have happened.
+    /// There was no answer, or a server error: the effect may have happened.
     Indeterminate,
 }
 
 impl ErrorKind {
-    /// Whether the effect may have happened all the same.
+    /// Whether the effect may have happened despite the error.
     #[must_use]
     pub fn effect_unknown(self) -> bool {
         matches!(self, ErrorKind::Indeterminate)
     }
 
-    /// Whether the same call may succeed by itself soon, so that a run tries it again.
+    /// Whether the same call may soon succeed by itself, so that a run tries it again.
     #[must_use]
     pub fn transient(self) -> bool {
         matches!(self, ErrorKind::Throttled | ErrorKind::Busy | ErrorKind::Indeterminate)
     }
 
-    /// Whether the provider answered the request itself. Too many requests, and a quota that is full, are no answer to
-    /// any: who is let through when there is room again is who has waited longest.
+    /// Whether the provider answered the request itself. Throttling and a full quota do not answer
+    /// any request: when there is room again, the resource that has waited longest goes first.
     #[must_use]
     pub fn answered(self) -> bool {
         !matches!(self, ErrorKind::Throttled | ErrorKind::Quota | ErrorKind::Indeterminate)
@@ -52,23 +54,23 @@ impl ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} failed with {code}: {message}")]
 pub struct ProviderError {
-    /// What it amounts to.
+    /// The kind of the error.
     pub kind: ErrorKind,
-    /// The call.
+    /// The call that failed.
     pub operation: &'static str,
-    /// The code on the wire.
+    /// The error code on the wire.
     pub code: String,
-    /// The provider's words.
+    /// The provider's message.
     pub message: String,
 }
 
-/// What asking for a snapshot by its name answered.
+/// The result of looking a snapshot up by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// There it is.
+    /// The snapshot exists.
     Found(Box<Snapshot>),
-    /// The provider says that there is none.
+    /// The provider says that the snapshot does not exist.
     Missing,
-    /// No answer.
+    /// There was no answer.
     Unknown,
 }

@@ -1,5 +1,5 @@
-//! Plans `create`, one resource at a time: whether its due slot is taken, why it waits, and what an answer of
-//! the provider means. [`questions`] → [`plan`] → claim, ask → [`settle`].
+//! Plans `create`, one resource at a time: whether its due slot is taken, why it waits, and what
+//! the provider's answer means. The order is [`questions`], [`plan`], claim, request, [`settle`].
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::time::{Slot, after, elapsed, format_duration};
 /// What is known of one opted-in resource.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The resource.
+    /// The instance.
     pub instance: Instance,
     /// What its tags say.
     pub protection: Protection,
@@ -39,18 +39,18 @@ pub enum Verdict {
     Take(Box<Take>),
     /// The due slot has what it needs.
     Served,
-    /// Not now, for this reason.
+    /// The due slot waits for this reason.
     Wait(Finding),
 }
 
-/// A slot to be taken.
+/// A slot to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Take {
-    /// Whether the intent replaces a record; otherwise its slot is new.
+    /// Whether the intent replaces a record; otherwise the slot has none.
     pub replaces: bool,
-    /// The intent to write before anything is asked for.
+    /// The intent, which is written before the request.
     pub intent: Record,
-    /// An item of its own for what the failed attempt left behind, written first.
+    /// The residue of the failed attempt as an item of its own, which is written first.
     pub superseded: Option<Record>,
 }
 
@@ -60,8 +60,9 @@ pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
     protection.policy.schedule.latest(&protection.policy.zone, now)
 }
 
-/// The names to ask for before a plan can be made: of an older intent whose effect is unknown, and of a failed
-/// attempt that is about to be made again, because what was given up may have come about after all.
+/// The names to look up before a plan can be made: those of older intents whose effect is unknown,
+/// and of failed attempts that are about to be repeated, because their snapshots may exist after
+/// all.
 #[must_use]
 pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<String> {
     let due = due_slot(&facts.protection, cx.now);
@@ -88,7 +89,7 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
         return Verdict::Served;
     }
     let slot = due_slot(protection, cx.now);
-    // What an attempt left behind may turn out well after all, as after a restored ledger.
+    // The residue of an attempt may be good after all, for example after the ledger was restored.
     if records.iter().any(|r| r.slot == slot && r.superseded && is_good(r)) {
         return Verdict::Served;
     }
@@ -104,7 +105,7 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
                 format!("slot {slot} is being taken by another invocation"),
             );
         }
-        // It was given up, and there it is: `prune` corrects the record.
+        // The attempt was given up, and its snapshot exists: `prune` corrects the record.
         Some(r) if r.state == State::Failed && came_about(facts, r, cx) => return Verdict::Served,
         Some(r) if matches!(r.state, State::Intended | State::Failed) => {}
         Some(_) => return Verdict::Served,
@@ -126,7 +127,7 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
     }
 }
 
-/// The next attempt of a slot whose last one failed, unless it is too early or there were enough.
+/// The next attempt of a slot whose last one failed, unless it is too early or all are used up.
 fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
     let Fields { slot, attempt, reason, .. } = &**failed;
     let wait = |code, message: String| {
@@ -161,19 +162,20 @@ fn is_good(record: &Record) -> bool {
         || record.times.get(State::Available).is_some()
 }
 
-/// Whether its snapshot may be there though nobody knows, and still be in the making.
+/// Whether its snapshot may exist without our knowledge, and still be in the making.
 fn is_doubtful(record: &Record, cx: &Context<'_>) -> bool {
     record.effect_unknown() && elapsed(record.asked_at(), cx.now) <= cx.settings.pending_timeout
 }
 
-/// Whether asking by name showed that a failed attempt has a good snapshot after all.
+/// Whether the lookup showed that a failed attempt has a good snapshot after all.
 fn came_about(facts: &Facts, record: &Record, cx: &Context<'_>) -> bool {
     matches!(facts.looks.get(&record.name), Some(Lookup::Found(found))
         if record.recognises(found, &cx.settings.deployment) == Recognition::Ours
             && found.state != SnapshotState::Error)
 }
 
-/// One snapshot of a resource at a time; one that is stuck blocks no later slot.
+/// Why the slot waits, if it does: a resource has one snapshot in the making at a time, and one
+/// that is stuck blocks no later slot.
 fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
     facts.records.iter().find_map(|r| {
         if r.in_flight(cx.now, cx.settings.pending_timeout) {
@@ -200,14 +202,14 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
     })
 }
 
-/// 1, 2, 4, … hours after the first, second, third, … attempt.
+/// The next attempt is made 1, 2, 4, … hours after the first, second, third, … one failed.
 fn next_attempt_at(failed: &Record) -> Timestamp {
     let doubled = failed.attempt.clamp(1, ATTEMPTS_MAX).saturating_sub(1);
     after(failed.entered(), SignedDuration::from_hours(1 << doubled))
 }
 
-/// How many slots passed between the newest record, or without one the beginning of the protection, and the
-/// due slot.
+/// How many slots passed between the newest record and the due slot; without a record, since the
+/// protection began.
 fn missed(facts: &Facts, due: Slot) -> u32 {
     let newest = facts.records.iter().map(|r| r.slot).filter(|slot| *slot < due).max();
     let newest = newest.or(facts.protected_since.map(Slot::at));
@@ -216,11 +218,11 @@ fn missed(facts: &Facts, due: Slot) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// What to report of a record that carries missed slots: the slots before it that have no snapshot.
+/// The finding about the missed slots that a record carries: those before it that have no snapshot.
 #[must_use]
 pub fn missed_slots(record: &Record) -> Option<Finding> {
     let slots = if record.missed == 1 { "slot" } else { "slots" };
-    // One that failed because its slot passed counts its own.
+    // A record that failed because its slot passed counts its own slot.
     let until = if record.state == State::Failed { "up to" } else { "before" };
     let message =
         || format!("{} {slots} {until} {} passed without a snapshot", record.missed, record.slot);
@@ -249,31 +251,31 @@ fn intent(facts: &Facts, slot: Slot, attempt: u32, missed: u32, cx: &Context<'_>
 /// What the answer to a request for a snapshot means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// The name is taken: ask by name whose it is, and settle again.
+    /// The name is taken: look up whose it is, and settle again.
     Look,
-    /// Ask again in this run, under the same name.
+    /// Ask again in this run, by the same name.
     Again,
     /// Write this record and report the rest.
     Write(Box<Settlement>),
 }
 
-/// What becomes of an intent.
+/// The result of an intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The record to write.
     pub next: Record,
-    /// What it came to.
+    /// The outcome of the request.
     pub outcome: Outcome,
-    /// What a person should know.
+    /// The finding to report.
     pub finding: Option<Finding>,
 }
 
-/// What a request for a snapshot came to.
+/// The outcome of a request for a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The provider took it.
+    /// The provider accepted it.
     Requested,
-    /// The snapshot exists: it was asked for before.
+    /// The snapshot exists: it was requested before.
     Tracked,
     /// The attempt failed.
     Failed,
@@ -281,8 +283,9 @@ pub enum Outcome {
     Deferred,
 }
 
-/// Settles an intent by the provider's answer, and by a look at the name where it is taken. `lost` says that an
-/// earlier answer in this run was lost, so that the effect is unknown whatever this one says.
+/// Settles an intent by the provider's answer and, if the name is taken, by a lookup of the name.
+/// `lost` means that an earlier answer in this run was lost, so that the effect is unknown whatever
+/// this answer says.
 #[must_use]
 pub fn settle(
     intent: &Record,
@@ -331,13 +334,14 @@ pub fn settle(
             Recognition::Unknown => Settled::Write(Box::new(defer(intent, error, lost))),
             Recognition::Foreign => doubt(intent, error, lost, cx),
         },
-        // Not shown by that name: something of another kind has it, or it was asked for just now.
+        // No snapshot has the name: a resource of another kind has it, or the request was made just
+        // now.
         Some(Lookup::Missing) => doubt(intent, error, lost, cx),
         Some(Lookup::Unknown) => Settled::Write(Box::new(defer(intent, error, lost))),
     }
 }
 
-/// The name shows something that is not ours: believed at the second look.
+/// The name belongs to something that is not ours, which is believed at the second look.
 fn doubt(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -> Settled {
     match foreign(intent, cx.now) {
         Some(noted) => Settled::Write(Box::new(defer(&noted, error, lost))),
@@ -352,8 +356,8 @@ fn doubt(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -
     }
 }
 
-/// Not this snapshot's fault: the intent is kept. After a plain refusal it is free for the next tick; when
-/// the effect may have happened, it is only free once this invocation must be over.
+/// Keeps the intent, because its snapshot is not at fault. After a plain refusal, it is free for
+/// the next tick; if the effect may have happened, it is free once this invocation must be over.
 #[must_use]
 pub fn defer(intent: &Record, error: &ProviderError, lost: bool) -> Settlement {
     let next = intent.deferred(error.to_string(), !error.kind.effect_unknown() && !lost);
@@ -374,7 +378,7 @@ pub fn defer(intent: &Record, error: &ProviderError, lost: bool) -> Settlement {
     Settlement { next, outcome: Outcome::Deferred, finding: Some(finding) }
 }
 
-/// The tags that the intent's snapshot gets: it explains itself without the ledger.
+/// The tags of the intent's snapshot, which explain it without the ledger.
 #[must_use]
 pub fn tags(intent: &Record, deployment: &str) -> Tags {
     let mut tags = Tags::from(
@@ -387,7 +391,7 @@ pub fn tags(intent: &Record, deployment: &str) -> Tags {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
-    // A retention that cannot be read is not written down: without the tag everything is kept.
+    // An unreadable retention is not written: without the tag, everything is kept.
     if let Some(keep) = &intent.policy.keep {
         tags.insert(KEEP.to_owned(), keep.clone());
     }

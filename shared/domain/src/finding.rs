@@ -3,24 +3,24 @@
 use crate::place::Place;
 use serde::{Deserialize, Serialize};
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know; alarms nobody.
+    /// It is good to know, and raises no alarm.
     Info,
-    /// Somebody should look.
+    /// Somebody should look at it.
     Warning,
     /// A promise is broken or about to be.
     Error,
 }
 
-/// What a notice is about; the words are those of its event.
+/// The topic of a notice, by the name of its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// A snapshot can be relied on.
     Available,
-    /// A snapshot did not come about, or is lost.
+    /// A snapshot could not be made, or is lost.
     Failed,
     /// There is no snapshot where one was promised.
     Missed,
@@ -57,20 +57,20 @@ impl Topic {
     }
 }
 
-/// How often people are told of a finding.
+/// How often people are notified of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notify {
-    /// It is information: it stands in the report.
+    /// Never: it is information in the report.
     Never,
-    /// It is reported once, by whoever saw it happen, and told then.
+    /// Once: the run that sees the event reports it, and people are notified then.
     OnEvent(Topic),
-    /// It is reported at every tick while it lasts, and told when it begins and when it is over.
+    /// At its beginning and when it is resolved; it is reported at every tick while it lasts.
     WhileActive(Topic),
 }
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $severity:ident, $notify:expr;)*) => {
-        /// What a finding is about.
+        /// The code of a finding.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum Code { $($(#[doc = $doc])* $name),* }
@@ -79,15 +79,15 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[Code] = &[$(Code::$name),*];
 
-            /// The code in reports.
+            /// The code's text in reports.
             #[must_use]
             pub fn as_str(self) -> &'static str { match self { $(Code::$name => $text),* } }
 
-            /// What it weighs.
+            /// The severity of the code's findings.
             #[must_use]
             pub fn severity(self) -> Severity { match self { $(Code::$name => Severity::$severity),* } }
 
-            /// Who is told of it, and how often.
+            /// How often people are notified of the code's findings.
             #[must_use]
             pub fn notify(self) -> Notify { match self { $(Code::$name => $notify),* } }
         }
@@ -99,19 +99,19 @@ codes! {
     BadTag = "bad-tag", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A named policy, or a variable this function can do without, cannot be read.
     BadVariable = "bad-variable", Warning, Notify::WhileActive(Topic::HeldBack);
-    /// A hold cannot be read; it holds.
+    /// A hold cannot be read; it is in force.
     BadHold = "bad-hold", Warning, Notify::WhileActive(Topic::HeldBack);
-    /// The resource says `off`: no new snapshots, nothing pruned.
+    /// The resource is tagged `off`: it gets no new snapshots, and nothing of it is pruned.
     OptedOut = "opted-out", Info, Notify::Never;
-    /// Snapshots of ours whose resource carries the opt-in tag no more.
+    /// Snapshots of ours exist whose resource no longer carries the opt-in tag.
     NoLongerTagged = "no-longer-tagged", Warning, Notify::WhileActive(Topic::HeldBack);
-    /// The schedule's slots that passed without a snapshot; `value` is their count.
+    /// Slots of the schedule passed without a snapshot; `value` is their count.
     MissedSlots = "missed-slots", Error, Notify::OnEvent(Topic::Missed);
     /// A due slot waits while another snapshot of the resource is being made.
     WaitingForPending = "waiting-for-pending", Info, Notify::Never;
     /// Another invocation is taking this slot's snapshot right now.
     ClaimedElsewhere = "claimed-elsewhere", Info, Notify::Never;
-    /// The intent is kept and tried again at the next tick; the message says what stood in the way.
+    /// The intent is kept and tried again at the next tick; the message says why.
     CreateDeferred = "create-deferred", Warning, Notify::WhileActive(Topic::Failed);
     /// An attempt failed; `value` is its number.
     AttemptFailed = "attempt-failed", Error, Notify::OnEvent(Topic::Failed);
@@ -119,11 +119,11 @@ codes! {
     RetryLater = "retry-later", Info, Notify::Never;
     /// The slot's attempts are used up; the next slot comes.
     AttemptsExhausted = "attempts-exhausted", Error, Notify::WhileActive(Topic::Failed);
-    /// A snapshot is pending for longer than `SNAPKEEP_PENDING_TIMEOUT`.
+    /// A snapshot has been pending for longer than `SNAPKEEP_PENDING_TIMEOUT`.
     PendingTooLong = "pending-too-long", Warning, Notify::WhileActive(Topic::Failed);
     /// An available snapshot was deleted by someone else.
     Vanished = "vanished", Warning, Notify::OnEvent(Topic::Failed);
-    /// A deleted snapshot is there again.
+    /// A deleted snapshot exists again.
     SeenAgain = "seen-again", Warning, Notify::OnEvent(Topic::Available);
     /// A snapshot of ours without a record was taken into the ledger.
     Adopted = "adopted", Info, Notify::Never;
@@ -131,41 +131,46 @@ codes! {
     LookAlike = "look-alike", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The newest available snapshot is older than two periods and a day; nothing is pruned.
     Stale = "stale", Error, Notify::WhileActive(Topic::HeldBack);
-    /// The newest available snapshot is older than its schedule promises: a period, and the time that a
-    /// snapshot may take (`SNAPKEEP_PENDING_TIMEOUT`).
+    /// The newest available snapshot is older than its schedule promises: a period, and the time
+    /// that a snapshot may take (`SNAPKEEP_PENDING_TIMEOUT`).
     Overdue = "overdue", Error, Notify::WhileActive(Topic::Missed);
     /// A slot, creation or mark lies in the future; nothing is pruned.
     FutureTime = "future-time", Error, Notify::WhileActive(Topic::HeldBack);
-    /// The brake holds: a changed policy would take too much; `value` is the confirming code.
+    /// The brake holds: a changed policy would mark too many snapshots; `value` is the confirming
+    /// code.
     Brake = "brake", Warning, Notify::WhileActive(Topic::HeldBack);
-    /// The run would mark more than `SNAPKEEP_MAX_DELETES`; none was marked.
+    /// The run would mark more than `SNAPKEEP_MAX_DELETES` snapshots; none was marked.
     TooManyMarks = "too-many-marks", Warning, Notify::WhileActive(Topic::HeldBack);
     /// No retention is configured: everything is kept.
     KeepsEverything = "keeps-everything", Info, Notify::Never;
     /// The resource is gone; the message says what becomes of its snapshots, `value` their GB.
     Orphan = "orphan", Info, Notify::Never;
-    /// The resource is gone and was held when it was last seen: its snapshots stay held; `value` is the code
-    /// that releases them.
+    /// The resource is gone and was held when it was last seen: its snapshots stay held; `value` is
+    /// the code that releases them.
     OrphanHeld = "orphan-held", Warning, Notify::WhileActive(Topic::HeldBack);
     /// Whether the resource still exists could not be determined; nothing of it is pruned.
     SourceUnknown = "source-unknown", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A Region is not enabled for the account.
     RegionNotEnabled = "region-not-enabled", Info, Notify::Never;
-    /// A Region is not enabled, though it was asked for by name or the ledger has live records there.
+    /// A Region is not enabled, though it was asked for by name or the ledger has live records
+    /// there.
     RegionUnreachable = "region-unreachable", Error, Notify::WhileActive(Topic::Failed);
-    /// The provider no longer names a Region that the ledger knows; it is looked after all the same.
+    /// The provider no longer names a Region that the ledger knows; it is looked after all the
+    /// same.
     RegionUnnamed = "region-unnamed", Warning, Notify::WhileActive(Topic::Failed);
-    /// The configuration leaves out a place that has protected resources: nothing is taken or pruned there.
+    /// The configuration leaves out a place that has protected resources: nothing is taken or
+    /// pruned there.
     PlaceLeftOut = "place-left-out", Warning, Notify::WhileActive(Topic::Missed);
     /// Another run of the function is at work in this place.
     LaneHeld = "lane-held", Info, Notify::Never;
-    /// A Tick event does not fit: it names another deployment, function or place, or cannot be read.
+    /// A Tick event does not fit: it names another deployment, function or place, or cannot be
+    /// read.
     BadTick = "bad-tick", Warning, Notify::OnEvent(Topic::Failed);
     /// A place has more snapshots than the function's memory is meant for.
     MemoryShort = "memory-short", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A record of the ledger cannot be read; nothing of its resource is pruned.
     UnreadableRecord = "unreadable-record", Error, Notify::WhileActive(Topic::HeldBack);
-    /// A record says something else than the provider shows; the snapshot is kept.
+    /// A record differs from what the provider shows; the snapshot is kept.
     RecordDisagrees = "record-disagrees", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The floor keeps a snapshot that the policy would let go.
     FloorKeeps = "floor-keeps", Info, Notify::Never;
@@ -177,12 +182,12 @@ codes! {
     DryRun = "dry-run", Info, Notify::Never;
 }
 
-/// One thing a person should know. Members that do not apply are absent.
+/// One thing that a person should know. Members that do not apply are absent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about.
+    /// Its code.
     pub code: Code,
     /// The resource's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,21 +198,22 @@ pub struct Finding {
     /// The tag's key or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value that matters.
+    /// The value in question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is the matter.
+    /// What happened.
     pub message: String,
-    /// What to do.
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
-    /// The place that it was found in; not part of reports.
+    /// The place in which it was found; not part of reports.
     #[serde(skip)]
     pub place: Option<Place>,
 }
 
 impl Finding {
-    /// What many resources may have in common: the code, and the setting or the answer that caused it.
+    /// What the findings of many resources may have in common: the code, and the setting or the
+    /// answer that caused them.
     #[must_use]
     pub fn cause(&self) -> (Code, String) {
         let value = match self.code {
@@ -222,7 +228,7 @@ impl Finding {
         (self.code, format!("{key}={}", value.unwrap_or_default()))
     }
 
-    /// A finding of this code.
+    /// Creates a finding of this code.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Finding {
@@ -238,13 +244,13 @@ impl Finding {
         }
     }
 
-    /// A tag whose value cannot be read, and the form that is accepted.
+    /// Creates a finding about a tag whose value cannot be read, with the accepted form.
     #[must_use]
     pub fn bad_tag(key: &str, value: &str, accepted: impl Into<String>) -> Self {
         Self::bad(Code::BadTag, key, value, &accepted.into())
     }
 
-    /// A variable whose value cannot be read, and the form that is accepted.
+    /// Creates a finding about a variable whose value cannot be read, with the accepted form.
     #[must_use]
     pub fn bad_variable(key: &str, value: &str, accepted: impl Into<String>) -> Self {
         Self::bad(Code::BadVariable, key, value, &accepted.into())
@@ -257,7 +263,7 @@ impl Finding {
             .fix(format!("set {key} to {accepted}"))
     }
 
-    /// About this resource.
+    /// Sets the resource, and its name or that of its snapshot.
     #[must_use]
     pub fn of(mut self, resource: &crate::resource::ResourceId, name: &str) -> Self {
         self.resource = Some(resource.0.clone());
@@ -265,28 +271,28 @@ impl Finding {
         self
     }
 
-    /// About the thing of this name.
+    /// Sets the name.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// With the key that was set.
+    /// Sets the key of the tag, or the variable.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// With the value that matters.
+    /// Sets the value in question.
     #[must_use]
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into());
         self
     }
 
-    /// With what to do.
+    /// Sets what to do.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 pub enum Function {
     /// Takes snapshots.
     Create,
-    /// Follows them until they are available.
+    /// Follows snapshots until they are available.
     Poll,
-    /// Deletes those past retention.
+    /// Deletes snapshots past retention.
     Prune,
 }
 
 impl Function {
-    /// All of them.
+    /// All functions.
     pub const ALL: [Function; 3] = [Function::Create, Function::Poll, Function::Prune];
 
     /// The function's name.

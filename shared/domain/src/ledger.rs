@@ -1,5 +1,5 @@
-//! What the ledger holds: a record of each (resource, slot), what is remembered of each resource, and the last run
-//! of each function in a place.
+//! What the ledger holds: a record of each (resource, slot), what is remembered of each resource,
+//! and the last run of each function in a place.
 
 pub mod lease;
 pub mod protected;

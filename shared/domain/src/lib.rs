@@ -1,13 +1,14 @@
-//! The pure core of snapkeep: every decision as a function of (inventory, ledger, policy, now).
+//! The pure core of snapkeep: every decision is a function of (inventory, ledger, policy, now).
 //!
-//! No clock, no I/O, no environment, no randomness and no hash order: the crate's dependencies and its
-//! `clippy.toml` hold that. It knows no provider.
+//! It has no clock, no I/O, no environment, no randomness and no hash order: the crate's
+//! dependencies and its `clippy.toml` ensure that. It knows no provider.
 //!
-//! A newcomer's map. [`policy`] is what people wrote: the variables, the tags, and what schedules and retention
-//! rules mean. [`snapshot`] is what the provider shows, and which of it is ours; [`answer`] what it answers.
-//! [`ledger`] is what we remember and intend. [`create`], [`poll`] and [`prune`] plan from these three; what people
-//! should know is a [`finding`], and what they are told a [`notice`]. [`time`], [`place`], [`resource`] and
-//! [`function`] are the words that all of them use.
+//! A newcomer's map: [`policy`] is what people configure: the variables, the tags, and what
+//! schedules and retention rules mean. [`snapshot`] is what the provider shows, and which of it is
+//! ours; [`answer`] is what the provider answers. [`ledger`] is what we remember and intend.
+//! [`create`], [`poll`] and [`prune`] plan from these three. A [`finding`] is what people should
+//! know, and a [`notice`] is what they are sent. [`time`], [`place`], [`resource`] and [`function`]
+//! are the terms that all of them use.
 
 pub mod answer;
 pub mod create;

@@ -1,5 +1,5 @@
-//! Notices: what people are told. What passes is told once, by the run that saw it happen. What lasts, a
-//! *condition*, is told when it begins and when it is over; the ledger remembers it in between.
+//! Notices: what people are notified of. One-off events are sent once, by the run that saw them. A
+//! *condition* is sent when it begins and when it is resolved; the ledger remembers it in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,57 +13,57 @@ use crate::ledger::record::{FORMAT, INVOCATION_LIFE, Record};
 use crate::place::Place;
 use crate::time::{Slot, after};
 
-/// What notices have in common that people hear of at once: topic, whether it is over, and the finding's cause;
-/// or the one snapshot that it is about.
+/// What notices in one mail have in common: the topic, whether they are resolved, and the finding's
+/// cause; or the one snapshot that they are about.
 pub type Cause = (Topic, bool, Option<(Code, String)>, Option<String>);
 
-/// What people are told. Members that do not apply are absent.
+/// What people are notified of. Members that do not apply are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
-    /// What it is about.
+    /// The topic.
     #[serde(skip)]
     pub topic: Topic,
-    /// Whether the condition is over.
+    /// Whether the condition is resolved.
     #[serde(rename = "over")]
     pub resolved: bool,
-    /// When the condition began; absent from what passes.
+    /// When the condition began; absent for one-off events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The snapshot.
+    /// The snapshot's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
-    /// Its slot.
+    /// The snapshot's slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
-    /// The finding's code, if it is a finding.
+    /// The finding's code, if the notice is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// The resource's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// The name of the resource, or of what else it is about.
+    /// The name of the resource, or of what else the notice is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The tag's key or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The value that matters.
+    /// The value in question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is the matter, and why.
+    /// What happened, and why.
     pub message: String,
-    /// What to do.
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
-    /// The cause of the finding, if it is one.
+    /// The cause of the finding, if the notice is about one.
     #[serde(skip)]
     pub of: Option<(Code, String)>,
 }
 
 impl Notice {
-    /// That something became of a record's snapshot.
+    /// Creates a notice about a record's snapshot.
     #[must_use]
     pub fn of_record(topic: Topic, record: &Record, message: String) -> Self {
         Notice {
@@ -84,7 +84,7 @@ impl Notice {
         }
     }
 
-    /// That there is this finding.
+    /// Creates a notice about a finding.
     #[must_use]
     pub fn of_finding(topic: Topic, finding: &Finding) -> Self {
         let (finding, of) = (finding.clone(), Some(finding.cause()));
@@ -108,7 +108,7 @@ impl Notice {
         }
     }
 
-    /// The findings that are told when they are reported.
+    /// Creates the notices of the findings that are one-off events.
     #[must_use]
     pub fn passing(findings: &[Finding]) -> Vec<Notice> {
         let once = |finding: &Finding| match finding.code.notify() {
@@ -118,17 +118,17 @@ impl Notice {
         findings.iter().filter_map(once).collect()
     }
 
-    /// What several notices may have in common, so that people hear of them at once.
+    /// What several notices may have in common, so that they go into one mail.
     #[must_use]
     pub fn cause(&self) -> Cause {
         match &self.of {
             Some(cause) => (self.topic, self.resolved, Some(cause.clone()), None),
-            // What became of one snapshot is its own.
+            // A notice about a snapshot shares its cause only with those about the same snapshot.
             None => (self.topic, self.resolved, None, self.snapshot.clone()),
         }
     }
 
-    /// One notice of many with one cause: how many there are, and the first ten names.
+    /// Combines notices with one cause into one, with their number and the first ten names.
     #[must_use]
     pub fn together(same: &[&Notice]) -> Option<Notice> {
         const NAMES_SHOWN_MAX: usize = 10;
@@ -146,13 +146,13 @@ impl Notice {
         Some(Notice { resource: None, name: Some(name), message, ..first })
     }
 
-    /// Whether a person should hear of it, not only programs.
+    /// Whether it goes to people, and not only to programs.
     #[must_use]
     pub fn wants_a_person(&self) -> bool {
         self.severity > Severity::Info
     }
 
-    /// One line.
+    /// The title, on one line.
     #[must_use]
     pub fn title(&self) -> String {
         let name = self.name.as_deref().or(self.key.as_deref()).map(|name| format!(": {name}"));
@@ -161,35 +161,36 @@ impl Notice {
     }
 }
 
-/// What lasts, as the ledger remembers it.
+/// An ongoing condition, as the ledger remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     /// The finding, as it was when the condition began.
     pub finding: Finding,
-    /// The function that found it: it knows when it is over.
+    /// The function that found it, and that knows when it is resolved.
     pub function: Function,
-    /// The place that it was found in.
+    /// The place in which it was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// When it began.
     pub since: Timestamp,
-    /// When it was over.
+    /// When it was resolved.
     #[serde(default, alias = "over", skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Timestamp>,
-    /// Whether people were told of the present state.
+    /// Whether people were notified of its current state.
     #[serde(alias = "told")]
     pub notified: bool,
-    /// Until when somebody is telling them.
+    /// The time until which a run is notifying people of it.
     #[serde(default, rename = "leased_until", skip_serializing_if = "Lease::is_none")]
     pub lease: Lease,
     /// The format of the item.
     pub format: u32,
-    /// Optimistic locking; 0 is not written yet.
+    /// The version, for optimistic locking; 0 means not written yet.
     pub version: u64,
 }
 
 impl Condition {
-    /// What tells conditions apart: a new confirming code is a new condition, an older snapshot is not.
+    /// The key of a condition: a new confirming code makes a new condition, an older snapshot does
+    /// not.
     #[must_use]
     pub fn key(finding: &Finding) -> String {
         let which = match finding.code {
@@ -202,7 +203,7 @@ impl Condition {
         format!("{}#{parts}", finding.code.as_str())
     }
 
-    /// What people are told of its present state.
+    /// The notice about its current state.
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
         let Notify::WhileActive(topic) = self.finding.code.notify() else { return None };
@@ -216,7 +217,7 @@ impl Condition {
         Some(notice)
     }
 
-    /// After people were told, or could not be.
+    /// The condition after people were notified, or could not be.
     #[must_use]
     pub fn settled(self, notified: bool) -> Self {
         Condition { notified, lease: Lease::NONE, ..self }
@@ -228,8 +229,9 @@ impl Condition {
     }
 }
 
-/// The conditions to write before people are told, from what a run of `function` found and what the ledger
-/// remembers. Where `in_doubt`, a finding's absence does not say that its condition is over.
+/// The conditions to write before people are notified, from what a run of `function` found and what
+/// the ledger remembers. If `in_doubt`, a missing finding does not mean that its condition is
+/// resolved.
 #[must_use]
 pub fn plan(
     function: Function,
@@ -238,7 +240,7 @@ pub fn plan(
     in_doubt: impl Fn(&Condition) -> bool,
     now: Timestamp,
 ) -> Vec<Condition> {
-    // Only prune sees all records: to the others, one that they no longer meet may still be there.
+    // Only prune sees all records: one that the others no longer meet may still exist.
     let whole = |code: Code| code != Code::UnreadableRecord || function == Function::Prune;
     let lasting = |finding: &&Finding| {
         matches!(finding.code.notify(), Notify::WhileActive(_)) && whole(finding.code)
@@ -273,7 +275,7 @@ pub fn plan(
         let gone = old.function == function && !found.contains_key(key) && !in_doubt(old);
         let untold = !old.notified && old.lease.is_free(now);
         match old.resolved {
-            // If it is found again, it begins again.
+            // A condition that is found again begins again.
             Some(_) if untold && !found.contains_key(key) => Some((*old).clone().untold(now)),
             None if gone && (old.notified || untold) => {
                 Some(Condition { resolved: Some(now), ..(*old).clone() }.untold(now))
@@ -281,7 +283,7 @@ pub fn plan(
             _ => None,
         }
     });
-    // What begins comes first: it matters more.
+    // New conditions come first, because they matter more.
     begun.chain(resolved).collect()
 }
 
@@ -300,7 +302,8 @@ mod tests {
         Finding::new(Code::Overdue, format!("{name} is overdue")).named(name).fix("look")
     }
 
-    /// A run that finds this, and by which people are told; what the ledger knows afterwards.
+    /// Plans a run with these findings; `reached` is whether people could be notified. Returns the
+    /// titles.
     fn run(
         known: &mut BTreeMap<String, Condition>,
         function: Function,
@@ -343,7 +346,7 @@ mod tests {
         let found = [Finding::new(Code::BadTag, "x").named("web").key("snapkeep:keep")];
         assert_eq!(run(&mut known, Function::Create, &found, NOW, true).len(), 1);
         assert!(run(&mut known, Function::Prune, &found, NOW, true).is_empty());
-        // That prune no longer sees it says nothing: create found it.
+        // That prune does not find it means nothing, because create found it.
         assert!(run(&mut known, Function::Prune, &[], NOW, true).is_empty());
         assert_eq!(run(&mut known, Function::Create, &[], NOW, true).len(), 1);
     }

@@ -1,4 +1,4 @@
-//! Places: what a lane works in.
+//! Places: each lane works in one.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 const FORM: &str =
     "a Region, such as eu-west-1, or one of another account, such as eu-west-1@222233334444";
 
-/// A Region of an account: `eu-west-1` of our own, `eu-west-1@222233334444` of another. It is never empty.
+/// A Region of an account: `eu-west-1` of our own, `eu-west-1@222233334444` of another. It is never
+/// empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Place(Arc<str>);
@@ -23,7 +24,7 @@ impl Place {
         self.0.split_once('@').map_or(&*self.0, |(region, _)| region)
     }
 
-    /// The account, unless it is our own.
+    /// The account; `None` if it is our own.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.0.split_once('@').map(|(_, account)| account)

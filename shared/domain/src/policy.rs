@@ -1,4 +1,4 @@
-//! Policies: schedule, retention and zone under a name, and the small language that names them.
+//! Policies: a schedule, a retention and a zone under a name, and the small language for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,14 +25,14 @@ pub const OFF_WORDS: [&str; 4] = ["off", "false", "no", "0"];
 /// The variable that holds the named policies.
 pub const POLICIES_VARIABLE: &str = "SNAPKEEP_POLICIES";
 
-/// What is said about retention.
+/// The setting of a retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// Nothing is said: keep everything, and say so.
+    /// It is not set: everything is kept, and a finding says so.
     Unset,
-    /// It cannot be read: keep everything, as a problem says.
+    /// It cannot be read: everything is kept, and a problem says so.
     Unreadable,
-    /// These rules.
+    /// It consists of these rules.
     Keep(Keep),
 }
 
@@ -57,14 +57,14 @@ impl Retention {
         }
     }
 
-    /// The text in force, for tags and records; none when it cannot be read.
+    /// The text in force, for tags and records; `None` if the retention cannot be read.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         (*self != Retention::Unreadable).then(|| self.keep().to_string())
     }
 }
 
-/// A policy that can always be scheduled by: what could not be read has fallen back.
+/// A policy that always has a schedule: what could not be read has fallen back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its name.
@@ -73,14 +73,14 @@ pub struct Policy {
     pub schedule: Schedule,
     /// The zone of its civil times.
     pub zone: Zone,
-    /// What to keep.
+    /// The retention.
     pub retention: Retention,
-    /// What could not be read; while there is anything, nothing is pruned.
+    /// What could not be read; while there is any problem, nothing is pruned.
     pub problems: Vec<Finding>,
 }
 
 impl Policy {
-    /// The text that goes into records.
+    /// The text for records.
     #[must_use]
     pub fn text(&self) -> PolicyText {
         PolicyText {
@@ -100,17 +100,18 @@ pub struct PolicyText {
     /// Its schedule; absent in an adopted record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// Its retention; absent means keep everything.
+    /// Its retention; absent means that everything is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<String>,
     /// Its zone.
     pub timezone: String,
 }
 
-/// What a recorded text means today. What can no longer be read keeps everything, and promises nothing.
+/// The meaning of a recorded text today: what can no longer be read keeps everything, and promises
+/// nothing.
 impl PolicyText {
-    /// By what it judges: its rules in its zone; everything, if either is absent or cannot be read. A hold's day
-    /// ends in the zone, or else in UTC.
+    /// The rules, and the zone in which they are judged; everything is kept if either is absent or
+    /// cannot be read. A hold's day ends in the zone, or else in UTC.
     #[must_use]
     pub fn retention(&self) -> (Keep, Zone) {
         let keep = self.keep.as_deref().and_then(|text| text.parse().ok());
@@ -121,19 +122,19 @@ impl PolicyText {
         }
     }
 
-    /// When its slots are; `None` if that is absent or cannot be read.
+    /// The schedule and its zone; `None` if either is absent or cannot be read.
     #[must_use]
     pub fn schedule(&self) -> Option<(Schedule, Zone)> {
         Some((self.schedule.as_deref()?.parse().ok()?, self.timezone.parse().ok()?))
     }
 }
 
-/// The policy texts met so far: most records and snapshots share theirs with many others.
+/// The policy texts so far: most records and snapshots share theirs with many others.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyTexts(BTreeSet<Arc<PolicyText>>);
 
 impl PolicyTexts {
-    /// The same text, held once.
+    /// Returns the same text, held once.
     pub fn shared(&mut self, text: impl Into<Arc<PolicyText>>) -> Arc<PolicyText> {
         let text = text.into();
         if let Some(known) = self.0.get(&text) {
@@ -149,9 +150,9 @@ impl PolicyTexts {
 pub struct Policies {
     /// The default policy.
     pub default: Policy,
-    /// The others by name.
+    /// The other policies, by name.
     pub named: BTreeMap<String, Policy>,
-    /// What belongs to no policy that could be named.
+    /// The problems of entries that have no valid name.
     pub problems: Vec<Finding>,
 }
 
@@ -159,7 +160,8 @@ const ENTRY_FORM: &str = "entries like `gold: schedule=hourly timezone=Europe/Be
      daily=7`, with `;` or a line end between them and `keep=` last";
 
 impl Policies {
-    /// Reads `SNAPKEEP_POLICIES`. Never fails: each entry stands or falls by itself.
+    /// Reads `SNAPKEEP_POLICIES`. It never fails: an entry that is invalid does not affect the
+    /// others.
     #[must_use]
     pub fn read(default: Policy, text: &str) -> Self {
         let mut policies = Policies { default, named: BTreeMap::new(), problems: Vec::new() };
@@ -194,7 +196,7 @@ impl Policies {
         let mut problem = |accepted: &str| {
             policy.problems.push(Finding::bad_variable(POLICIES_VARIABLE, entry, accepted));
         };
-        // `keep=` takes the rest, for its own rules contain `=` and spaces too.
+        // `keep=` takes the rest, because its own rules contain `=` and spaces.
         let keep_at = body
             .match_indices("keep=")
             .map(|(at, _)| at)
@@ -293,7 +295,7 @@ mod tests {
         let a = &policies.named["a"];
         assert_eq!((a.schedule.to_string().as_str(), a.zone.name()), ("hourly", "Europe/Berlin"));
         assert_eq!((&a.retention, a.problems.len()), (&Retention::Unset, 0));
-        // Without a space before it, too.
+        // The same holds without a space before `keep`.
         assert_eq!(policies.named["b"].retention.text().unwrap(), "daily=7");
     }
 

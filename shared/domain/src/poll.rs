@@ -1,4 +1,4 @@
-//! Plans `poll`: what the provider's answers make of the records that are under way.
+//! Plans `poll`: what the provider's answers mean for the records that are under way.
 
 use jiff::Timestamp;
 
@@ -13,22 +13,22 @@ use crate::time::{elapsed, format_duration};
 pub const FOLLOWED: [State; 4] =
     [State::Intended, State::Requested, State::Pending, State::Deleting];
 
-/// What becomes of one record.
+/// The step for one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// The record to write, if anything changed.
     pub next: Option<Record>,
-    /// What a person should know.
+    /// The finding to report.
     pub finding: Option<Finding>,
 }
 
-/// Whether to ask the provider about this record: an intent that somebody works on is left alone.
+/// Whether to look this record's snapshot up: an intent that an invocation works on is left alone.
 #[must_use]
 pub fn wants_look(record: &Record, now: Timestamp) -> bool {
     record.state != State::Intended || record.intent_is_free(now)
 }
 
-/// Plans for one record.
+/// Plans the step for one record.
 #[must_use]
 pub fn settle(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     match (record.state, look) {
@@ -39,7 +39,7 @@ pub fn settle(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
             next: Some(record.moved(State::Deleted, cx.now, record.reason.clone())),
             finding: None,
         },
-        // Still there: `prune` looks again and deletes again.
+        // The snapshot still exists: `prune` looks again and deletes again.
         (State::Deleting, Lookup::Found(_)) => Step::default(),
         (State::Available | State::Expiring | State::Deleted | State::Failed, _) => Step::default(),
     }
@@ -49,7 +49,7 @@ fn about(record: &Record, code: Code, message: String) -> Finding {
     Finding::new(code, message).of(&record.resource, &record.resource_name)
 }
 
-/// An intent that nobody works on any more: perhaps its snapshot was asked for.
+/// Settles an intent that no invocation works on any more; its snapshot may have been requested.
 fn intended(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     match look {
         Lookup::Found(snapshot) => match record.recognises(snapshot, &cx.settings.deployment) {
@@ -69,7 +69,7 @@ fn intended(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     }
 }
 
-/// A snapshot that the provider took the request for.
+/// Settles a snapshot whose request the provider accepted.
 fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     let now = cx.now;
     match (look, record.missing_since) {
@@ -92,7 +92,7 @@ fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     }
 }
 
-/// What the provider shows, and whether that has taken too long.
+/// Notes what the provider shows, and reports a snapshot that takes too long.
 fn followed(record: &Record, snapshot: &Snapshot, cx: &Context<'_>) -> Step {
     let mut step = observed(record, snapshot, cx.now);
     let waiting = step.next.as_ref().unwrap_or(record);
@@ -126,7 +126,8 @@ fn observed(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Step {
     Step { next: Some(next), finding }
 }
 
-/// Its name shows something that is not ours. Tags and origin may come late, so the second look decides.
+/// Handles a name that belongs to something that is not ours. Tags and origin may come late, so the
+/// second look decides.
 fn doubted(record: &Record, now: Timestamp) -> Step {
     match foreign(record, now) {
         Some(noted) if noted == *record => Step::default(),
@@ -135,7 +136,7 @@ fn doubted(record: &Record, now: Timestamp) -> Step {
     }
 }
 
-/// The record with the first foreign look noted; `None` when a look long enough ago was foreign too.
+/// The record with the first foreign look noted; `None` if a look long enough ago was foreign, too.
 #[must_use]
 pub fn foreign(record: &Record, now: Timestamp) -> Option<Record> {
     match record.foreign_since {

@@ -1,10 +1,10 @@
-//! Plans `prune`, one place at a time: one verdict for every snapshot, with its reason; the guards stand above
-//! every rule. [`Facts::questions`] → [`Facts::plan`] for each resource → apply, with [`last_look`] and
-//! [`settle`] for a deletion.
+//! Plans `prune`, one place at a time: every snapshot gets one verdict, with its reason, and the
+//! guards override every rule. The order is [`Facts::questions`], [`Facts::plan`] for each
+//! resource, then the steps, with [`last_look`] and [`settle`] for a deletion.
 //!
-//! This file is the way through a lane; [`listing`] holds what the lists showed, [`guard`] what may stand
-//! against a deletion, `effective` resolves the policy that one resource is judged by, `resource` judges its snapshots, and
-//! `delete` decides a deletion's last steps.
+//! This file has the steps of a lane; [`listing`] holds what the lists showed, [`guard`] what may
+//! stand against a deletion, `effective` resolves the policy that one resource is judged by,
+//! `resource` judges its snapshots, and `delete` decides a deletion's last steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,17 +32,17 @@ pub use guard::{Guard, cap_marks, memory_short};
 pub use listing::{Listing, Other, Seen};
 pub use resource::Verdict;
 
-/// What asking for the source of snapshots by its name answered.
+/// The result of looking the source of snapshots up by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceStatus {
-    /// It lives; the listing just did not show it.
+    /// It exists; the list just did not show it.
     Alive(Instance),
     /// It is gone.
     Gone {
         /// Whether another instance has its name now.
         name_lives: bool,
     },
-    /// No answer.
+    /// There was no answer.
     Unknown,
 }
 
@@ -61,13 +61,13 @@ pub struct Facts {
     pub unreadable: BTreeSet<ResourceId>,
     /// What the ledger remembers of the place's resources.
     pub protected: BTreeMap<ResourceId, Protected>,
-    /// What became of the sources that the list does not show.
+    /// The lookups of the sources that the list does not show.
     pub sources: BTreeMap<ResourceId, SourceStatus>,
-    /// What became of the recorded snapshots that the list does not show, by name.
+    /// The lookups of the recorded snapshots that the list does not show, by name.
     pub looks: BTreeMap<String, Lookup>,
 }
 
-/// What must be asked by name before a plan can be made.
+/// What must be looked up by name before a plan can be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Questions {
     /// Sources of our snapshots that the list does not show: id and name.
@@ -87,7 +87,7 @@ pub struct Judged {
     pub verdict: Verdict,
 }
 
-/// One thing to do.
+/// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Take a snapshot of ours into the ledger.
@@ -108,7 +108,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The order in which steps are carried out: what protects comes before what deletes.
+    /// The order in which steps are carried out: protecting steps come before deletions.
     #[must_use]
     pub fn order(&self) -> u8 {
         match self {
@@ -120,7 +120,7 @@ impl Step {
         }
     }
 
-    /// What it would change, for a dry run; what only notes something changes nothing.
+    /// The change that it makes, for a dry run; a step that only notes something makes none.
     #[must_use]
     pub fn describe(&self) -> Option<String> {
         match self {
@@ -133,26 +133,27 @@ impl Step {
     }
 }
 
-/// What a run will do about one resource, and why.
+/// The plan for one resource, and the reasons for it.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Every snapshot of ours once.
+    /// The verdict on every snapshot of ours.
     pub verdicts: Vec<Judged>,
-    /// What to do.
+    /// The steps to carry out.
     pub steps: Vec<Step>,
-    /// What people should know.
+    /// The findings to report.
     pub findings: Vec<Finding>,
-    /// How fresh the newest snapshot of a protected resource is.
+    /// The age of the newest snapshot of a protected resource.
     pub age: Option<Age>,
     /// What to remember of the resource, if that has changed.
     pub remember: Option<Protected>,
-    /// The newest slot with an available snapshot, if the ledger remembers another.
+    /// The newest slot with an available snapshot, if the ledger remembers another one.
     pub newest: Option<Option<Slot>>,
-    /// Records that carry missed slots: whoever moved them on died before that was reported.
+    /// Records that carry missed slots, because the run that moved them on ended before it reported
+    /// them.
     pub unreported: Vec<Record>,
 }
 
-/// Whether `prune` watches over the existence of this record's snapshot; the others are `poll`'s.
+/// Whether `prune` checks that this record's snapshot exists; `poll` checks the others.
 fn could_vanish(record: &Record) -> bool {
     match record.state {
         State::Available | State::Expiring => true,
@@ -162,7 +163,7 @@ fn could_vanish(record: &Record) -> bool {
 }
 
 impl Facts {
-    /// Of a place of which nothing is known yet.
+    /// The facts about a place of which nothing is known yet.
     #[must_use]
     pub fn of(place: Place) -> Self {
         Facts {
@@ -177,7 +178,7 @@ impl Facts {
         }
     }
 
-    /// What to ask by name, seeing the lists.
+    /// What to look up by name, given the lists.
     #[must_use]
     pub fn questions(&self) -> Questions {
         let sources = self.listing.sources();
@@ -193,7 +194,7 @@ impl Facts {
         Questions { sources, snapshots }
     }
 
-    /// Every resource that there is something to say about.
+    /// Every resource that the lists or the ledger contain.
     #[must_use]
     pub fn resources(&self) -> Vec<ResourceId> {
         let mut all: BTreeSet<&ResourceId> = self.instances.keys().collect();
@@ -203,8 +204,8 @@ impl Facts {
         all.into_iter().cloned().collect()
     }
 
-    /// Plans for one resource, and forgets its records. Total: whatever the facts are, every snapshot of ours
-    /// gets one verdict.
+    /// Plans for one resource, and drops its records. It is total: whatever the facts are, every
+    /// snapshot of ours gets one verdict.
     #[must_use]
     pub fn plan(&mut self, id: &ResourceId, cx: &Context<'_>) -> Plan {
         let records = self.records.remove(id).unwrap_or_default();
@@ -227,14 +228,15 @@ impl Facts {
         plan
     }
 
-    /// A marked snapshot whose tags no longer say that it is ours is rescued: nothing marked may stay so.
+    /// Rescues a marked snapshot whose tags no longer say that it is ours: nothing foreign stays
+    /// marked.
     fn lost_ownership(&self, record: &Record, cx: &Context<'_>) -> Option<Step> {
         if !record.may_be_rescued(cx.now) {
             return None;
         }
         let other = self.listing.other(&record.name)?;
-        // One that is not settled keeps its mark for now: nothing unavailable is ever deleted. Nor is anything
-        // decided while the provider does not tell of what it was taken.
+        // A snapshot that is not settled keeps its mark for now, because it is not deleted in that
+        // state. Nothing is decided either while the provider does not say what it was taken from.
         let settled = matches!(other.state, SnapshotState::Available | SnapshotState::Error);
         (settled && !other.unknown).then(|| {
             let next = record.observed(&other.state, cx.now, "rescued: no longer ours");
@@ -248,7 +250,8 @@ impl Plan {
         self.verdicts.push(Judged { name: name.to_owned(), slot, verdict });
     }
 
-    /// A recorded snapshot that the list does not show: gone only when two answers, some time apart, say so.
+    /// Handles a recorded snapshot that the list does not show: it is gone only if two answers,
+    /// some time apart, say so.
     fn vanished(&mut self, record: &Record, look: &Lookup, now: Timestamp) {
         let write = |record: Record| Step::Write(Box::new(record));
         match (look, record.missing_since) {
@@ -279,13 +282,13 @@ impl Plan {
     }
 }
 
-/// The finding of a resource whose newest available snapshot is older than promised.
+/// The finding about a resource whose newest available snapshot is older than promised.
 #[must_use]
 pub fn overdue(age: &Age) -> Option<Finding> {
     effective::overdue(age)
 }
 
-/// Whether a remembered resource takes part, so that somebody waits for its snapshots.
+/// Whether a remembered resource takes part, so that somebody expects snapshots of it.
 #[must_use]
 pub fn takes_part(item: &Protected) -> bool {
     item.standing == Standing::On
@@ -377,7 +380,7 @@ mod tests {
             missing_since: Some(seen.created_at),
             ..seen.adopted("web-1", (&id, "web", &place), now).into()
         });
-        // Only a ledger that somebody wrote into has two items of one name.
+        // A ledger has two items of one name only if somebody wrote into it.
         let made = Record::stored(Fields {
             state: State::Pending,
             superseded: true,

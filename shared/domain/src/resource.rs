@@ -1,4 +1,4 @@
-//! What is backed up, by its id.
+//! The id of what is backed up.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What the provider shows, and which of it is ours: the name codec, ownership and holds.
+//! What the provider shows, and which of it is ours: names, ownership and holds.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::policy::PolicyText;
 use crate::resource::ResourceId;
 use crate::time::{Slot, Zone};
 
-/// At most this many attempts are made for one slot.
+/// The most attempts that are made for one slot.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// Longest name a snapshot may have (Lightsail's limit).
+/// The longest name that a snapshot may have (Lightsail's limit).
 pub const NAME_CHARS_MAX: usize = 255;
 
 /// Tags of a resource; a key-only tag has an empty value.
@@ -23,7 +23,7 @@ pub type Tags = BTreeMap<String, String>;
 pub const MANAGED_BY: &str = "snapkeep:managed-by";
 /// Tag on our snapshots: its slot.
 pub const SLOT: &str = "snapkeep:slot";
-/// Tag on our snapshots: the id of what it was taken of.
+/// Tag on our snapshots: the id of the source.
 pub const SOURCE: &str = "snapkeep:source";
 /// Tag on our snapshots: the policy's name.
 pub const POLICY: &str = "snapkeep:policy";
@@ -39,24 +39,24 @@ pub const HOLD: &str = "snapkeep:hold";
 pub struct Instance {
     /// The provider's id.
     pub id: ResourceId,
-    /// Its name, which may be used again by another.
+    /// Its name, which another instance may use later.
     pub name: String,
-    /// Where it lives.
+    /// Its place.
     pub place: Place,
-    /// Tags that people set.
+    /// The tags that people set.
     pub tags: Tags,
 }
 
-/// What the provider says of a snapshot's readiness.
+/// The state of a snapshot at the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotState {
-    /// Being made.
+    /// It is being made.
     Pending,
-    /// Really there.
+    /// It is available.
     Available,
-    /// The provider gave up on it.
+    /// The provider failed to make it.
     Error,
-    /// A word we do not know: neither good nor bad, never touched.
+    /// The provider's word is unknown to us: it is neither good nor bad, and is never touched.
     Other(String),
 }
 
@@ -67,43 +67,44 @@ pub struct Snapshot {
     pub id: String,
     /// Its name, unique in its Region.
     pub name: String,
-    /// Where it lives.
+    /// Its place.
     pub place: Place,
-    /// The id of what it was taken of; empty when the provider does not tell.
+    /// The id of its source; empty if the provider does not state it.
     pub source: ResourceId,
-    /// The name of what it was taken of.
+    /// The name of its source.
     pub source_name: String,
-    /// Where that lives; absent when the provider does not tell.
+    /// The place of its source; absent if the provider does not state it.
     pub source_place: Option<Place>,
-    /// When the provider says it was made: later than the request.
+    /// When it was made, according to the provider: later than the request.
     pub created_at: Timestamp,
     /// Its state.
     pub state: SnapshotState,
     /// Its tags.
     pub tags: Tags,
-    /// Size of the source's disks in GB: an upper bound of what is billed.
+    /// The size of the source's disks in GB: an upper bound of what is billed.
     pub size_gb: u32,
 }
 
-/// Whose a snapshot is.
+/// The ownership of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Tags, name and origin all say it is ours.
+    /// Tags, name and origin all say that it is ours.
     Ours {
-        /// The slot it was taken for.
+        /// The slot that it was taken for.
         slot: Slot,
         /// The attempt that its name shows.
         attempt: u32,
     },
-    /// It carries this deployment's tag, but not all the rest: never touched, and reported.
+    /// It carries this deployment's tag, but the rest does not fit: it is reported, and never
+    /// touched.
     LookAlike(&'static str),
-    /// It carries this deployment's tag, and the provider does not tell of what it was taken.
+    /// It carries this deployment's tag, and the provider does not state its source.
     Unknown,
-    /// Not ours at all.
+    /// It is not ours.
     Foreign,
 }
 
-/// The name of a snapshot: a pure function of its arguments, and so the idempotency key.
+/// The name of a snapshot: a pure function of its arguments, and therefore the idempotency key.
 ///
 /// `<instance>-20261120T030000Z-<8 hex of a hash over deployment, resource id and attempt>`; a long
 /// instance name is cut, never the suffix.
@@ -117,7 +118,7 @@ pub fn snapshot_name(
 ) -> String {
     let mut hash = Sha256::new();
     for part in [deployment, &resource.0, &attempt.to_string()] {
-        // Each part with its length: no two different triples give the same bytes.
+        // Each part is hashed with its length: no two different triples give the same bytes.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
@@ -136,7 +137,7 @@ pub fn snapshot_name(
 }
 
 impl Snapshot {
-    /// Whose this snapshot is. Tags can be edited and copied; name and origin cannot.
+    /// The ownership of this snapshot. Tags can be edited and copied; name and origin cannot.
     #[must_use]
     pub fn ownership(&self, deployment: &str) -> Ownership {
         if self.tags.get(MANAGED_BY).map(String::as_str) != Some(deployment) {
@@ -168,7 +169,7 @@ impl Snapshot {
         }
     }
 
-    /// The policy that its tags tell: it explains itself without the ledger.
+    /// The policy that its tags state, so that it explains itself without the ledger.
     #[must_use]
     pub fn policy_text(&self) -> PolicyText {
         let tag = |key: &str| self.tags.get(key).filter(|text| !text.is_empty()).cloned();
@@ -187,12 +188,12 @@ impl Snapshot {
     }
 }
 
-/// A hold, as a tag says it.
+/// A hold, as its tag states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Until the tag is taken away.
+    /// It holds until the tag is removed.
     Forever,
-    /// Through this day, in the policy's zone.
+    /// It holds through this day, in the policy's zone.
     Until(Date),
     /// It cannot be read, so it holds, and is reported.
     Unreadable {
@@ -207,7 +208,7 @@ pub enum Hold {
 pub const HOLD_FORM: &str = "empty, or until=2027-01-31 (through that day)";
 
 impl Hold {
-    /// Looks for a hold under `key`; the key in the wrong case is an unreadable hold.
+    /// Looks for a hold under `key`; a key in the wrong case is an unreadable hold.
     #[must_use]
     pub fn find(tags: &Tags, key: &str) -> Option<Hold> {
         let (found, value) = tags
@@ -234,7 +235,7 @@ impl Hold {
         Hold::parse(text).unwrap_or_else(unreadable)
     }
 
-    /// Its value; one that cannot be read stays so.
+    /// The text of its value; a hold that cannot be read stays unreadable.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -254,7 +255,7 @@ impl Hold {
     }
 }
 
-/// Exactly `YYYY-MM-DD`: the library would take more.
+/// Reads exactly `YYYY-MM-DD`: the library would accept more.
 fn parse_date(text: &str) -> Option<Date> {
     let date: Date = text.parse().ok()?;
     (date.to_string() == text).then_some(date)

@@ -7,16 +7,17 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How far ahead of `now` a time may lie before it counts as the future: clocks are never quite equal.
+/// How far ahead of `now` a time may lie before it counts as the future: clocks are never exactly
+/// equal.
 pub const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// One scheduled instant, in whole seconds: the identity of a snapshot.
+/// A scheduled instant in whole seconds: the identity of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Slot(Timestamp);
 
 impl Slot {
-    /// The slot at this instant; fractions of a second are cut.
+    /// The slot at this instant; fractions of a second are dropped.
     #[must_use]
     pub fn at(instant: Timestamp) -> Self {
         Self(Timestamp::from_second(instant.as_second()).unwrap_or(instant))
@@ -42,7 +43,7 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A text that is not a slot in its one legal form.
+/// The error for a text that is not a slot in its one legal form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a slot: write it like 2026-11-20T03:00:00Z")]
 pub struct BadSlot(String);
@@ -53,7 +54,7 @@ impl FromStr for Slot {
     fn from_str(text: &str) -> Result<Self, BadSlot> {
         let bad = || BadSlot(text.to_owned());
         let slot = Slot::at(text.parse::<Timestamp>().map_err(|_| bad())?);
-        // One text per slot: the ledger's keys and the tags compare as strings.
+        // A slot has one text, because the ledger's keys and the tags are compared as strings.
         if slot.to_string() == text { Ok(slot) } else { Err(bad()) }
     }
 }
@@ -116,7 +117,7 @@ impl FromStr for Zone {
 /// Reads a duration of the configuration: a whole number and `h`, `d` (24 h) or `w`, such as `3d`.
 ///
 /// # Errors
-/// The accepted form, when the text is anything else or does not fit.
+/// The accepted form, if the text has another form or its number is too long.
 pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
     let accepted = || "a whole number with h, d or w, such as 6h, 3d or 2w".to_owned();
     let (digits, hours_each) = match text.char_indices().next_back() {
@@ -125,7 +126,7 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
         Some((at, 'w')) => (&text[..at], 24 * 7),
         _ => return Err(accepted()),
     };
-    // Six digits of weeks are over nineteen thousand years: enough, and no overflow anywhere.
+    // Six digits of weeks are more than nineteen thousand years: enough, and nothing overflows.
     if digits.is_empty() || digits.len() > 6 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(accepted());
     }
@@ -139,7 +140,7 @@ pub fn elapsed(earlier: Timestamp, later: Timestamp) -> SignedDuration {
     later.duration_since(earlier)
 }
 
-/// `instant + duration`, at the end of time when that overflows.
+/// `instant + duration`, or the end of time if that overflows.
 #[must_use]
 pub fn after(instant: Timestamp, duration: SignedDuration) -> Timestamp {
     instant.saturating_add(duration).unwrap_or(Timestamp::MAX)

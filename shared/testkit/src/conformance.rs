@@ -1,6 +1,6 @@
-//! What the ports mean, as checks that every adapter passes: [`provider()`] and [`ledger()`].
+//! The meaning of the ports, as checks that every adapter passes: [`provider()`] and [`ledger()`].
 //!
-//! Plain async functions over the traits; a failed check panics with what it expected.
+//! They are plain async functions over the traits; a failed check panics with what it expected.
 
 pub mod ledger;
 pub mod provider;

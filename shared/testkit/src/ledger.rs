@@ -1,4 +1,4 @@
-//! A ledger in memory, with the very conflicts of the real one.
+//! A ledger in memory, with the same conflicts as the real one.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,11 @@ use snapkeep_domain::time::Slot;
 
 type Key = (ResourceId, String);
 
-/// Everything that a ledger held at some time.
+/// The contents of a ledger at some time.
 #[derive(Clone, Debug)]
 pub struct Backup(BTreeMap<Key, Item>, Remembered, BTreeMap<String, Condition>);
 
-/// What it remembers besides records.
+/// What the ledger remembers besides records.
 #[derive(Clone, Debug, Default)]
 struct Remembered {
     protected: BTreeMap<ResourceId, Protected>,
@@ -40,12 +40,12 @@ pub struct MemoryLedger {
 #[derive(Clone, Debug)]
 enum Item {
     Readable(Box<Record>),
-    /// With the place and the state under which the index shows it.
+    /// An item that cannot be read, with the place and the state under which the index shows it.
     Spoilt(Option<(String, State)>, Unreadable),
 }
 
 impl Item {
-    /// Where the index shows it, and in which state.
+    /// The place and the state under which the index shows the item.
     fn live(&self) -> Option<(&str, State)> {
         match self {
             Item::Readable(record) => Some((&*record.place, record.live()?)),
@@ -83,18 +83,18 @@ impl MemoryLedger {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All readable records, tombstones too, by resource and sort key.
+    /// All readable records, including tombstones, by resource and sort key.
     #[must_use]
     pub fn all(&self) -> Vec<Record> {
         self.lock().values().filter_map(Item::readable).cloned().collect()
     }
 
-    /// Puts a record past all locking.
+    /// Puts a record, and bypasses all locking.
     pub fn insert(&self, record: Record) {
         self.lock().insert(key(&record), Item::Readable(Box::new(record)));
     }
 
-    /// Puts an item that cannot be read, shown under `live` in the index.
+    /// Puts an item that cannot be read; the index shows it under `live`.
     pub fn spoil(
         &self,
         resource: &ResourceId,
@@ -112,7 +112,7 @@ impl MemoryLedger {
         self.lock().insert((resource.clone(), sort_key.to_owned()), item);
     }
 
-    /// What stands where this record belongs.
+    /// The record that stands under this record's key.
     #[must_use]
     pub fn find(&self, record: &Record) -> Option<Record> {
         self.lock().get(&key(record)).and_then(Item::readable).cloned()
@@ -130,7 +130,7 @@ impl MemoryLedger {
         self.conditions().clear();
     }
 
-    /// What it remembers of a resource.
+    /// What the ledger remembers of a resource.
     #[must_use]
     pub fn remembers(&self, resource: &ResourceId) -> Option<Protected> {
         self.remembered().protected.get(resource).cloned()
@@ -144,13 +144,13 @@ impl MemoryLedger {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it remembers of the resources.
+    /// What the ledger remembers of all resources.
     #[must_use]
     pub fn protected(&self) -> Vec<Protected> {
         self.remembered().protected.values().cloned().collect()
     }
 
-    /// Loses what it remembers of a resource.
+    /// Loses what the ledger remembers of a resource.
     pub fn forget(&self, resource: &ResourceId) {
         self.remembered().protected.remove(resource);
     }
@@ -166,20 +166,20 @@ impl MemoryLedger {
         found
     }
 
-    /// What it holds now.
+    /// The current contents.
     #[must_use]
     pub fn backup(&self) -> Backup {
         Backup(self.lock().clone(), self.remembered().clone(), self.conditions().clone())
     }
 
-    /// Goes back to what it held then.
+    /// Goes back to earlier contents.
     pub fn restore(&self, backup: Backup) {
         *self.lock() = backup.0;
         *self.remembered() = backup.1;
         *self.conditions() = backup.2;
     }
 
-    /// Puts `record` as `version` if what stands there now may give way to it.
+    /// Puts `record` as `version` if the item that stands there now may give way to it.
     fn put(
         &self,
         record: &Record,
@@ -222,7 +222,7 @@ impl Ledger for MemoryLedger {
         let mut found = Records::default();
         for ((_, sort_key), item) in items.iter().rev().filter(|((id, _), _)| id == resource) {
             add(&mut found, item);
-            // The key of a superseded attempt is no slot by itself, so it ends nothing.
+            // The key of a superseded attempt is not a slot, so it ends nothing.
             if sort_key.parse::<Slot>().is_ok_and(|slot| slot < from) {
                 break;
             }

@@ -1,8 +1,8 @@
-//! What tests stand on: a provider and a ledger in memory, the conformance suites, and
-//! the simulator.
+//! The basis of the tests: a provider and a ledger in memory, the conformance suites, and the
+//! simulator.
 //!
-//! The suites say what the ports mean; every adapter, and the memory here, is held to them. Nothing
-//! here needs an async runtime: the futures in memory are ready at once.
+//! The suites define the meaning of the ports; every adapter, and the memory here, must pass them.
+//! Nothing here needs an async runtime: the futures in memory are ready at once.
 #![expect(clippy::unwrap_used, reason = "a check that fails panics")]
 
 pub mod conformance;

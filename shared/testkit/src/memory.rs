@@ -1,4 +1,5 @@
-//! A provider in memory: Regions, instances and snapshots in a time that stands until it is set.
+//! A provider in memory: Regions, instances and snapshots, in a time that stands still until it is
+//! set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,14 +12,14 @@ use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
-/// How much later than its request a snapshot says that it was made.
+/// How long after its request a snapshot says that it was made.
 pub const CREATED_LAG: SignedDuration = SignedDuration::from_secs(30);
-/// So many elements are on a page of a list.
+/// How many elements a page of a list has.
 pub const PAGE: usize = 20;
 /// The size of every instance's disk.
 pub const SIZE_GB: u32 = 20;
 
-/// A provider in memory. One namespace of names for each Region, as at Lightsail.
+/// A provider in memory. Each Region has one namespace of names, as at Lightsail.
 #[derive(Debug)]
 pub struct MemoryProvider {
     inner: Mutex<Inner>,
@@ -42,7 +43,7 @@ struct Region {
 #[derive(Debug)]
 struct Stored {
     snapshot: Snapshot,
-    /// When a pending one becomes available; never again after somebody set its state.
+    /// When a pending snapshot becomes available; `None` after somebody set its state.
     ready_at: Option<Timestamp>,
 }
 
@@ -59,7 +60,7 @@ impl Inner {
         format!("{what}/{:06}", self.ids)
     }
 
-    /// Lets what is due happen; called after every change of the time.
+    /// Makes available what is due; called after every change of the time.
     fn settle(&mut self) {
         for stored in self.regions.values_mut().flat_map(|region| region.snapshots.values_mut()) {
             if stored.ready_at.is_some_and(|at| at <= self.now) {
@@ -93,25 +94,25 @@ impl MemoryProvider {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Now.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.lock().now
     }
 
-    /// Makes it `now`; what became due meanwhile has happened.
+    /// Sets the time, after everything that is due by then has happened.
     pub fn set_now(&self, now: Timestamp) {
         let mut inner = self.lock();
         inner.now = now;
         inner.settle();
     }
 
-    /// How long snapshots made from now on are pending.
+    /// Sets how long snapshots made from now on are pending.
     pub fn set_pending_for(&self, pending_for: SignedDuration) {
         self.lock().pending_for = pending_for;
     }
 
-    /// The Regions from now on; what is in one that stays, stays.
+    /// Sets the Regions; a Region that stays keeps its contents.
     pub fn set_regions(&self, regions: &[&str]) {
         let mut inner = self.lock();
         inner.regions.retain(|name, _| regions.contains(&name.as_str()));
@@ -120,7 +121,7 @@ impl MemoryProvider {
         }
     }
 
-    /// Whether a Region is enabled for the account; one that is not still has a name.
+    /// Enables or disables a Region for the account; a disabled one still has a name.
     pub fn enable_region(&self, region: &str, enabled: bool) {
         let mut inner = self.lock();
         if enabled {
@@ -130,7 +131,7 @@ impl MemoryProvider {
         }
     }
 
-    /// Makes an instance; its name must be free.
+    /// Launches an instance; its name must be free.
     pub fn launch(&self, region: &str, name: &str, tags: Tags) -> Instance {
         let mut inner = self.lock();
         let id = ResourceId(inner.id("instance"));
@@ -168,7 +169,7 @@ impl MemoryProvider {
         self.change(region, |region| drop(region.stored(name).snapshot.tags.remove(key)));
     }
 
-    /// Puts a snapshot there that somebody else made, or a look-alike; it keeps its state.
+    /// Inserts a snapshot that somebody else made, or a look-alike; it keeps its state.
     pub fn insert(&self, snapshot: Snapshot) {
         let (region, name) = (snapshot.place.clone(), snapshot.name.clone());
         self.change(&region, |region| {
@@ -186,12 +187,12 @@ impl MemoryProvider {
         });
     }
 
-    /// The provider gives up on a snapshot.
+    /// Sets a snapshot's state to error.
     pub fn fail(&self, region: &str, name: &str) {
         self.set_state(region, name, SnapshotState::Error);
     }
 
-    /// Somebody else deletes a snapshot; returns it, to be put back with [`Self::insert`].
+    /// Deletes a snapshot as somebody else would; returns it for [`Self::insert`] to put back.
     pub fn vanish(&self, region: &str, name: &str) -> Snapshot {
         let gone = self.change(region, |region| region.snapshots.remove(name));
         gone.unwrap_or_else(|| panic!("no snapshot {name}")).snapshot
@@ -225,7 +226,7 @@ impl MemoryProvider {
         stored.map(|stored| stored.snapshot.clone()).collect()
     }
 
-    /// Both lists of a Region, whole.
+    /// Both complete lists of a Region.
     pub(crate) fn whole(
         &self,
         region: &str,
@@ -243,7 +244,7 @@ impl MemoryProvider {
     }
 }
 
-/// A Region's name as a place; a wrong one is a mistake of the test.
+/// A Region's name as a place; an invalid one is a mistake of the test.
 fn place(region: &str) -> Place {
     region.parse().unwrap()
 }
@@ -360,7 +361,7 @@ impl Deleter for MemoryProvider {
         let region = inner.region(region)?;
         match region.snapshots.get(name).map(|stored| &stored.snapshot.state) {
             None => Err(refusal(OPERATION, ErrorKind::NotFound, name)),
-            // Nobody knows what a provider does then, so nothing here may come to rely on it.
+            // A provider's behaviour in this case is unknown, so nothing here may rely on it.
             Some(SnapshotState::Pending) => Err(refusal(OPERATION, ErrorKind::Refused, name)),
             Some(_) => {
                 region.snapshots.remove(name);

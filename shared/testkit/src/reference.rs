@@ -1,5 +1,5 @@
-//! What retention rules keep, naively, straight from the words of the contract. It shares no code with
-//! the core: the tests hold the two against each other.
+//! A naive reference of what retention rules keep, straight from the words of the contract. It
+//! shares no code with the core: the tests compare the two.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use jiff::civil::ISOWeekDate;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-/// Which of these times, the newest first, the rules keep; `rules` is the text of a tag.
+/// Whether the rules keep each of these times, the newest first; `rules` is the text of a tag.
 #[must_use]
 pub fn keeps(rules: &str, newest_first: &[Timestamp], zone: &TimeZone) -> Vec<bool> {
     let mut stays = vec![rules == "all"; newest_first.len()];
@@ -49,7 +49,7 @@ fn bucket(name: &str, time: Timestamp, zone: &TimeZone) -> String {
     }
 }
 
-/// `1y6m` and the like.
+/// Reads a length such as `1y6m`.
 fn reach(text: &str) -> Span {
     let mut span = Span::new();
     for part in text.split_inclusive(|c: char| c.is_ascii_alphabetic()) {

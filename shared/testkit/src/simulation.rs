@@ -1,8 +1,8 @@
-//! A world that goes wrong, from one seed: the very domain and runners of the functions, on one thread,
-//! against a provider, a ledger and a clock in memory, while people and services interfere.
+//! A world that goes wrong, from one seed: the real domain and runners of the functions, on one
+//! thread, against a provider, a ledger and a clock in memory, while people and services interfere.
 //!
-//! A history has two parts. First everything may go wrong that [`rates`] has drawn; the
-//! [`properties`] watch every call. Then the world is healthy, and it is asked whether all is well again.
+//! A history has two parts. First, everything that [`rates`] has drawn may go wrong, and the
+//! [`properties`] watch every call. Then the world is healthy, and all must be well again.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,49 +49,49 @@ pub mod world;
 
 /// The Regions of the simulated account.
 pub const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
-/// When every history begins.
+/// The time at which every history begins.
 const START: &str = "2026-01-01T00:10:00Z";
-/// How long the healthy part is.
+/// The length of the healthy part.
 const RECOVERY: SignedDuration = SignedDuration::from_hours(46);
-/// In its last hours nothing may be reported.
+/// Nothing may be reported in the last hours of the healthy part.
 const QUIET: SignedDuration = SignedDuration::from_hours(6);
 
 type Running = Pin<Box<dyn Future<Output = Result<Report, TickError>>>>;
 
-/// Something that is going to happen.
+/// An event that is going to happen.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// The rule fires.
     Rule(Function, usize),
-    /// A function is invoked; for one place alone, with the number of the run, if it is a Tick.
+    /// A function is invoked; a Tick invokes it for one place, with the number of the run.
     Invoke(Function, usize, Option<(usize, u32)>),
-    /// Somebody does something.
+    /// A person or a service acts.
     Act,
 }
 
-/// How a history is run.
+/// The options of a history.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Breaks the functions.
+    /// The sabotage that breaks the functions.
     pub sabotage: Option<Sabotage>,
-    /// Keeps the lines of the transcript.
+    /// Whether to keep the lines of the transcript.
     pub trace: bool,
 }
 
-/// How a history went.
+/// The outcome of a history.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// The first promise that was broken.
+    /// The first broken promise.
     pub violation: Option<Violation>,
-    /// A hash over everything that happened, in order.
+    /// A hash of everything that happened, in order.
     pub hash: u64,
-    /// What happened, if it was asked for.
+    /// The transcript, if it was kept.
     pub lines: Vec<String>,
-    /// Calls to the ports.
+    /// The number of calls to the ports.
     pub calls: u64,
-    /// Invocations.
+    /// The number of invocations.
     pub invocations: u64,
 }
 
@@ -124,9 +124,10 @@ pub struct Simulation {
     answers: Option<Vec<Result<Report, TickError>>>,
     /// What the last run of each function found in the healthy world, by deployment.
     last: Vec<BTreeMap<Function, Vec<Finding>>>,
-    /// There are so many instances that calls take less time, as if many were under way at once.
+    /// Whether there are so many instances that calls take less time, as if many were under way at
+    /// once.
     crowded: bool,
-    /// From then on nothing may be reported.
+    /// The time from which nothing may be reported.
     quiet_from: Option<Timestamp>,
     events: u64,
     calls: u64,
@@ -145,7 +146,7 @@ impl Simulation {
             _ => rng.usize(1..=3),
         };
         for at in 0..count {
-            // Where there are many, each place has its share; where not all are served, there is one place.
+            // Many instances are spread over the places; if not all are served, there is one place.
             let region = if rates.capacity.is_some() { 0 } else { rng.usize(0..2) };
             provider.launch(REGIONS[region], &format!("web-{at}"), on());
         }
@@ -165,7 +166,7 @@ impl Simulation {
         simulation
     }
 
-    /// Sets the rules up that invoke the functions from now on.
+    /// Sets up the rules that invoke the functions from now on.
     pub fn schedule(&mut self) {
         for deployment in 0..self.deployments.len() {
             for function in [Function::Create, Function::Poll, Function::Prune] {
@@ -175,7 +176,7 @@ impl Simulation {
         }
     }
 
-    /// Takes the rules away.
+    /// Removes the rules.
     pub fn unschedule(&mut self) {
         self.queue.clear();
     }
@@ -206,7 +207,7 @@ impl Simulation {
         self.world.lock().watch.violation.is_some()
     }
 
-    /// Lets time pass until then, or until a promise is broken.
+    /// Lets time pass until `end`, or until a promise is broken.
     fn until(&mut self, end: Timestamp) {
         while !self.broken() {
             let due = self.queue.first_key_value().map(|((at, _), _)| *at);
@@ -219,7 +220,7 @@ impl Simulation {
                 }
                 continue;
             }
-            // A call takes a moment; some take minutes.
+            // A call takes a moment; some calls take minutes.
             let mut inner = self.world.lock();
             let slow = !inner.healthy && {
                 let chance = inner.rates.slow;
@@ -231,7 +232,7 @@ impl Simulation {
                 (false, false) => 2_000,
             };
             let takes = SignedDuration::from_millis(inner.rng.i64(0..millis));
-            // Where it matters who is first, calls are answered in their order.
+            // If it matters who is first, calls are answered in their order.
             let in_order = inner.rates.capacity.is_some();
             let next = if in_order { 0 } else { inner.rng.usize(0..waiting.len()) };
             let (call, invocation) = waiting[next];
@@ -249,7 +250,7 @@ impl Simulation {
         }
     }
 
-    /// Makes it that time; what was to happen meanwhile has happened.
+    /// Sets the time, after everything that is due by then has happened.
     fn pass_to(&mut self, time: Timestamp) {
         loop {
             self.deliver();
@@ -318,7 +319,7 @@ impl Simulation {
         }
     }
 
-    /// Delivers what functions left in places: late, twice, or never, and now and then for a wrong place.
+    /// Delivers the functions' Ticks: late, twice, or never, and sometimes for a wrong place.
     fn deliver(&mut self) {
         let ticks = std::mem::take(&mut self.world.lock().ticks);
         for (function, of, tick) in ticks {
@@ -336,7 +337,7 @@ impl Simulation {
         }
     }
 
-    /// How late the event comes, each time that it comes.
+    /// The delay of each delivery of an event.
     fn deliveries(&mut self) -> Vec<SignedDuration> {
         let mut inner = self.world.lock();
         if inner.healthy {
@@ -358,7 +359,7 @@ impl Simulation {
         all
     }
 
-    /// Invokes a function; `None` when it refuses to start.
+    /// Invokes a function; `None` if it refuses to start.
     pub fn start(&mut self, function: Function, deployment: usize) -> Option<InvocationId> {
         self.invoke(function, deployment, None)
     }
@@ -420,7 +421,7 @@ impl Simulation {
         Some(me)
     }
 
-    /// Lets a call have its turn.
+    /// Lets a call go on.
     fn step(&mut self, call: u64, invocation: InvocationId) {
         self.calls += 1;
         self.world.turns.grant(call);
@@ -469,7 +470,7 @@ impl Simulation {
         }
     }
 
-    /// An invocation dies where it stands.
+    /// Ends an invocation where it stands, as a crash does.
     pub fn crash(&mut self, invocation: InvocationId) {
         self.world.note(format_args!("#{invocation} dies"));
         self.ticks.remove(&invocation);

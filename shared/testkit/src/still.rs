@@ -1,4 +1,4 @@
-//! For tests in which no real time passes and nobody goes on with anything.
+//! Helpers for tests in which no real time passes and no run goes on.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Deadline for Endless {
     }
 }
 
-/// There is no event bus.
+/// A relay without an event bus.
 #[derive(Clone, Copy, Debug)]
 pub struct NoBus;
 

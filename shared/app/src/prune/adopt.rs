@@ -9,9 +9,10 @@ use crate::ports::{Deadline, Deleter, Inventory, Ledger, Remember, Write};
 use crate::report::{Counter, Failure, ItemReport};
 
 impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
-    /// Takes a snapshot of ours into the ledger. Its place may be taken by a tombstone: then it is seen
-    /// again; or by another attempt: then it becomes an item of its own. Only a look at what stands there now can
-    /// tell: an intent comes before its snapshot, so whoever sees the snapshot sees its intent here.
+    /// Takes a snapshot of ours into the ledger. If a tombstone has its key, the snapshot was seen
+    /// again; if another attempt has it, the snapshot gets an item of its own. Only the item that
+    /// is there now can tell which: an intent is written before its snapshot is requested, so
+    /// whoever sees the snapshot sees its intent here.
     pub(super) async fn adopt(&self, record: &Record, part: &mut ItemReport) {
         let ledger = self.run.ledger;
         let claimed = match ledger.claim(record).await {
@@ -35,7 +36,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Ok(Write::Conflict(None)) => return part.counts.push(Counter::Conflicts),
             Err(error) => return part.failures.push(self.failed(&error, record)),
         };
-        // A list may lag behind a deletion: only asking by name tells that it is really there.
+        // A list may lag behind a deletion: only a lookup by name shows whether the snapshot
+        // exists.
         if standing.live().is_some() {
             return;
         }
@@ -43,7 +45,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let deployment = &self.run.cx.settings.deployment;
         match look {
             Ok(Some(found)) if standing.recognises(&found, deployment) == Recognition::Ours => {
-                // A tombstone gives way only to what is available.
+                // Only an available snapshot replaces a tombstone.
                 if standing.state == State::Deleted && found.state != SnapshotState::Available {
                     return;
                 }

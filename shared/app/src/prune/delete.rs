@@ -1,4 +1,4 @@
-//! Carries out a deletion: intent, last look, effect.
+//! Carries out deletions.
 
 use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::finding::Topic;
@@ -13,7 +13,7 @@ use crate::report::{Counter, Failure, ItemReport};
 use crate::work::{Turn, heard, pause};
 
 impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
-    /// Deletes one snapshot: intent, last look, effect. `poll` confirms it.
+    /// Deletes one snapshot: writes the intent, takes a last look, and deletes. `poll` confirms it.
     pub(super) async fn delete(&self, mut todo: Box<Todo>) -> Turn<Box<Todo>> {
         let (run, lane) = (self.run, self.lane);
         let Step::Delete { record, judged } = &todo.step else { return Turn::Done(None) };
@@ -33,11 +33,11 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 }
             }
         };
-        // The last look comes right before each try.
+        // The last look comes immediately before each try.
         let found = match run.inventory.snapshot(&lane.place, &record.name).await {
             Ok(Some(found)) => found,
             Ok(None) => {
-                // After a lost answer it is gone by our hand.
+                // After a lost answer, our own request deleted it.
                 if todo.lost {
                     pruned(&intent, &mut part);
                 }
@@ -77,7 +77,8 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         }
     }
 
-    /// The intent stands; what was throttled, busy or lost is tried again in this run, with another last look.
+    /// Keeps the intent. A call that was throttled, busy or lost is tried again in this run, with
+    /// another last look.
     fn again(
         &self,
         mut todo: Box<Todo>,
@@ -96,7 +97,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         Turn::Done(Some(heard))
     }
 
-    /// Writes what stands against a deletion.
+    /// Applies an objection to a deletion.
     async fn object(&self, look: LastLook, part: &mut ItemReport) {
         let LastLook::Object { next, finding } = look else { return };
         match next {

@@ -1,4 +1,5 @@
-//! A record as an item: its members as attributes, and the keys of table, index and time to live.
+//! Encodes the ledger's values as items, and decodes them: members become attributes, besides the
+//! keys of the table and of the index, and the time to live.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -14,10 +15,10 @@ use snapkeep_domain::time::Slot;
 
 use super::{Item, schema};
 
-/// The item that a record is stored as.
+/// Encodes a record.
 pub(super) fn encode(record: &Record) -> Result<Item, String> {
     let mut item: Item = to_item(record).map_err(|error| error.to_string())?;
-    // The record's own `slot` gives way to the sort key, which begins with it.
+    // The sort key, which begins with the record's own `slot`, replaces it.
     item.insert(schema::SLOT.to_owned(), AttributeValue::S(record.sort_key()));
     if let Some(state) = record.live() {
         let group = if FOLLOWED.contains(&state) { schema::OPEN } else { schema::KEPT };
@@ -31,7 +32,7 @@ pub(super) fn encode(record: &Record) -> Result<Item, String> {
     Ok(item)
 }
 
-/// The record of an item, or what is wrong with the item.
+/// Decodes a record, or says what is wrong with the item.
 pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
     let sort_key = text(item, schema::SLOT);
     let unreadable = |why: String| Unreadable {
@@ -51,7 +52,7 @@ pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
     Ok(record)
 }
 
-/// The item that a protected resource is stored as.
+/// Encodes a protected resource.
 pub(super) fn encode_protected(protected: &Protected) -> Result<Item, String> {
     let mut item: Item = to_item(protected).map_err(|error| error.to_string())?;
     for (key, value) in
@@ -65,7 +66,7 @@ pub(super) fn encode_protected(protected: &Protected) -> Result<Item, String> {
     Ok(item)
 }
 
-/// The protected resource of an item, or what is wrong with the item.
+/// Decodes a protected resource, or says what is wrong with the item.
 pub(super) fn decode_protected(mut item: Item) -> Result<Protected, Unreadable> {
     let id = text(&item, schema::SLOT);
     let unreadable = |why: String| Unreadable {
@@ -83,7 +84,7 @@ pub(super) fn run_key(run: &LastRun) -> String {
     format!("{}#{}", run.function, run.place)
 }
 
-/// The item that a run is stored as.
+/// Encodes a run.
 pub(super) fn encode_run(run: &LastRun) -> Result<Item, String> {
     let mut item: Item = to_item(run).map_err(|error| error.to_string())?;
     for (key, value) in [(schema::RESOURCE, schema::RUNS.to_owned()), (schema::SLOT, run_key(run))]
@@ -93,7 +94,7 @@ pub(super) fn encode_run(run: &LastRun) -> Result<Item, String> {
     Ok(item)
 }
 
-/// The run of an item, or what is wrong with the item.
+/// Decodes a run, or says what is wrong with the item.
 pub(super) fn decode_run(item: Item) -> Result<LastRun, Unreadable> {
     let sort_key = text(&item, schema::SLOT);
     let unreadable = |why: String| Unreadable {
@@ -105,7 +106,7 @@ pub(super) fn decode_run(item: Item) -> Result<LastRun, Unreadable> {
     from_item(item).map_err(|error| unreadable(error.to_string()))
 }
 
-/// The item that a condition is stored as.
+/// Encodes a condition.
 pub(super) fn encode_condition(condition: &Condition) -> Result<Item, String> {
     let mut item: Item = to_item(condition).map_err(|error| error.to_string())?;
     for (key, value) in [
@@ -114,20 +115,20 @@ pub(super) fn encode_condition(condition: &Condition) -> Result<Item, String> {
     ] {
         item.insert(key.to_owned(), AttributeValue::S(value));
     }
-    // What is over, and was told, need not be remembered.
+    // A resolved condition that people were notified of need not be remembered.
     if let Some(at) = condition.resolved.filter(|_| condition.notified) {
         expire(&mut item, at);
     }
     Ok(item)
 }
 
-/// From when on the item may vanish.
+/// Sets the time from which the item may vanish.
 fn expire(item: &mut Item, at: Timestamp) {
     let seconds = AttributeValue::N(at.as_second().to_string());
     item.insert(schema::EXPIRES_AT.to_owned(), seconds);
 }
 
-/// The condition of an item, or what is wrong with the item.
+/// Decodes a condition, or says what is wrong with the item.
 pub(super) fn decode_condition(item: &Item) -> Result<Condition, Unreadable> {
     let unreadable = |why: String| Unreadable {
         resource: ResourceId(text(item, schema::RESOURCE)),
@@ -138,7 +139,7 @@ pub(super) fn decode_condition(item: &Item) -> Result<Condition, Unreadable> {
     from_item(item.clone()).map_err(|error| unreadable(error.to_string()))
 }
 
-/// First of all: in a newer format, even what can be read may mean something else.
+/// Checks the format first: in a newer one, even what can be read may mean something else.
 fn readable(item: &Item) -> Result<(), String> {
     match number(item, schema::FORMAT) {
         Some(format) if format > FORMAT => {
@@ -149,12 +150,12 @@ fn readable(item: &Item) -> Result<(), String> {
     }
 }
 
-/// The slot of an item that is the slot's own, not what a failed attempt left behind.
+/// The slot of an item that is the slot's own; `None` for the residue of a failed attempt.
 pub(super) fn slot_itself(item: &Item) -> Option<Slot> {
     text(item, schema::SLOT).parse().ok()
 }
 
-/// A key as a text that tells keys apart.
+/// A text that identifies a key.
 pub(super) fn key_text(key: &Item) -> String {
     let attributes = [schema::PLACE, schema::LIVE, schema::RESOURCE, schema::SLOT];
     attributes.map(|attribute| text(key, attribute)).join(" ")

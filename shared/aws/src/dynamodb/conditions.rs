@@ -1,4 +1,4 @@
-//! What people were told, as items of the ledger's table in a partition of their own.
+//! Stores conditions as items of the ledger's table, in a partition of their own.
 
 use snapkeep_app::ports::{ConditionStore, LedgerError, Unreadable};
 use snapkeep_domain::notice::Condition;

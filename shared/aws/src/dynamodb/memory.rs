@@ -1,4 +1,5 @@
-//! What the ledger remembers of resources and runs, as items of its table in partitions of their own.
+//! Stores what the ledger remembers of resources and runs as items of its table, in partitions of
+//! their own.
 
 use std::error::Error;
 
@@ -21,7 +22,7 @@ use super::{
 
 const UPDATE_ITEM: &str = "UpdateItem";
 
-/// The members of a protected resource that what tags say is written to; a member that is absent is removed.
+/// The members of a protected resource that hold what its tags say; an absent member is removed.
 const TAGS_SAY: [&str; 9] = [
     "name",
     "place",
@@ -34,7 +35,7 @@ const TAGS_SAY: [&str; 9] = [
     schema::EXPIRES_AT,
 ];
 
-/// Whether a conditional write lost its race; another failure is an error.
+/// Whether a conditional write won its race; any other failure than a lost race is an error.
 fn won<T, E>(
     operation: &'static str,
     answer: Result<T, SdkError<E, HttpResponse>>,
@@ -58,7 +59,7 @@ impl DynamoLedger {
             .key(schema::SLOT, AttributeValue::S(resource.0.clone()))
     }
 
-    /// Writes what tags say, member by member, if the item is still of this version.
+    /// Writes what the tags say, member by member, if the item still has this version.
     async fn change(&self, item: &Protected) -> Result<bool, LedgerError> {
         let mut members = codec::encode_protected(item).map_err(unwritable)?;
         let (mut set, mut remove) = (vec!["#version = :next".to_owned()], Vec::new());
@@ -92,7 +93,7 @@ impl Remember for DynamoLedger {
     async fn memory(&self) -> Result<Memory, LedgerError> {
         let of_resources =
             all(self.query(schema::RESOURCE, schema::PROTECTED), codec::decode_protected);
-        // The leases among them must be the latest.
+        // The runs contain leases, which must be the latest.
         let query = self.query(schema::RESOURCE, schema::RUNS).consistent_read(true);
         let of_runs = all(query, codec::decode_run);
         let ((protected, mut unreadable), (runs, bad)) = try_join(of_resources, of_runs).await?;
@@ -125,7 +126,7 @@ impl Remember for DynamoLedger {
                 .expression_attribute_values(":at", AttributeValue::S(at.to_string()))
                 .update_expression("SET #answered = :at")
                 .condition_expression(exists),
-            // Slots compare as texts.
+            // Slots are compared as texts.
             Note::Available(newest) => slot(update, newest.to_string()).condition_expression(
                 format!("{exists} AND (attribute_not_exists(#newest) OR #newest < :slot)"),
             ),

@@ -1,34 +1,34 @@
-//! The table's schema, in one place: the embedded cloud makes its table from it, and a test
-//! compares the template with it.
+//! The table's schema: the embedded cloud creates its table from it, and a test compares the
+//! template with it.
 
 use serde_json::{Value, json};
 
-/// Partition key: the id of the resource.
+/// The partition key: the id of the resource.
 pub const RESOURCE: &str = "resource";
-/// The partition of what people were told: no resource has this id.
+/// The partition of the conditions; no resource has this id.
 pub const CONDITIONS: &str = "conditions";
-/// The partition of what is remembered of resources; their sort key is the resource's id.
+/// The partition of what is remembered of resources; its sort key is the resource's id.
 pub const PROTECTED: &str = "protected";
-/// The partition of each function's last run in each place; their sort key is `<function>#<place>`.
+/// The partition of each function's last run in each place; its sort key is `<function>#<place>`.
 pub const RUNS: &str = "runs";
-/// Sort key: the slot, with `#<attempt>` on what a failed attempt left behind.
+/// The sort key: the slot, with `#<attempt>` for the residue of a failed attempt.
 pub const SLOT: &str = "slot";
-/// Optimistic locking.
+/// The version, for optimistic locking.
 pub const VERSION: &str = "version";
 /// The format of the item.
 pub const FORMAT: &str = "format";
-/// Which write the item comes from: no two writes have the same.
+/// The write that the item comes from; no two writes have the same value.
 pub const WRITE: &str = "write";
 /// The partition key of the sparse index: the place of a live record.
 pub const PLACE: &str = "place";
-/// Its sort key: `open#<state>` while `poll` follows the record, `kept#<state>` otherwise. Only live records
-/// have it.
+/// The sort key of the sparse index: `open#<state>` while `poll` follows the record, `kept#<state>`
+/// otherwise. Only live records have it.
 pub const LIVE: &str = "live";
-/// What [`LIVE`] begins with while `poll` follows the record.
+/// The beginning of [`LIVE`] while `poll` follows the record.
 pub const OPEN: &str = "open#";
-/// What [`LIVE`] begins with otherwise.
+/// The beginning of [`LIVE`] otherwise.
 pub const KEPT: &str = "kept#";
-/// The members of a record that the index shows: all that a run needs, and no history.
+/// The members of a record that the index contains: all that a run needs, and no history.
 pub const SHOWN: [&str; 17] = [
     "attempt",
     "foreign_since",
@@ -53,8 +53,8 @@ pub const INDEX: &str = "live";
 /// When an item may vanish, in epoch seconds: the table's time-to-live attribute.
 pub const EXPIRES_AT: &str = "expires_at";
 
-/// The table as DynamoDB's CreateTable takes it. Time to live, recovery and protection are set by
-/// calls of their own.
+/// The request of DynamoDB's CreateTable for the table. Time to live, recovery and protection are
+/// set by separate calls.
 #[must_use]
 pub fn create_table_request(table: &str) -> Value {
     let key = |hash: &str, range: &str| {

@@ -15,13 +15,13 @@ use snapkeep_domain::function::Function;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::RoleArn;
 
-/// The accounts besides our own, and how to act in each.
+/// The accounts besides our own, and the credentials for each.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts(BTreeMap<String, SharedCredentialsProvider>);
 
 impl Accounts {
-    /// By assuming these roles; nothing is called yet. `function` stands for the `*` of a role's name,
-    /// and the deployment's id is the external id that the role's trust asks for.
+    /// The accounts of these roles; nothing is called yet. `function` replaces the `*` of a role's
+    /// name, and the deployment's id is the external id that the role's trust policy asks for.
     pub async fn by_roles(
         sdk: &SdkConfig,
         roles: &[RoleArn],
@@ -42,7 +42,7 @@ impl Accounts {
     }
 }
 
-/// The clients, made when first asked for.
+/// The clients, each of which is created when it is first needed.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
     sdk: SdkConfig,
@@ -74,7 +74,8 @@ impl Clients {
         if let Some(client) = made.get(place) {
             return Ok(client.clone());
         }
-        // A call is one attempt: what it meets, the pace of its place must hear of.
+        // The SDK makes one attempt of a call, because the pace of its place must hear of each
+        // answer.
         let mut builder = Builder::from(&self.sdk)
             .region(Region::new(place.region().to_owned()))
             .retry_config(RetryConfig::disabled());
@@ -107,8 +108,8 @@ impl Clients {
         self.of(operation, &place)
     }
 
-    /// Refuses what belongs to another account than its place says: a role of our own account would show
-    /// everything twice.
+    /// Refuses a resource that belongs to another account than its place says: a role of our own
+    /// account would show everything twice.
     pub(super) fn belongs(
         &self,
         operation: &'static str,

@@ -1,4 +1,4 @@
-//! What Lightsail's errors amount to: by the wire's code, and by the message where that is bare.
+//! Classifies Lightsail's errors by the code on the wire, and by the message if that code is bare.
 
 use std::error::Error;
 
@@ -9,7 +9,7 @@ use snapkeep_app::ports::{ErrorKind, ProviderError};
 
 use crate::sdk::{Failure, Stage};
 
-/// What a call's failure amounts to.
+/// Classifies the failure of a call.
 pub(crate) fn provider_error<E>(
     operation: &'static str,
     error: &SdkError<E, HttpResponse>,
@@ -26,7 +26,7 @@ where
     ProviderError { kind, operation, code: failure.word(), message: failure.message }
 }
 
-/// What a page's failure amounts to: a token that is refused is too old, or was never good.
+/// Classifies the failure of a page: a refused token is too old, or was never valid.
 pub(super) fn page_error<E>(
     operation: &'static str,
     later: bool,
@@ -42,7 +42,7 @@ where
     ProviderError { kind, ..error }
 }
 
-/// The answer of a call for one resource; `None` when there is none of that name.
+/// The answer of a call for one resource; `None` if there is none of that name.
 pub(super) fn unless_missing<T, E>(
     operation: &'static str,
     answer: Result<T, SdkError<E, HttpResponse>>,
@@ -57,24 +57,24 @@ where
     }
 }
 
-/// What an answered error amounts to.
+/// Classifies an error that was answered.
 ///
-/// The body's `code` (`NameExists`) shadows its `__type` (`InvalidInputException`) in the SDK, so
-/// the typed errors are not to be relied on. A code that says it all decides alone. "Not found"
-/// leads to tombstones, so a message is believed there only from Lightsail's own bare codes; an
-/// unknown code with a known message only ever keeps an intent waiting.
+/// In the SDK, the body's `code` (`NameExists`) shadows its `__type` (`InvalidInputException`), so
+/// the typed errors are not reliable. A code that is unambiguous decides alone. "Not found" leads
+/// to tombstones, so a message is believed there only with Lightsail's own bare codes; an unknown
+/// code with a known message only keeps an intent waiting.
 #[must_use]
 pub fn classify(code: Option<&str>, message: &str, status: u16) -> ErrorKind {
     let by_status = match status {
         429 => ErrorKind::Throttled,
         401 | 403 => ErrorKind::Denied,
-        // A success that cannot be read is no refusal either.
+        // A success that cannot be read is not a refusal either.
         200..=299 | 500..=599 => ErrorKind::Indeterminate,
         _ => ErrorKind::Refused,
     };
-    // Without a code it is a proxy that speaks, or nobody.
+    // An answer without a code comes from a proxy, for example, and not from Lightsail.
     let Some(code) = code else { return by_status };
-    // An organisation closes a Region to its accounts by a policy of its own.
+    // An organisation closes a Region to its accounts by a service control policy.
     let closed = message.contains("service control policy");
     if let Some(kind) = by_code(code) {
         return if closed && kind == ErrorKind::Denied {
@@ -124,7 +124,7 @@ fn by_code(code: &str) -> Option<ErrorKind> {
         | "SignatureDoesNotMatch"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" => ErrorKind::Denied,
-        // What a Region answers that does not know the account (yet).
+        // A Region answers with these codes if it does not know the account (yet).
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
         | "OptInRequired"
@@ -235,7 +235,7 @@ mod tests {
             (invalid, "`ü` is not a valid resource name.", 400, Refused),
             (Some("UnknownOperationException"), "", 400, Refused),
             (Some("SerializationException"), "", 400, Refused),
-            // Words of somebody else are no reason for a tombstone.
+            // A message that is not Lightsail's is no reason for a tombstone.
             (None, "the page does not exist", 404, Refused),
             (Some("InvalidProxy"), "the host does not exist", 400, Refused),
         ];

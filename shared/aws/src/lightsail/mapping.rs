@@ -1,4 +1,5 @@
-//! Lightsail's shapes as the core's values, and back. What is incomplete is an error, not skipped.
+//! Converts Lightsail's shapes to the core's values, and back. An incomplete shape is an error, and
+//! is not skipped.
 
 use aws_sdk_lightsail::types;
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ pub(super) fn incomplete(operation: &'static str, what: &str) -> ProviderError {
     distrust(operation, "IncompleteAnswer", format!("the answer contains {what}"))
 }
 
-/// What a successful answer must contain.
+/// Returns what a successful answer must contain.
 pub(super) fn answered<T>(operation: &'static str, found: Option<T>) -> Result<T, ProviderError> {
     found.ok_or_else(|| incomplete(operation, "nothing, neither a resource nor an error"))
 }
@@ -66,12 +67,20 @@ pub(super) fn snapshot(
         created_at,
         state,
         tags: tags(operation, shape.tags())?,
-        // Only for people to read; a size that makes no sense must not fail the list.
-        size_gb: shape.size_in_gb().and_then(|gb| u32::try_from(gb).ok()).unwrap_or_default(),
+        size_gb: size_gb(shape),
     })
 }
 
-/// Where a resource lives, as its ARN says: in this place, or in another Region.
+/// The size of the instance's own disk and of the disks that were attached to it; the snapshot has all of them.
+/// The size is only for people: one that makes no sense must not fail the list.
+fn size_gb(shape: &types::InstanceSnapshot) -> u32 {
+    let attached = shape.from_attached_disks().iter();
+    let attached = attached.filter(|disk| disk.is_system_disk() != Some(true));
+    let sizes = attached.map(types::Disk::size_in_gb).chain([shape.size_in_gb()]);
+    sizes.flatten().filter_map(|gb| u32::try_from(gb).ok()).fold(0, u32::saturating_add)
+}
+
+/// The place of a resource according to its ARN: this place, or another Region.
 fn place_of(
     operation: &'static str,
     arn: Option<&str>,
@@ -108,7 +117,7 @@ fn tags(operation: &'static str, tags: &[types::Tag]) -> Result<Tags, ProviderEr
     tags.iter().map(pair).collect()
 }
 
-/// Tags for a request; an empty value is sent as a key-only tag, which is what it means.
+/// The tags of a request. An empty value is sent as a key-only tag, which is what it means.
 pub(super) fn tags_for(tags: &Tags) -> Vec<types::Tag> {
     let tag = |(key, value): (&String, &String)| {
         let value = Some(value.clone()).filter(|value| !value.is_empty());
@@ -166,6 +175,17 @@ mod tests {
         assert_eq!(read.state, SnapshotState::Other("copying".to_owned()));
         let read = snapshot("Get", &place("r"), &shape().set_state(None).build()).unwrap();
         assert_eq!(read.state, SnapshotState::Other(String::new()));
+    }
+
+    #[test]
+    fn attached_disks_count_and_the_system_disk_only_once() {
+        let disk = |gb: i32, system: Option<bool>| {
+            types::Disk::builder().size_in_gb(gb).set_is_system_disk(system).build()
+        };
+        let shape = shape().from_attached_disks(disk(20, Some(true)));
+        let shape = shape.from_attached_disks(disk(64, None)).from_attached_disks(disk(-1, None));
+        let read = snapshot("Get", &place("eu-west-1"), &shape.build()).unwrap();
+        assert_eq!(read.size_gb, 84);
     }
 
     #[test]

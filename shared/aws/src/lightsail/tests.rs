@@ -1,4 +1,4 @@
-//! The adapter on the real SDK, with the wire answered by a function.
+//! Tests of the adapter on the real SDK; a function answers the requests on the wire.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,9 +16,9 @@ use snapkeep_domain::snapshot::Tags;
 
 use super::*;
 
-/// What came in: host, operation and body.
+/// A request: host, operation and body.
 type Request = (String, String, Value);
-/// What goes out; `None` breaks the connection.
+/// An answer: status and body; `None` breaks the connection.
 type Answer = Option<(u16, String)>;
 
 fn place() -> Place {

@@ -1,6 +1,6 @@
-//! What the ledger remembers of each resource that is opted in or has live records. It decides nothing by
-//! itself: it gives `create` its order, keeps the hold of an instance that is gone, and says since when a
-//! resource is protected and where to look after it.
+//! What the ledger remembers of each resource that is opted in or has live records. It decides
+//! nothing by itself: it gives `create` its order, keeps the hold of an instance that is gone, and
+//! tells when a resource's protection began and where to look after it.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Instance};
 use crate::time::{Slot, after, elapsed};
 
-/// The text of a hold that nobody has seen: the item was lost, and its instance is gone.
+/// The text of a hold that nobody saw: the item was lost, and its instance is gone.
 const HOLD_UNKNOWN: &str = "unknown: this item was rebuilt after the instance was gone";
 
 /// Whether the resource took part when it was last seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
-    /// Opted in.
+    /// It was opted in.
     On,
-    /// It said `off`.
+    /// It was tagged `off`.
     Off,
     /// It carried no opt-in tag.
     Untagged,
-    /// A complete list did not show it any more.
+    /// A complete list no longer showed it.
     Gone,
 }
 
@@ -42,7 +42,7 @@ impl From<OptIn> for Standing {
     }
 }
 
-/// One resource, as the ledger remembers it. What tags say is written by `create` and `prune` under the
+/// A resource as the ledger remembers it. `create` and `prune` write what its tags say, under the
 /// item's version; the other members are written one by one, each by its own kind of writer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protected {
@@ -50,19 +50,19 @@ pub struct Protected {
     pub resource: ResourceId,
     /// Its name.
     pub name: String,
-    /// Where it lives.
+    /// The place of the resource.
     pub place: Place,
-    /// Whether it took part.
+    /// Whether it took part when it was last seen.
     pub standing: Standing,
-    /// Since when it has been protected: it restarts only when `off` turns to on.
+    /// Since when it has been protected; this restarts only when `off` turns to on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// The value of its hold, if it carried one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
-    /// The policy in force, its overrides applied.
+    /// The policy in force, with the resource's overrides.
     pub policy: Arc<PolicyText>,
-    /// Since when it neither takes part nor has a live record.
+    /// Since when it has neither taken part nor had a live record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<Timestamp>,
     /// The newest slot with an available snapshot; written by `poll` and `prune`.
@@ -73,13 +73,13 @@ pub struct Protected {
     pub answered: Option<Timestamp>,
     /// The format of the item.
     pub format: u32,
-    /// Optimistic locking of what tags say; 0 is not written yet.
+    /// The version of what its tags say, for optimistic locking; 0 means not written yet.
     pub version: u64,
 }
 
 impl Protected {
-    /// What to remember of an instance as it is seen now; `None` when that is what is remembered already.
-    /// `has_records` is unknown to `create`, which judges by opt-in alone.
+    /// What to remember of an instance as it is seen now; `None` if nothing changed. `create` does
+    /// not know `has_records`, and judges by opt-in alone.
     #[must_use]
     pub fn seen(
         known: Option<&Protected>,
@@ -122,7 +122,7 @@ impl Protected {
         (known != Some(&item)).then_some(item)
     }
 
-    /// The same resource after a complete list did not show it; `None` when that is known already.
+    /// The same resource after a complete list did not show it; `None` if that is known already.
     #[must_use]
     pub fn gone(&self, has_records: bool, now: Timestamp) -> Option<Protected> {
         let idle_since = if has_records { None } else { self.idle_since.or(Some(now)) };
@@ -130,7 +130,7 @@ impl Protected {
         (*self != item).then_some(item)
     }
 
-    /// The item of an instance that is gone, after the ledger has lost it: it counts as held.
+    /// Rebuilds the item of an instance that is gone, after the ledger lost it: it counts as held.
     #[must_use]
     pub fn rebuilt(
         resource: &ResourceId,
@@ -154,8 +154,8 @@ impl Protected {
         }
     }
 
-    /// The order in which `create` serves: who has waited longest since the provider last answered comes
-    /// first, never asked before all others, then who has the oldest good slot.
+    /// The order in which `create` serves: resources without any answer come first, then those that
+    /// have waited longest since the provider last answered, then those with the oldest good slot.
     #[must_use]
     pub fn rank(known: Option<&Protected>) -> (Option<Timestamp>, Option<Slot>) {
         known.map_or((None, None), |known| (known.answered, known.newest))
@@ -167,7 +167,8 @@ impl Protected {
         self.hold.as_deref().map(Hold::read)
     }
 
-    /// How old the newest available snapshot is, as far as the ledger knows: for a place that cannot be listed.
+    /// The age of the newest available snapshot, as far as the ledger knows: for a place that
+    /// cannot be listed.
     #[must_use]
     pub fn age(&self, pending_timeout: SignedDuration, now: Timestamp) -> Option<Age> {
         if self.standing != Standing::On {
@@ -185,8 +186,8 @@ impl Protected {
     }
 }
 
-/// How old a protected resource's newest available snapshot is, by its slot, and how old its schedule
-/// lets it become: a period, and the time that a snapshot may take.
+/// The age of a protected resource's newest available snapshot, by its slot, and the age that its
+/// schedule allows: a period, and the time that a snapshot may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Age {
     /// The resource.
@@ -195,9 +196,9 @@ pub struct Age {
     pub name: String,
     /// The slot of the newest available snapshot.
     pub newest: Option<Slot>,
-    /// How old, counted from the later of that slot and the beginning of the protection.
+    /// The age, counted from the later of that slot and the beginning of the protection.
     pub age: SignedDuration,
-    /// How old it may be.
+    /// The greatest age that is allowed.
     pub max_age: SignedDuration,
 }
 
@@ -222,7 +223,7 @@ impl Age {
         }
     }
 
-    /// By how much it is too old.
+    /// By how much the age exceeds the allowed one.
     #[must_use]
     pub fn overdue_by(&self) -> SignedDuration {
         self.age.saturating_sub(self.max_age).max(SignedDuration::ZERO)

@@ -19,13 +19,13 @@ pub use state::{EDGES, State, Times};
 mod change;
 mod state;
 
-/// The format that this code writes. A record of a newer one is left alone.
+/// The format that this code writes. A record of a newer format is left alone.
 pub const FORMAT: u32 = 1;
-/// No invocation lives longer, so an intent this old belongs to nobody any more.
+/// No invocation lives longer, so an intent of this age no longer belongs to any.
 pub const INVOCATION_LIFE: SignedDuration = SignedDuration::from_mins(15);
-/// How far apart two looks must be before a snapshot counts as gone, or as something foreign.
+/// How far apart two looks must be before a snapshot counts as gone or as foreign.
 pub const GONE_AFTER: SignedDuration = SignedDuration::from_mins(15);
-/// How long a tombstone stays: a year of history and a bit.
+/// How long a tombstone stays: a little more than a year.
 pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// An announced deletion.
@@ -33,20 +33,21 @@ pub const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(400 * 24);
 pub struct Mark {
     /// When it was announced.
     pub at: Timestamp,
-    /// When it may be carried out, by the grace of that time.
+    /// When it may be carried out, by the grace at the time of the mark.
     pub execute_at: Timestamp,
     /// How many available snapshots of the resource outlive it.
     pub survivors: u32,
-    /// The newest of them.
+    /// The newest of these snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Slot>,
-    /// The oldest of them.
+    /// The oldest of these snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Slot>,
 }
 
-/// One (resource, slot) of the ledger, or what a failed attempt of it left behind. Its members can be read; they
-/// change only by the methods below, which walk [`EDGES`] and keep together what belongs together.
+/// The ledger's record of one (resource, slot), or of the residue of one of its failed attempts.
+/// Its members can be read; they change only by its methods, which follow [`EDGES`] and keep the
+/// members consistent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Record(Fields);
@@ -54,51 +55,52 @@ pub struct Record(Fields);
 /// The members of a [`Record`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fields {
-    /// What is backed up: the partition key.
+    /// The resource: the partition key.
     pub resource: ResourceId,
     /// The slot.
     pub slot: Slot,
-    /// Set on the item of a failed attempt that was superseded: its sort key is `<slot>#<attempt>`.
+    /// Whether this is the item of a superseded failed attempt: its sort key is `<slot>#<attempt>`.
     #[serde(default, alias = "leftover")]
     pub superseded: bool,
     /// The attempt whose snapshot this is, from 1.
     pub attempt: u32,
-    /// Format version, see [`FORMAT`].
+    /// The format version, see [`FORMAT`].
     pub format: u32,
-    /// For optimistic locking; grows by one with each write.
+    /// The version for optimistic locking; each write increments it.
     pub version: u64,
-    /// Where it stands.
+    /// The state.
     pub state: State,
     /// When each state was last entered.
     pub times: Times,
-    /// Why it stands there.
+    /// The reason for the state.
     pub reason: String,
     /// The snapshot's name.
     pub name: String,
-    /// Where it lives.
+    /// The place of the snapshot.
     #[serde(rename = "region")]
     pub place: Place,
     /// The name of the resource, for people.
     pub resource_name: String,
-    /// The policy in force when it was made.
+    /// The policy in force when the record was made.
     pub policy: Arc<PolicyText>,
-    /// Until when an intent belongs to the invocation that claimed it.
+    /// The time until which an intent belongs to the invocation that claimed it.
     #[serde(default, rename = "leased_until", skip_serializing_if = "Lease::is_none")]
     pub lease: Lease,
-    /// How many slots before this one passed without a snapshot. Whoever moves the record on reports it,
-    /// and takes it out once the report is out, so that no death of an invocation swallows it.
+    /// How many slots before this one passed without a snapshot. The run that moves the record on
+    /// reports them, and clears them once the report is out, so that they are reported even if an
+    /// invocation dies.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u32,
-    /// Since when asking for it by name answers "not found".
+    /// Since when a lookup by name has answered "not found".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
-    /// Since when asking for it by name shows something that is not ours.
+    /// Since when a lookup by name has shown something that is not ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_since: Option<Timestamp>,
     /// The announced deletion, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Box<Mark>>,
-    /// Whether a failed attempt left something at the provider.
+    /// Whether a failed attempt left a residue at the provider.
     #[serde(default, alias = "remains")]
     pub has_residue: bool,
 }
@@ -121,9 +123,8 @@ impl Deref for Record {
     }
 }
 
-/// What a record says.
 impl Record {
-    /// The sort key: the slot as in the tag, with `#<attempt>` on what a failed attempt left behind.
+    /// The sort key: the slot as in the tag, with `#<attempt>` for the residue of a failed attempt.
     #[must_use]
     pub fn sort_key(&self) -> String {
         if self.superseded {
@@ -133,8 +134,8 @@ impl Record {
         }
     }
 
-    /// The sparse index's key: the state, but for tombstones and settled failures. A failure whose missed
-    /// slots nobody has reported yet is not settled.
+    /// The state, which is the sparse index's key; `None` for tombstones and settled failures. A
+    /// failure whose missed slots nobody has reported yet is not settled.
     #[must_use]
     pub fn live(&self) -> Option<State> {
         match self.state {
@@ -153,53 +154,53 @@ impl Record {
         }
     }
 
-    /// When the present state was entered.
+    /// When the current state was entered.
     #[must_use]
     pub fn entered(&self) -> Timestamp {
         self.times.get(self.state).unwrap_or(Timestamp::MIN)
     }
 
-    /// Whether an intent may be taken over: its invocation is over.
+    /// Whether an intent may be taken over, because its invocation is over.
     #[must_use]
     pub fn intent_is_free(&self, now: Timestamp) -> bool {
         self.lease.is_free(now)
     }
 
-    /// Whether an invocation may be about to delete its snapshot right now.
+    /// Whether an invocation may be about to delete its snapshot.
     #[must_use]
     pub fn being_deleted(&self, now: Timestamp) -> bool {
         self.state == State::Deleting && !self.intent_is_free(now)
     }
 
-    /// Whether it is marked, and not being deleted: a rescue written then would come too late, and leave a
-    /// record of what is gone.
+    /// Whether it is marked, and not being deleted: a rescue during the deletion would come too
+    /// late, and leave a record of a snapshot that is gone.
     #[must_use]
     pub fn may_be_rescued(&self, now: Timestamp) -> bool {
         matches!(self.state, State::Expiring | State::Deleting) && !self.being_deleted(now)
     }
 
-    /// Whether it is being made right now and so keeps a later slot waiting.
+    /// Whether its snapshot is being made, so that a later slot waits.
     #[must_use]
     pub fn in_flight(&self, now: Timestamp, pending_timeout: SignedDuration) -> bool {
         matches!(self.state, State::Requested | State::Pending)
             && elapsed(self.asked_at(), now) <= pending_timeout
     }
 
-    /// When the provider took the request, as far as we know.
+    /// When the provider accepted the request, as far as we know.
     #[must_use]
     pub fn asked_at(&self) -> Timestamp {
         let first = [State::Requested, State::Pending, State::Intended];
         first.into_iter().find_map(|state| self.times.get(state)).unwrap_or(Timestamp::MIN)
     }
 
-    /// Whether the provider may have its snapshot though nobody knows: it was claimed, perhaps asked for, and
-    /// no answer came.
+    /// Whether the provider may have its snapshot without our knowledge: it was claimed, perhaps
+    /// requested, and no answer came.
     #[must_use]
     pub fn effect_unknown(&self) -> bool {
         self.state == State::Intended && !self.lease.is_none()
     }
 
-    /// Whose the snapshot of its name is.
+    /// Whether the snapshot of its name is the record's.
     #[must_use]
     pub fn recognises(&self, found: &Snapshot, deployment: &str) -> Recognition {
         match found.ownership(deployment) {
@@ -214,8 +215,8 @@ impl Record {
         }
     }
 
-    /// Whose the snapshot is that the provider took the request for. Its tags may be gone by now; only another
-    /// origin says that it is something else.
+    /// Whether the snapshot that the provider accepted the request for is still the record's. Its
+    /// tags may be gone by now; only another origin shows that it is something else.
     #[must_use]
     pub fn recognises_origin(&self, found: &Snapshot) -> Recognition {
         match &found.source {
@@ -226,14 +227,14 @@ impl Record {
     }
 }
 
-/// Whose a snapshot is that has a record's name.
+/// Whether a snapshot that has a record's name is the record's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognition {
     /// It is the record's.
     Ours,
-    /// The provider does not tell (yet) of what it was taken.
+    /// The provider does not say (yet) what it was taken from.
     Unknown,
-    /// It is something else. Tags come late, so that it takes two looks, some time apart, to believe it.
+    /// It is something else. Tags come late, so that only two looks, some time apart, prove it.
     Foreign,
 }
 
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
     use crate::snapshot::SnapshotState;
 
-    /// What the ledger's index and people's queries are written with.
+    /// The names of the states in the ledger's index and in people's queries.
     const WORDS: &str = "intended requested pending available expiring deleting deleted failed";
 
     #[test]
@@ -251,7 +252,7 @@ mod tests {
             assert!(EDGES.iter().any(|(from, to)| *from == state && *to != state), "{state:?}");
             assert!(EDGES.iter().any(|(from, to)| *to == state && *from != state), "{state:?}");
         }
-        // Nothing is deleted without a mark, and nothing is marked that is not there.
+        // Nothing is deleted without a mark, and only what exists is marked.
         let into = |state| EDGES.iter().filter(move |(_, to)| *to == state).map(|(from, _)| *from);
         assert!(
             into(State::Deleting).all(|from| [State::Expiring, State::Deleting].contains(&from))
@@ -310,7 +311,7 @@ mod tests {
                 (Lease::NONE, None, None)
             );
             assert_eq!(new.missed, old.missed, "until it is reported");
-            // A mark lives through its deletion, and what a failed attempt left through its failure.
+            // A mark lasts through its deletion, and a residue through its failure.
             let marked = matches!(to, State::Expiring | State::Deleting | State::Deleted);
             assert_eq!(new.mark.is_some(), marked, "{from:?} {to:?}");
             assert_eq!(new.has_residue, *to == State::Failed, "{from:?} {to:?}");

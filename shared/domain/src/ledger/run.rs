@@ -1,5 +1,6 @@
-//! The last run of a function in a place, as the ledger remembers it. It is also the lane's lease: while a
-//! run holds a lane, no other run of the function enters it. Claims stay what makes that safe.
+//! The last run of a function in a place, as the ledger remembers it. It is also the lane's lease:
+//! while a run holds a lane, no other run of the function enters it. Claims make that safe, not the
+//! lease.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +14,9 @@ use crate::place::Place;
 /// What a run did in a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
-    /// Which function ran.
+    /// The function that ran.
     pub function: Function,
-    /// Where.
+    /// The place.
     pub place: Place,
     /// When it began.
     pub at: Timestamp,
@@ -31,11 +32,11 @@ pub struct LastRun {
     /// How many items it left for the next run.
     #[serde(default)]
     pub left: u64,
-    /// Until when the lane belongs to a run.
+    /// The time until which the lane belongs to a run.
     #[serde(default, rename = "held_until", skip_serializing_if = "Lease::is_none")]
     pub lease: Lease,
     /// The format of the item.
     pub format: u32,
-    /// Optimistic locking; 0 is not written yet.
+    /// The version, for optimistic locking; 0 means not written yet.
     pub version: u64,
 }

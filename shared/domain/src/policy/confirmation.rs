@@ -1,4 +1,4 @@
-//! The codes by which a person confirms what would otherwise be held back.
+//! The codes with which a person confirms what would otherwise be held back.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,7 +10,7 @@ use crate::policy::keep::Keep;
 use crate::resource::ResourceId;
 use crate::time::Zone;
 
-/// A code as a finding prints it and a person gives it back: letters and digits.
+/// A code that a finding prints and a person gives back: letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfirmationCode(String);
 

@@ -1,4 +1,5 @@
-//! Retention rules: what a `keep` text means, as a union of rules. The guards are in [`crate::prune`].
+//! Retention rules: the meaning of a `keep` text, as a union of rules. The guards are in
+//! [`crate::prune`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +17,7 @@ pub const KEEP_FORM: &str = "all, or any of last=3 hourly=24 daily=7 weekly=4 mo
 /// A bucket of civil time; a rule keeps the newest snapshot in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bucket {
-    /// A civil hour; one that daylight saving repeats is one.
+    /// A civil hour; one that daylight saving repeats counts once.
     Hourly,
     /// A civil day.
     Daily,
@@ -37,7 +38,7 @@ impl Bucket {
         ("yearly", Bucket::Yearly),
     ];
 
-    /// The word in the grammar.
+    /// The bucket's word in the grammar.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(_, bucket)| *bucket == self).map_or("", |(name, _)| name)
@@ -57,7 +58,7 @@ impl Bucket {
     }
 }
 
-/// A length of `within`: civil units, then absolute hours.
+/// The length of `within`: civil units, then absolute hours.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Within {
     years: u16,
@@ -91,7 +92,7 @@ impl FromStr for Within {
         while !rest.is_empty() {
             let at = rest.find(|c: char| !c.is_ascii_digit()).ok_or(())?;
             let (digits, unit) = (&rest[..at], rest[at..].chars().next().ok_or(())?);
-            // Four digits reach further back than any snapshot, and overflow nowhere.
+            // Four digits reach further back than any snapshot, and cannot overflow.
             let legal = (1..=4).contains(&digits.len()) && seen.insert(unit);
             let count: u16 = digits.parse().map_err(drop)?;
             match unit {
@@ -122,12 +123,12 @@ impl fmt::Display for Within {
     }
 }
 
-/// What to keep.
+/// A retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Everything: nothing is ever condemned.
+    /// Everything is kept: nothing is ever condemned.
     All,
-    /// What any of these rules keeps.
+    /// A snapshot is kept if any of these rules keeps it.
     Rules(Rules),
 }
 
@@ -163,7 +164,7 @@ fn read(text: &str) -> Option<Keep> {
                 rules.buckets[at].replace(count(value)?).is_none()
             }
         };
-        // Said twice, it is unclear which is meant.
+        // If a rule appears twice, it is unclear which one is meant.
         if !first {
             return None;
         }
@@ -171,7 +172,7 @@ fn read(text: &str) -> Option<Keep> {
     (rules != Rules::default()).then_some(Keep::Rules(rules))
 }
 
-/// A count from 1 up, in plain digits.
+/// Reads a count from 1 up, in plain digits.
 fn count(text: &str) -> Option<u32> {
     let plain = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|count| plain && *count >= 1)
@@ -189,20 +190,20 @@ impl fmt::Display for Keep {
     }
 }
 
-/// Why a rule keeps a snapshot.
+/// Why a snapshot is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeptBy {
-    /// `keep=all`, or no retention at all.
+    /// The retention is `keep=all`, or is not set.
     All,
-    /// One of the newest.
+    /// It is one of the newest.
     Last,
-    /// The newest of its bucket.
+    /// It is the newest of its bucket.
     Newest(Bucket),
-    /// The oldest there is, while the rule had count left.
+    /// It is the oldest of all, and the rule had count left.
     Oldest(Bucket),
-    /// Younger than that.
+    /// It is younger than the length of `within`.
     Within,
-    /// The floor: the minimum kept.
+    /// The floor keeps it, as part of the minimum.
     Minimum,
 }
 
@@ -220,10 +221,12 @@ impl fmt::Display for KeptBy {
 }
 
 impl Keep {
-    /// Judges the times of a resource's available snapshots, given from the newest to the oldest: for
-    /// each, in the same order, the rules that keep it (none: the retention lets it go).
+    /// Judges the times of a resource's available snapshots, given from the newest to the oldest.
+    /// Returns the rules that keep each, in the same order; if there are none, the retention lets
+    /// it go.
     ///
-    /// Anchored on the newest, never on the clock: a schedule that stopped empties nothing.
+    /// The rules count from the newest snapshot, never from the clock: a schedule that stopped
+    /// deletes nothing.
     #[must_use]
     pub fn judge(&self, newest_first: &[Timestamp], zone: &Zone) -> Vec<Vec<KeptBy>> {
         debug_assert!(newest_first.is_sorted_by(|a, b| a >= b), "the newest comes first");
@@ -266,12 +269,12 @@ impl Keep {
     }
 }
 
-/// What no tag and no policy can undercut.
+/// The minimum that no tag and no policy can undercut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MinKeep {
-    /// So many available snapshots remain, whichever they are.
+    /// This many available snapshots remain, whichever they are.
     Count(u32),
-    /// What these rules keep remains.
+    /// The snapshots that these rules keep remain.
     Rules(Keep),
 }
 
@@ -293,8 +296,9 @@ impl FromStr for MinKeep {
 }
 
 impl MinKeep {
-    /// Adds what the floor keeps to the verdicts of the rules. `stays` says which stay anyhow, for a
-    /// hold or another guard, and so count toward a number; `going` ones may vanish any moment and do not.
+    /// Adds what the floor keeps to the verdicts of the rules. `stays` tells which snapshots a hold
+    /// or another guard keeps, so that they count toward a number; `going` tells which may vanish
+    /// at any moment, so that they do not.
     pub fn protect(
         &self,
         kept: &mut [Vec<KeptBy>],
@@ -338,7 +342,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// The kept times with their reasons, as one line each.
+    /// The kept times with their reasons, one line for each.
     fn check(keep: &str, zone: &str, texts: &[&str]) -> Vec<String> {
         let keep: Keep = keep.parse().unwrap();
         let verdicts = keep.judge(&times(texts), &zone.parse().unwrap());
@@ -441,7 +445,7 @@ mod tests {
         let mut kept = "last=1".parse::<Keep>().unwrap().judge(&series, &Zone::utc());
         let floor: MinKeep = "daily=2".parse().unwrap();
         floor.protect(&mut kept, &series, &Zone::utc(), |_| false, |_| false);
-        // The newest day is the rule's already.
+        // The rule keeps the newest day already.
         assert_eq!(kept[0].len(), 1);
         assert_ne!(kept[0], [KeptBy::Minimum]);
         assert_eq!((&kept[1], &kept[2]), (&vec![], &vec![KeptBy::Minimum]));
@@ -464,7 +468,7 @@ mod tests {
         };
         assert_eq!(floor(1, 9), 1);
         assert_eq!(floor(3, 9), 3);
-        // A held one remains besides.
+        // The held snapshot remains as well, and counts toward the number.
         assert_eq!(floor(2, 2), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Schedules and their slots: civil times in a zone, found without a clock.
+//! Schedules and their slots: civil times in a zone, computed without a clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ pub const SCHEDULE_FORM: &str =
 /// When snapshots are due, in civil time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// Every so many hours from civil midnight; 1 is `hourly`.
+    /// Every this many hours from civil midnight; 1 is `hourly`.
     EveryHours(i8),
     /// Each day at this time.
     Daily(Time),
@@ -69,7 +69,7 @@ fn read(text: &str) -> Option<Schedule> {
     }
 }
 
-/// One or two ASCII digits: no sign, no blank.
+/// Reads one or two ASCII digits, without a sign or a blank.
 fn number(text: &str) -> Option<i8> {
     let legal = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     legal.then(|| text.parse().ok())?
@@ -106,7 +106,7 @@ impl Schedule {
         zone: &'a Zone,
         now: Timestamp,
     ) -> impl Iterator<Item = Slot> + 'a {
-        // A day ahead: a time that a zone skips may move over midnight.
+        // It begins a day ahead, because a time that a zone skips may move over midnight.
         let today = now.to_zoned(zone.rules().clone()).date();
         let mut day = today.tomorrow().ok();
         let days = std::iter::from_fn(move || {
@@ -118,14 +118,14 @@ impl Schedule {
         days.flat_map(move |day| self.times_on(day).into_iter().rev())
             .map(move |civil| Slot::at(instant(civil, zone)))
             .filter(move |slot| slot.timestamp() <= now)
-            // Two civil times of one gap are one slot.
+            // Two civil times in one gap are one slot.
             .filter(move |slot| last.replace(*slot) != Some(*slot))
     }
 
     /// The latest slot at or before `now`.
     #[must_use]
     pub fn latest(&self, zone: &Zone, now: Timestamp) -> Slot {
-        // Only at the beginning of representable time is there none.
+        // There is no slot only at the beginning of representable time.
         self.slots_back(zone, now).next().unwrap_or_else(|| Slot::at(Timestamp::MIN))
     }
 
@@ -139,7 +139,7 @@ impl Schedule {
         }
     }
 
-    /// How many slots lie strictly between the two.
+    /// How many slots lie strictly between `after` and `before`.
     #[must_use]
     pub fn slots_between(&self, zone: &Zone, after: Slot, before: Slot) -> usize {
         self.slots_back(zone, before.timestamp())
@@ -180,7 +180,7 @@ fn instant(civil: DateTime, zone: &Zone) -> Timestamp {
             zone.rules().preceding(probe).next().map_or(shifted, |t| t.timestamp())
         }),
     };
-    // Outside of representable time there is no schedule to keep.
+    // Outside representable time there is no schedule to keep.
     found.unwrap_or(Timestamp::MAX)
 }
 
@@ -249,7 +249,7 @@ mod tests {
             slots("hourly", "Europe/Berlin", "2026-03-29T02:00:00Z", 3),
             ["2026-03-29T02:00:00Z", "2026-03-29T01:00:00Z", "2026-03-29T00:00:00Z"]
         );
-        // Lord Howe, 2026-10-04: half an hour, 02:00 to 02:30.
+        // Lord Howe, 2026-10-04: the gap is half an hour, 02:00 to 02:30.
         assert_eq!(
             slots("daily@02:15", "Australia/Lord_Howe", "2026-10-03T20:00:00Z", 1),
             ["2026-10-03T15:30:00Z"]

@@ -1,4 +1,4 @@
-//! The variables of the functions, read from text into values that are always valid.
+//! Reads the functions' variables from text into values that are always valid.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -21,28 +21,28 @@ use values::{
 
 mod values;
 
-/// Which Regions to look after.
+/// The Regions to look after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Regions {
-    /// All that the provider names.
+    /// All Regions that the provider names.
     All,
-    /// These.
+    /// These Regions.
     Only(Vec<Place>),
 }
 
-/// Which metrics are emitted: each costs money every month.
+/// The metrics to emit; each costs money every month.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetricsLevel {
-    /// Those that alarms watch.
+    /// The metrics that alarms watch.
     Alarms,
-    /// All of the deployment.
+    /// All metrics of the deployment.
     #[default]
     All,
-    /// And an age for each resource.
+    /// All metrics of the deployment, and an age for each resource.
     Resources,
 }
 
-/// The id of a deployment, which stands in the tags and names of its snapshots.
+/// The id of a deployment, on which the tags and names of its snapshots depend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeploymentId(String);
 
@@ -71,13 +71,13 @@ impl Deref for DeploymentId {
 /// A role to assume in another account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleArn {
-    /// Its ARN; a `*` in it stands for the function.
+    /// Its ARN; `*` stands for the function's name.
     pub arn: String,
     /// Its account.
     pub account: String,
 }
 
-/// Everything the functions are configured with.
+/// The configuration of the functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The ledger's table.
@@ -86,52 +86,54 @@ pub struct Settings {
     pub deployment: DeploymentId,
     /// The policies.
     pub policies: Policies,
-    /// What no tag and no policy can undercut.
+    /// The minimum that no tag and no policy can undercut.
     pub min_keep: MinKeep,
-    /// From mark to delete.
+    /// The time from mark to deletion.
     pub grace: SignedDuration,
-    /// The brake, in percent.
+    /// The limit of the brake, in percent.
     pub max_delete_percent: u32,
-    /// Confirming codes for every resource.
+    /// The confirming codes for every resource.
     pub confirmed: Vec<ConfirmationCode>,
-    /// A run that would mark more marks none.
+    /// The most marks of a run in a place; a run that would make more makes none there.
     pub max_deletes: Option<u32>,
-    /// How long the snapshots of a deleted instance stay in full.
+    /// How long all snapshots of a deleted instance stay.
     pub orphan_keep: Option<SignedDuration>,
-    /// A snapshot pending for longer blocks no later slot.
+    /// A snapshot that is pending for longer blocks no later slot.
     pub pending_timeout: SignedDuration,
-    /// The Regions.
+    /// The Regions to look after.
     pub regions: Regions,
-    /// The roles by which other accounts are looked after too.
+    /// The roles for the other accounts that are looked after.
     pub roles: Vec<RoleArn>,
     /// The prefix of the tags that people set on instances.
     pub tag: String,
-    /// `prune` changes nothing.
+    /// Whether `prune` changes nothing.
     pub dry_run: bool,
-    /// Which metrics are emitted.
+    /// The metrics to emit.
     pub metrics: MetricsLevel,
-    /// The topic that people listen to.
+    /// The topic through which people are notified.
     pub topic: Option<String>,
-    /// The event bus that programs listen to.
+    /// The event bus through which programs are notified.
     pub event_bus: Option<String>,
-    /// The memory that the function has, in MB, where it is told.
+    /// The function's memory in MB, if Lambda states it.
     pub memory_mb: Option<u64>,
-    /// What was set badly, but is not used by this function.
+    /// The invalid variables that do not stop this function.
     pub problems: Vec<Finding>,
 }
 
 /// What a run judges by, besides the facts of one resource.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The variables.
+    /// The settings.
     pub settings: &'a Settings,
-    /// Now, read once.
+    /// The current time, read once.
     pub now: Timestamp,
-    /// For what this run claims: until its own end, at most an invocation's longest life away.
+    /// The lease of this run's claims: it lasts until the run ends, at most an invocation's longest
+    /// life.
     pub lease: Lease,
 }
 
-/// One message that names every bad variable with its value and accepted form.
+/// The error of a start: one message that names every invalid variable with its value and expected
+/// form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refusing to start: {}", .0.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; "))]
 pub struct BadSettings(pub Vec<Finding>);
@@ -144,7 +146,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads one variable; empty is the same as unset. A bad one is fatal only to those who use it.
+    /// Reads one variable; empty means unset. An invalid one is fatal only to functions that use
+    /// it.
     fn read<T>(
         &mut self,
         key: &str,
@@ -169,10 +172,10 @@ impl Reader<'_> {
     }
 }
 
-/// Lambda says here how much memory a function has, in MB.
+/// The variable in which Lambda states a function's memory, in MB.
 const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
-/// The variables this code knows, for spotting typos.
+/// The variables that this code knows, to find typos.
 pub const VARIABLES: [&str; 21] = [
     "SNAPKEEP_LEDGER_TABLE",
     "SNAPKEEP_DEPLOYMENT",
@@ -201,7 +204,7 @@ impl Settings {
     /// Reads the variables for this function.
     ///
     /// # Errors
-    /// When a variable that the function uses is missing or bad.
+    /// When a variable that the function uses is missing or invalid.
     pub fn read(vars: &BTreeMap<String, String>, function: Function) -> Result<Self, BadSettings> {
         use Function::{Create, Poll, Prune};
         let all = [Create, Poll, Prune];
@@ -254,7 +257,7 @@ impl Settings {
                 tag_text(text, 100)
             }),
             dry_run: reader.read("SNAPKEEP_DRY_RUN", &prune, false, switch),
-            // A typo here must not stop snapshots: it is reported, and nobody is told.
+            // A typo here must not stop snapshots: it is reported, and nobody is notified.
             topic: reader.read("SNAPKEEP_TOPIC", &[], None, topic),
             metrics: reader.read("SNAPKEEP_METRICS", &[], MetricsLevel::default(), metrics),
             event_bus: reader.read("SNAPKEEP_EVENT_BUS", &[], None, event_bus),
@@ -383,7 +386,7 @@ mod tests {
         let typo = &settings.problems[1];
         assert!(typo.message.contains("SNAPKEEP_KEP is not a variable of snapkeep"), "{typo:?}");
         assert!(typo.fix.as_ref().unwrap().contains("or remove SNAPKEEP_KEP"));
-        // What is not ours, and what is empty, is nobody's business.
+        // Variables that are not ours, and empty ones, are ignored.
         let quiet = read(Function::Prune, &[("HOME", "/root"), ("SNAPKEEP_KEP", "")]).unwrap();
         assert!(quiet.problems.is_empty());
     }

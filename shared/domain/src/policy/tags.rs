@@ -1,5 +1,5 @@
-//! What the tags on an instance say: opt-in, overrides, hold, confirmation. Never fails: what cannot be
-//! read falls back, is reported as a problem, and stops pruning.
+//! Reads the tags on an instance: opt-in, overrides, hold, confirmation. It never fails: what
+//! cannot be read falls back, is reported as a problem, and stops pruning.
 
 use crate::finding::Finding;
 use crate::policy::confirmation::ConfirmationCode;
@@ -10,29 +10,30 @@ use crate::snapshot::{HOLD_FORM, Hold, Instance, Tags};
 /// Whether the resource takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptIn {
-    /// Snapshotted and pruned.
+    /// It is snapshotted and pruned.
     On,
-    /// Said to be off: nothing new, nothing pruned.
+    /// It is tagged off: nothing new is taken, and nothing is pruned.
     Off,
-    /// Says nothing.
+    /// It has no opt-in tag.
     Untagged,
 }
 
-/// What an instance's tags amount to.
+/// What an instance's tags say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     /// Whether it takes part.
     pub opt_in: OptIn,
-    /// The policy in force, overrides applied; its problems are those of tags and named policy together.
+    /// The policy in force, overrides applied; its problems are those of the tags and of the named
+    /// policy.
     pub policy: Policy,
-    /// A hold for all its snapshots.
+    /// The hold on all its snapshots.
     pub hold: Option<Hold>,
-    /// Confirming codes.
+    /// The confirming codes.
     pub confirmed: Vec<ConfirmationCode>,
 }
 
 impl Protection {
-    /// What of the instance's tags and named policy cannot be read, or does nothing.
+    /// The problems of the instance's tags and named policy: what cannot be read, or does nothing.
     pub fn problems(&self, instance: &Instance) -> impl Iterator<Item = Finding> {
         let problems = self.policy.problems.iter();
         problems.map(|problem| problem.clone().of(&instance.id, &instance.name))
@@ -122,8 +123,8 @@ fn opt_in(
     }
 }
 
-/// `None`: not our key. `Some(None)`: the opt-in key. `Some(Some(part))`: what follows the colon. Keys in
-/// the wrong case are ours too, so that they can be reported.
+/// Splits a tag's key: `None` is not our key, `Some(None)` is the opt-in key, `Some(Some(part))` is
+/// what follows the colon. Keys in the wrong case count as ours, so that they can be reported.
 fn part_of<'a>(key: &'a str, prefix: &str) -> Option<Option<&'a str>> {
     let head = key.get(..prefix.len()).filter(|head| head.eq_ignore_ascii_case(prefix))?;
     match &key[head.len()..] {

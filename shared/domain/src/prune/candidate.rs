@@ -1,4 +1,4 @@
-//! The snapshots of one resource that are judged, each with its record.
+//! The snapshots of one resource to judge, each with its record.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use crate::place::Place;
 use crate::prune::Seen;
 use crate::snapshot::SnapshotState;
 
-/// A snapshot of ours, with its record where that agrees.
+/// A snapshot of ours, with its record if that agrees.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) name: &'a str,
     pub(super) seen: &'a Seen,
     pub(super) record: Option<&'a Record>,
-    /// The record of its name that says something else.
+    /// The record of its name, if that disagrees.
     pub(super) disagrees: Option<&'a Record>,
 }
 
@@ -23,7 +23,7 @@ impl Candidate<'_> {
     }
 }
 
-/// The snapshots of ours of a resource, the newest first.
+/// Our snapshots of a resource, the newest first.
 pub(super) fn candidates<'a>(
     seen: BTreeMap<&'a str, &'a Seen>,
     records: &'a [Record],

@@ -1,4 +1,5 @@
-//! A deletion's last steps: the intent, the last look at the very snapshot, and what the answer means.
+//! The last steps of a deletion: the intent, the last look at the snapshot itself, and the meaning
+//! of the answer.
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
@@ -12,10 +13,10 @@ pub fn intent(record: &Record, cx: &Context<'_>) -> Record {
     record.deleting(cx.now, cx.lease)
 }
 
-/// What the last look, or the provider's answer, makes of a deletion.
+/// The result of the last look, or of the provider's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LastLook {
-    /// Go on: delete it, or count it as deleted.
+    /// Delete it, or count it as deleted.
     Delete,
     /// It is gone already: `poll` writes the tombstone.
     Gone,
@@ -23,17 +24,17 @@ pub enum LastLook {
     Wait,
     /// Ask again in this run.
     Again,
-    /// Something stands against it: write this record, if any, and report.
+    /// There is an objection: write this record, if any, and report the finding.
     Object {
         /// The record as the provider shows its snapshot.
         next: Option<Box<Record>>,
-        /// Why.
+        /// The reason.
         finding: Box<Finding>,
     },
 }
 
-/// Judges one last look at the very snapshot: ours, not held by its own tag, and in the state that the plan
-/// judged. Any difference is an objection, and the next plan judges anew.
+/// Judges a last look at the snapshot itself: it must be ours, not held by its own tag, and in the
+/// state that the plan judged. Any difference is an objection, and the next plan judges anew.
 #[must_use]
 pub fn last_look(
     intent: &Record,
@@ -58,8 +59,9 @@ pub fn last_look(
     object(intent, found, why, cx)
 }
 
-/// Settles a deletion by the provider's answer. A plain refusal did nothing: the snapshot is simply there
-/// again. Otherwise the intent stands, and the next run looks again.
+/// Settles a deletion by the provider's answer. A plain refusal had no effect, so the record goes
+/// back to the state of its snapshot. After other errors the intent stands, and the next look
+/// decides.
 #[must_use]
 pub fn settle(
     intent: &Record,

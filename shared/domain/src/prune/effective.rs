@@ -1,5 +1,6 @@
-//! Resolves the policy that a resource's snapshots are judged by: the instance's current one, or the one recorded
-//! with its newest snapshot if the instance is gone; and what suspends pruning or keeps everything.
+//! Resolves the policy that a resource's snapshots are judged by: the instance's current one, or
+//! the one recorded with its newest snapshot if the instance is gone; and what suspends pruning or
+//! keeps everything.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,24 +20,25 @@ use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Instance};
 use crate::time::{Slot, Zone, elapsed, format_duration};
 
-/// What a resource's snapshots are judged by.
+/// The policy that a resource's snapshots are judged by.
 pub(super) struct EffectivePolicy {
     pub(super) keep: Keep,
     pub(super) zone: Zone,
     pub(super) instance_hold: Option<Hold>,
     pub(super) confirmed: Vec<ConfirmationCode>,
-    /// Keeps everything, or suspends everything.
+    /// The guard that keeps everything, or suspends pruning.
     pub(super) guard: Option<Guard>,
-    /// The resource is gone and past its time: only the minimum stays, and no brake applies.
+    /// The resource is gone: no rule and no brake applies, so only the minimum stays, unless the
+    /// guard keeps everything.
     pub(super) orphan: bool,
-    /// The latest slot, whose failed attempt may be tried again.
+    /// The latest slot, whose failed attempt may be repeated.
     pub(super) latest: Option<Slot>,
 }
 
 /// The resource that is judged.
 pub(super) struct Subject<'a> {
     pub(super) id: &'a ResourceId,
-    /// Its name, as its snapshots tell it; empty without any.
+    /// Its name according to its snapshots; empty if there are none.
     pub(super) name: &'a str,
     /// Its snapshots, the newest first.
     pub(super) candidates: &'a [Candidate<'a>],
@@ -49,7 +51,7 @@ impl Subject<'_> {
     }
 }
 
-/// Resolves what to judge by, and reports what stands in the way.
+/// Resolves the policy to judge by, and reports what stands in the way.
 pub(super) fn resolve(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -78,7 +80,7 @@ pub(super) fn resolve(
     let newest = subject.newest().map(|c| c.seen.slot);
     let remembered = known.and_then(|known| known.newest);
     plan.newest = (newest != remembered).then_some(newest);
-    // What only suspends comes last, so that a reason to rescue is never hidden by it.
+    // Guards that only suspend come last, so that they never hide one that rescues.
     if effective.guard.is_none_or(|guard| !guard.rescues()) {
         if facts.unreadable.contains(id) {
             effective.guard = Some(Guard::RecordDisagrees);
@@ -100,7 +102,8 @@ pub(super) fn resolve(
 
 fn keep_everything(guard: Guard) -> EffectivePolicy {
     EffectivePolicy {
-        // No rule is asked: one that keeps would rescue what only has to wait.
+        // No rule applies: a rule that keeps a snapshot would rescue it, though it only has to
+        // wait.
         keep: Keep::Rules(Rules::default()),
         zone: Zone::utc(),
         instance_hold: None,
@@ -145,7 +148,7 @@ fn resolve_live(
         latest: Some(policy.schedule.latest(&policy.zone, now)),
     };
     if effective.guard.is_some() {
-        // The rules of a resource that keeps everything are not asked: its marks are rescued.
+        // No rule applies to a resource that keeps everything: its marks are rescued.
         effective.keep = Keep::Rules(Rules::default());
         return effective;
     }
@@ -161,7 +164,7 @@ fn resolve_live(
     effective
 }
 
-/// Why everything of a living resource is kept, because of what its tags say; and the finding that says so.
+/// Why the tags of an existing resource keep everything, and the finding that says so.
 fn takes_no_part(
     instance: &Instance,
     protection: &Protection,
@@ -215,7 +218,7 @@ fn stale(instance: &Instance, newest: Slot, policy: &Policy, now: Timestamp) -> 
         .fix("look at the findings of create and poll; pruning continues automatically afterwards")
 }
 
-/// The finding of a resource whose newest available snapshot is older than promised.
+/// The finding about a resource whose newest available snapshot is older than promised.
 pub(super) fn overdue(age: &Age) -> Option<Finding> {
     if age.overdue_by() <= SignedDuration::ZERO {
         return None;
@@ -238,7 +241,7 @@ pub(super) fn overdue(age: &Age) -> Option<Finding> {
     Some(finding)
 }
 
-/// What the snapshots of a resource that is gone are judged by.
+/// Resolves the policy for the snapshots of a resource that is gone.
 fn resolve_gone(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -279,7 +282,7 @@ fn resolve_gone(
     }
 }
 
-/// The hold that stood on a resource ends with a person's word, not with the resource.
+/// The finding about the hold of a resource that is gone: only a person ends it.
 fn held(subject: &Subject<'_>) -> Finding {
     let (id, name, code) = (subject.id, subject.name, ConfirmationCode::of_release(subject.id));
     let message = format!(
@@ -290,7 +293,8 @@ fn held(subject: &Subject<'_>) -> Finding {
     Finding::new(Code::OrphanHeld, message).of(id, name).value(code.to_string()).fix(fix)
 }
 
-/// Says what becomes of the snapshots of a resource that is gone, and whether all of them stay.
+/// Reports what becomes of the snapshots of a resource that is gone; returns whether all of them
+/// stay.
 fn orphan(
     plan: &mut Plan,
     subject: &Subject<'_>,

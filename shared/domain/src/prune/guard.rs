@@ -16,40 +16,41 @@ use crate::prune::Step;
 use crate::prune::candidate::Candidate;
 use crate::time::{FUTURE_TOLERANCE, Zone, after, elapsed};
 
-/// A finding names this many snapshots; a dry run names all.
+/// A finding names at most this many snapshots; a dry run names all.
 const NAMES_SHOWN_MAX: usize = 10;
 
-/// Why something is kept that the retention would let go, or that no retention was asked about.
+/// Why a snapshot is kept that the retention would let go, or that no retention was asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guard {
     /// It is held.
     Held,
-    /// The resource says `off`.
+    /// The resource is tagged `off`.
     OptedOut,
-    /// The resource carries the opt-in tag no more.
+    /// The resource no longer carries the opt-in tag.
     NoLongerTagged,
     /// A tag or the named policy cannot be read.
     Unreadable,
     /// The resource is gone, and its snapshots stay.
     OrphanKept,
-    /// Its record says something else.
+    /// Its record disagrees with the provider.
     RecordDisagrees,
-    /// A failed attempt of a slot that may be tried again.
+    /// It is a failed attempt of a slot that may be tried again.
     RetryPending,
     /// No available snapshot is left, or the minimum would be undercut.
     Floor,
     /// The newest available snapshot is too old.
     Stale,
-    /// Something lies in the future.
+    /// A time lies in the future.
     Future,
-    /// Whether the source lives is not known.
+    /// It is not known whether the source exists.
     SourceUnknown,
     /// The brake holds.
     Brake,
 }
 
 impl Guard {
-    /// Whether a marked snapshot loses its mark by this guard; by the others it just waits.
+    /// Whether this guard takes the mark off a marked snapshot; under the others, the mark only
+    /// waits.
     #[must_use]
     pub fn rescues(self) -> bool {
         match self {
@@ -88,13 +89,13 @@ impl fmt::Display for Guard {
     }
 }
 
-/// The freshness gate: no older than two periods and a day.
+/// Whether the newest snapshot fails the freshness gate: it is older than two periods and a day.
 pub(super) fn is_stale(newest: Timestamp, period: SignedDuration, now: Timestamp) -> bool {
     let limit = period.saturating_mul(2).saturating_add(SignedDuration::from_hours(24));
     elapsed(newest, now) > limit
 }
 
-/// The first thing of a resource that lies in the future.
+/// Describes the first time of a resource that lies in the future.
 pub(super) fn in_future(
     candidates: &[Candidate<'_>],
     records: &[Record],
@@ -125,14 +126,15 @@ pub(super) fn in_future(
 
 /// The brake of one resource.
 pub(super) struct Brake<'a> {
-    /// Times of the available snapshots, the newest first.
+    /// The times of the available snapshots, the newest first.
     pub(super) times: &'a [Timestamp],
     /// The indices into `times` to be newly marked, each with the policy of its own record.
     pub(super) marks: Vec<(usize, &'a PolicyText)>,
 }
 
 impl Brake<'_> {
-    /// How many of the marks come from a changed policy: what its own retention would still keep today.
+    /// How many of the marks come from a changed policy: the record's own retention would still
+    /// keep the snapshot today.
     fn surprises(&self) -> usize {
         let own = |policy: &PolicyText| {
             let (keep, zone) = policy.retention();
@@ -148,7 +150,7 @@ impl Brake<'_> {
         self.marks.iter().filter(|mark| keeps(mark)).count()
     }
 
-    /// The finding of a brake that holds.
+    /// The finding, if the brake holds.
     pub(super) fn holds(
         &self,
         names: &[&str],
@@ -186,17 +188,18 @@ impl Brake<'_> {
     }
 }
 
-/// What `prune` holds for each snapshot of a place, in bytes, and what it takes without any, in MB.
+/// How many bytes `prune` holds for each snapshot of a place, and how many MB it takes without any.
 const BYTES_A_SNAPSHOT: u64 = 1536;
 const MEMORY_AT_REST_MB: u64 = 40;
 
-/// Says that a place has more snapshots than the function's memory is meant for, before there is too little.
+/// Reports that a place has more snapshots than the function's memory is meant for, before there is
+/// too little.
 #[must_use]
 pub fn memory_short(place: &Place, snapshots: usize, settings: &Settings) -> Option<Finding> {
     let memory = settings.memory_mb?;
     let held = (snapshots as u64).saturating_mul(BYTES_A_SNAPSHOT) / 1_000_000;
     let needed = held.saturating_add(MEMORY_AT_REST_MB);
-    // Four fifths: the rest is for the pages that are being read.
+    // Only four fifths count: the rest is for the pages that are being read.
     if needed.saturating_mul(5) <= memory.saturating_mul(4) {
         return None;
     }
@@ -212,7 +215,8 @@ pub fn memory_short(place: &Place, snapshots: usize, settings: &Settings) -> Opt
     )
 }
 
-/// `SNAPKEEP_MAX_DELETES`: a run that would mark more than this in a place marks none there.
+/// Applies `SNAPKEEP_MAX_DELETES`: a run that would mark more than this in a place marks none
+/// there.
 #[must_use]
 pub fn cap_marks(place: &Place, steps: &mut Vec<Step>, settings: &Settings) -> Option<Finding> {
     let marks = steps.iter().filter(|step| matches!(step, Step::Mark(_))).count();

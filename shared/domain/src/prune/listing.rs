@@ -1,5 +1,5 @@
-//! What the lists of a place showed, as small as it can be judged by: a place may have a hundred thousand
-//! snapshots.
+//! What the lists of a place showed, reduced to what it is judged by: a place may have a hundred
+//! thousand snapshots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::time::Slot;
 /// A snapshot of ours.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The slot it was taken for.
+    /// The slot that it was taken for.
     pub slot: Slot,
     /// The attempt that its name shows.
     pub attempt: u32,
@@ -25,11 +25,11 @@ pub struct Seen {
     pub state: SnapshotState,
     /// The hold on it, if it carries one.
     pub hold: Option<Box<Hold>>,
-    /// When the provider says it was made.
+    /// When it was made, according to the provider.
     pub created_at: Timestamp,
-    /// Size of the source's disks in GB.
+    /// The size of the source's disks in GB.
     pub size_gb: u32,
-    /// The policy that its tags tell.
+    /// The policy that its tags state.
     pub policy: Arc<PolicyText>,
 }
 
@@ -38,14 +38,14 @@ pub struct Seen {
 pub struct Other {
     /// Its state.
     pub state: SnapshotState,
-    /// The provider does not tell of what it was taken, so that it may be ours.
+    /// Whether the provider does not say what it was taken from, so that it may be ours.
     pub unknown: bool,
-    /// It carries this deployment's tag, but not all the rest: why it is not ours.
+    /// Why it is not ours, if it carries this deployment's tag.
     pub look_alike: Option<&'static str>,
 }
 
 impl Seen {
-    /// The record of a snapshot of ours that has none: a lost ledger rebuilds itself from the provider.
+    /// The record of a snapshot of ours that has none: a lost ledger is rebuilt from the provider.
     #[must_use]
     pub fn adopted(
         &self,
@@ -72,9 +72,9 @@ struct Group {
     snapshots: BTreeMap<String, Seen>,
 }
 
-/// The snapshots of a place. Each counts once: when something changes while pages are turned, a list may show
-/// an element twice, and the later page is the fresher one. When that
-/// one does not tell the origin, nobody knows in which group the earlier one is: what is among the others does
+/// The snapshots of a place. Each counts once: if something changes while pages are turned, a list
+/// may show an element twice, and the later page is the more recent one. If that page does not
+/// state the origin, the group of the earlier element is unknown: a snapshot among the others does
 /// not count as ours, whatever a group says.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
@@ -84,7 +84,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Takes in a snapshot that a list or a look showed.
+    /// Adds a snapshot that a list or a lookup showed.
     pub fn add(&mut self, snapshot: &Snapshot, deployment: &str) {
         let Snapshot { name, state, .. } = snapshot;
         if let Some(group) = self.ours.get_mut(&snapshot.source) {
@@ -120,19 +120,19 @@ impl Listing {
         group.snapshots.insert(name.clone(), seen);
     }
 
-    /// What our snapshots were taken of: id and name.
+    /// The sources of our snapshots: id and name.
     pub fn sources(&self) -> impl Iterator<Item = (&ResourceId, &str)> {
         let filled = self.ours.iter().filter(|(_, group)| self.seen(group).next().is_some());
         filled.map(|(id, group)| (id, group.name.as_str()))
     }
 
-    /// What of a group is still ours.
+    /// The snapshots of a group that are still ours.
     fn seen<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (&'a str, &'a Seen)> {
         let ours = group.snapshots.iter().filter(|(name, _)| !self.others.contains_key(*name));
         ours.map(|(name, seen)| (name.as_str(), seen))
     }
 
-    /// Our snapshots of a resource, by name; and the resource's name.
+    /// Our snapshots of a resource by name, and the resource's name.
     #[must_use]
     pub fn of(&self, id: &ResourceId) -> Option<(&str, BTreeMap<&str, &Seen>)> {
         let group = self.ours.get(id)?;
@@ -147,7 +147,7 @@ impl Listing {
         ours || self.others.contains_key(name)
     }
 
-    /// A snapshot that is not ours.
+    /// The snapshot of this name, if it is not ours.
     #[must_use]
     pub fn other(&self, name: &str) -> Option<&Other> {
         self.others.get(name)
@@ -165,13 +165,13 @@ impl Listing {
         self.others.len() + self.ours.values().flat_map(|group| self.seen(group)).count()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The findings of what only looks like ours.
+    /// The findings about look-alikes.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let finding = |(name, other): (&String, &Other)| {
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_and_its_record_take_little_memory() {
-        // Besides their texts: a place may have a hundred thousand.
+        // The texts come on top: a place may have a hundred thousand snapshots.
         let bytes = size_of::<Seen>() + size_of::<Record>();
         assert!(bytes <= 460, "{bytes}");
     }
@@ -226,7 +226,7 @@ mod tests {
         let (name, ours) = listing.of(&later.source).unwrap();
         assert_eq!((name, ours.len(), listing.len()), ("web", 2, 2));
         assert_eq!(ours[later.name.as_str()].state, SnapshotState::Available);
-        // Its tags came, or went, while the pages were turned.
+        // Its tags came or went while the pages were turned.
         let bare = Snapshot { tags: BTreeMap::new(), ..later.clone() };
         listing.add(&bare, "dep");
         assert_eq!((listing.len(), listing.foreign()), (2, 1));
@@ -243,7 +243,7 @@ mod tests {
         listing.add(&late, "dep");
         assert!(listing.of(&ours.source).is_none() && listing.sources().next().is_none());
         assert_eq!((listing.len(), listing.foreign()), (1, 1));
-        // The others of its resource are ours as before.
+        // The other snapshots of its resource are still ours.
         listing.add(&snapshot(2), "dep");
         let (_, left) = listing.of(&ours.source).unwrap();
         assert!(left.keys().eq(&[snapshot(2).name.as_str()]) && listing.len() == 2);

@@ -1,4 +1,4 @@
-//! Judges the snapshots of one resource: rules first, then every guard.
+//! Judges the snapshots of one resource: by the rules first, then by every guard.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use crate::resource::ResourceId;
 use crate::snapshot::{ATTEMPTS_MAX, Hold, SnapshotState};
 use crate::time::{Slot, after};
 
-/// What is decided about a snapshot, and why.
+/// The decision about a snapshot, and its reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Not available yet: `poll` follows it.
+    /// It is not available yet: `poll` follows it.
     NotAvailable,
-    /// Ours without a record: taken into the ledger, markable from the next run.
+    /// It is ours and has no record: it is adopted, and can be marked from the next run on.
     Adopt,
-    /// Kept by these rules.
+    /// These rules keep it.
     Kept(Vec<KeptBy>),
-    /// Kept by a guard.
+    /// This guard keeps it.
     Guarded(Guard),
-    /// Condemned: its deletion is announced now.
+    /// It is condemned: its deletion is announced now.
     Mark,
-    /// Condemned and announced; the grace is not over.
+    /// It is condemned and announced; the grace is not over.
     Waiting,
-    /// Condemned, announced, and due.
+    /// It is condemned, announced, and due.
     Delete,
 }
 
-/// Judges all snapshots of a resource that lives, or has some.
+/// Judges all snapshots of a resource that exists or has snapshots.
 pub(super) fn judge(
     plan: &mut Plan,
     id: &ResourceId,
@@ -65,7 +65,7 @@ pub(super) fn judge(
     let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(now));
     settings.min_keep.protect(&mut kept, &times, &effective.zone, stays, going);
 
-    // The rules' word on each candidate, before guards and grace: `None` is condemned.
+    // The ruling on each candidate, before brake and grace; `None` means condemned.
     let mut kept = kept.into_iter();
     let rulings: Vec<Option<Verdict>> = candidates
         .iter()
@@ -118,7 +118,7 @@ fn bad_hold(c: &Candidate<'_>, id: &ResourceId) -> Option<Finding> {
     Some(Finding::new(Code::BadHold, message).of(id, c.name).key(key).value(value).fix(fix))
 }
 
-/// The rules' word on a candidate, then the guards'.
+/// Rules on a candidate: by the rules first, then by the guards; `None` means condemned.
 fn ruling(
     c: &Candidate<'_>,
     reasons: Vec<KeptBy>,
@@ -151,7 +151,7 @@ fn ruling(
     }
 }
 
-/// The brake over what would be newly marked.
+/// The brake's finding, if it stops the new marks.
 fn brake(
     candidates: &[Candidate<'_>],
     times: &[Timestamp],
@@ -173,7 +173,8 @@ fn brake(
     Brake { times, marks }.holds(&names, keep, zone, confirmed, settings)
 }
 
-/// What a mark says that is made now: how many outlive it, the newest and the oldest of them.
+/// A mark that is made now: it says how many snapshots outlive it, and the newest and oldest of
+/// them.
 fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<'_>) -> Mark {
     let outlives = |(c, ruling): &(&Candidate<'_>, &Option<Verdict>)| {
         c.is_available() && matches!(ruling, Some(Verdict::Kept(_) | Verdict::Guarded(_)))
@@ -189,7 +190,7 @@ fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<
     }
 }
 
-/// A failed attempt of the latest slot is left alone while another attempt may come.
+/// Whether a failed attempt of the latest slot is left alone, because another attempt may come.
 fn may_retry(record: &Record, effective: &EffectivePolicy) -> bool {
     record.state == State::Failed
         && !record.superseded
@@ -197,7 +198,7 @@ fn may_retry(record: &Record, effective: &EffectivePolicy) -> bool {
         && effective.latest.is_some_and(|latest| latest <= record.slot)
 }
 
-/// What the rules condemn and no guard keeps: mark, wait, or delete.
+/// Decides about a snapshot that the rules condemn and no guard keeps: mark, wait, or delete.
 fn condemn(
     c: &Candidate<'_>,
     record: &Record,
@@ -222,7 +223,7 @@ fn condemn(
             let marked = record.marked(mark.clone(), reason);
             (Verdict::Mark, Some(Step::Mark(Box::new(marked))))
         }
-        // Another run is at it.
+        // Another run is deleting it.
         State::Deleting if record.being_deleted(now) => (Verdict::Waiting, None),
         State::Expiring | State::Deleting => match &record.mark {
             Some(mark) if now >= mark.execute_at.max(after(mark.at, cx.settings.grace)) => {
@@ -230,20 +231,20 @@ fn condemn(
                 (Verdict::Delete, Some(Step::Delete { record, judged }))
             }
             Some(_) => (Verdict::Waiting, None),
-            // Without a mark nobody was told: back to the beginning.
+            // Without a mark, nobody was notified: the deletion must begin anew.
             None => {
                 let next = record.observed(&c.seen.state, now, "rescued: no mark");
                 (Verdict::Guarded(Guard::RecordDisagrees), Some(Step::Rescue(Box::new(next))))
             }
         },
-        // `poll` has not seen it settle yet.
+        // `poll` has not settled the record yet.
         State::Intended | State::Requested | State::Pending | State::Deleted => {
             (Verdict::NotAvailable, None)
         }
     }
 }
 
-/// What stays: a marked one is rescued, or its mark waits.
+/// Decides about a snapshot that stays: it is rescued, or its mark waits.
 fn spared(
     c: &Candidate<'_>,
     record: &Record,

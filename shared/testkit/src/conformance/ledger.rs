@@ -1,4 +1,4 @@
-//! What every ledger does alike.
+//! The checks that every ledger passes.
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ConditionStore, Ledger, Note, Remember, Write};
@@ -15,16 +15,16 @@ use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::time::Slot;
 
-/// More than three pages by number, for a ledger that reads a few records at a time.
+/// This many records make more than three pages in a ledger that reads a few records at a time.
 const MANY: i64 = 50;
-/// As many of them as make more than three pages of 1 MB with [`LONG`] each.
+/// This many records with [`LONG`] each make more than three pages of 1 MB.
 const MANY_LONG: i64 = 60;
 const LONG: usize = 60_000;
 fn place() -> Place {
     "eu-west-1".parse().unwrap()
 }
 
-/// All checks, on a ledger that is empty at the beginning.
+/// Runs all checks on a ledger that is empty at the beginning.
 pub async fn ledger(ledger: &(impl Ledger + ConditionStore + Remember)) {
     is_empty_at_first(ledger).await;
     lets_one_claim_win(ledger).await;
@@ -58,12 +58,12 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
     for hour in [5, 7, 6] {
         ledger.note(&id("web"), Note::Available(slot(hour))).await.unwrap();
     }
-    // A member of what is not remembered is not remembered either.
+    // A note about a resource that is not remembered has no effect.
     ledger.note(&id("nobody"), Note::Available(slot(5))).await.unwrap();
     let written = Protected { version: 1, ..item("web") };
     let noted = Protected { newest: Some(newest), answered: Some(answered), ..written.clone() };
     assert_eq!(known().await, [Protected { version: 1, ..item("many-1") }, noted.clone()]);
-    // What tags say is written without the other members, which are written without it.
+    // What the tags say is written without the other members, and they are written without it.
     let off = Protected { standing: Standing::Off, hold: Some(String::new()), ..written.clone() };
     assert!(ledger.remember(&off).await.unwrap());
     assert!(!ledger.remember(&written).await.unwrap(), "one change wins");
@@ -75,7 +75,7 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
     let back = Protected { hold: None, standing: Standing::On, ..known().await[1].clone() };
     assert!(ledger.remember(&back).await.unwrap());
     assert_eq!(known().await[1], Protected { version: 3, ..back });
-    // They are no records.
+    // Protected resources are not records.
     assert!(ledger.live(&place()).await.unwrap().unreadable.is_empty());
 }
 
@@ -120,7 +120,7 @@ async fn remembers_conditions(ledger: &(impl Ledger + ConditionStore)) {
     let over = Condition { resolved: Some(start()), ..written };
     let over = ledger.put(&over).await.unwrap().unwrap();
     assert_eq!(ledger.known().await.unwrap().0, [over, known[1].clone()]);
-    // They are no records.
+    // Conditions are not records.
     let live = ledger.live(&place()).await.unwrap();
     assert!(live.unreadable.is_empty());
 }
@@ -142,10 +142,10 @@ async fn lets_one_claim_win(ledger: &impl Ledger) {
         ..first.clone().into()
     });
     assert_eq!(conflict(ledger.claim(&late).await.unwrap()), Some(standing.clone()));
-    // Not even the very same record is claimed twice.
+    // Even the very same record is not claimed twice.
     assert_eq!(conflict(ledger.claim(&first).await.unwrap()), Some(standing.clone()));
     assert_eq!(recent(ledger, "claimed", 0).await, [standing]);
-    // What a failed attempt left behind has a key of its own.
+    // The residue of a failed attempt has a key of its own.
     let superseded = first.superseded();
     done(ledger.claim(&superseded).await.unwrap());
 }
@@ -190,7 +190,7 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
     assert!(open.iter().all(|record| record.resource != now.resource), "nothing to follow");
     assert!(ledger.live(&"another-place".parse().unwrap()).await.unwrap().records.is_empty());
 
-    // A failure is shown while something remains of it, and not once it is settled.
+    // A failure is shown while it has a residue, and no longer once it is settled.
     let now = done(ledger.advance(&moved(&now, State::Expiring)).await.unwrap());
     let failed = Record::stored(Fields { has_residue: true, ..moved(&now, State::Failed).into() });
     let failed = done(ledger.advance(&failed).await.unwrap());
@@ -204,7 +204,7 @@ async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
     let mut all = Vec::new();
     for hour in 1..=5 {
         all.push(done(ledger.claim(&record("recent", hour)).await.unwrap()));
-        // Three is a slot with two failed attempts behind it, and two with one.
+        // Slot 3 has two failed attempts behind it, and slot 2 has one.
         for attempt in 1..=[0, 0, 1, 2, 0, 0][usize::try_from(hour).unwrap_or_default()] {
             let superseded = Record::stored(Fields {
                 superseded: true,
@@ -222,7 +222,7 @@ async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
     let down = ["5", "4", "3#2", "3#1", "3", "2#1", "2", "1"];
     assert_eq!(keys(6).await, ["5"], "the newest one before");
     assert_eq!(keys(5).await, ["5", "4"]);
-    // The one before comes with what its failed attempts left behind.
+    // The slot before comes with the residue of its failed attempts.
     assert_eq!(keys(4).await, ["5", "4", "3#2", "3#1", "3"]);
     assert_eq!(keys(3).await, down[..7]);
     assert_eq!(keys(2).await, down);
@@ -230,7 +230,7 @@ async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
 }
 
 async fn keeps_resources_apart(ledger: &impl Ledger) {
-    // One id begins with the other, and both have the same slot.
+    // One id is the beginning of the other, and both have the same slot.
     for resource in ["apart", "apart2"] {
         done(ledger.claim(&record(resource, 1)).await.unwrap());
     }
@@ -268,7 +268,7 @@ fn slot(hour: i64) -> Slot {
     Slot::at(start() + SignedDuration::from_hours(hour))
 }
 
-/// The key as `hour` or `hour#attempt`.
+/// The key in the form `hour` or `hour#attempt`.
 fn short(record: &Record) -> String {
     let hour = record.slot.timestamp().duration_since(start()).as_hours();
     let attempt = record.superseded.then(|| format!("#{}", record.attempt));
@@ -329,7 +329,7 @@ async fn recent(ledger: &impl Ledger, resource: &str, from: i64) -> Vec<Record> 
     found.records
 }
 
-/// What the index shows of a resource.
+/// The records of a resource that the index shows.
 async fn shown(ledger: &impl Ledger, resource: &str) -> Vec<Record> {
     let mut live = ledger.live(&place()).await.unwrap().records;
     live.retain(|record| record.resource.0 == format!("arn:{resource}"));

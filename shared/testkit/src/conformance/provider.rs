@@ -1,4 +1,4 @@
-//! What every provider's adapter does alike.
+//! The checks that every provider's adapter passes.
 
 use std::fmt::Debug;
 
@@ -9,10 +9,10 @@ use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
-/// More than three pages, where a page shows twenty.
+/// This many elements make more than three pages of twenty.
 const MANY: usize = 65;
 
-/// A provider to be tried, and what people do to it past our ports.
+/// A provider to check, and what people do to it without our ports.
 pub trait World {
     /// The adapter that reads.
     fn inventory(&self) -> &impl Inventory;
@@ -22,7 +22,7 @@ pub trait World {
     fn deleter(&self) -> &impl Deleter;
     /// Two different Regions, empty at the beginning.
     fn regions(&self) -> [&str; 2];
-    /// Makes an instance that can be snapshotted when this returns.
+    /// Launches an instance that can be snapshotted when this returns.
     fn launch(&self, region: &str, name: &str, tags: &Tags) -> impl Future<Output = ()>;
     /// Deletes an instance.
     fn terminate(&self, region: &str, name: &str) -> impl Future<Output = ()>;
@@ -30,7 +30,7 @@ pub trait World {
     fn settle(&self) -> impl Future<Output = ()>;
 }
 
-/// All checks, on a provider that is empty at the beginning.
+/// Runs all checks on a provider that is empty at the beginning.
 pub async fn provider(world: &impl World) {
     names_its_regions(world).await;
     finds_nothing_where_nothing_is(world).await;

@@ -1,4 +1,4 @@
-//! The deployments of a history, each as somebody has configured it.
+//! The deployments of a history, each with its configuration.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use super::rates::Rates;
 use super::service::Capacity;
 use super::world::settings;
 
-/// Named policies; the last cannot be read.
+/// The named policies; the last one cannot be read.
 const POLICIES: &str =
     "gold: schedule=every-2h keep=hourly=3 daily=2; silver: keep=last=2; lead: keep=many";
 
-/// A deployment: its variables, as whoever deploys it has set them.
+/// A deployment with the variables that its operator set.
 #[derive(Clone, Debug)]
 pub struct Deployment {
     /// Its id.
     pub id: String,
     /// Its variables.
     pub vars: BTreeMap<String, String>,
-    /// Minutes between the ticks of create, poll and prune.
+    /// The minutes between the ticks of create, poll and prune.
     pub cadence: [u32; 3],
 }
 
 impl Deployment {
-    /// What `prune` reads.
+    /// The settings of `prune`.
     pub(super) fn settings(&self) -> Settings {
         settings(&self.vars, Function::Prune).unwrap()
     }
 
-    /// Hundreds of instances, in a service that does not tell of the past: how many.
+    /// Prepares for hundreds of instances, in a service without stale answers; returns how many.
     pub(super) fn fleet(&mut self, rates: &mut Rates, rng: &mut Rng) -> usize {
         self.set("SNAPKEEP_SCHEDULE", ["every-6h", "daily@03:00"][rng.usize(0..2)]);
         self.set("SNAPKEEP_KEEP", "last=2");
@@ -41,7 +41,8 @@ impl Deployment {
         rng.usize(100..=300)
     }
 
-    /// More instances than the service lets through in a slot, and nothing else goes wrong: how many.
+    /// Prepares for more instances than the service lets through in a slot, and for no other fault;
+    /// returns how many.
     pub(super) fn scarcity(&mut self, rates: &mut Rates, rng: &mut Rng) -> usize {
         self.set("SNAPKEEP_SCHEDULE", "hourly");
         let an_hour = rng.usize(1..=4);
@@ -55,7 +56,7 @@ impl Deployment {
         self.vars.insert(key.to_owned(), value.to_owned());
     }
 
-    /// Draws its variables.
+    /// Draws a deployment.
     pub(super) fn draw(id: &str, rng: &mut Rng) -> Self {
         let mut vars = BTreeMap::new();
         let mut one = |key: &str, values: &[&str]| {

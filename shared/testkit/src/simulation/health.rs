@@ -1,5 +1,5 @@
-//! The healthy end of a history: nothing goes wrong any more, people do what findings ask for, and after
-//! a bounded time all must be well.
+//! The healthy end of a history: nothing goes wrong any more, people do what findings ask for, and
+//! after a limited time all must be well.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ use super::properties::Property;
 use super::{QUIET, REGIONS, Simulation};
 use crate::reference;
 
-/// Nothing that is under way takes longer than this in a healthy world.
+/// Nothing stays under way longer than this in a healthy world.
 const UNDER_WAY_MAX: SignedDuration = SignedDuration::from_hours(6);
 
 impl Simulation {
-    /// Heals the world, lets so much time pass, and checks that all is well.
+    /// Heals the world, lets this time pass, and checks that all is well.
     pub fn recover(&mut self, time: SignedDuration) {
         if self.broken() {
             return;
@@ -46,20 +46,21 @@ impl Simulation {
             inner.unnamed.clear();
             inner.step = None;
         }
-        // What was tried out is switched off.
+        // Nobody tries a dry run any more.
         for deployment in &mut self.deployments {
             deployment.vars.remove("SNAPKEEP_DRY_RUN");
         }
         self.world.note(format_args!("healthy"));
         self.quiet_from = Some(now + time - QUIET);
         self.until(now + time);
-        // What is under way comes to its end before the last word.
+        // Everything under way ends before the final runs.
         let last = self.world.now() + SignedDuration::from_mins(20);
         self.quiet_from = None;
         self.queue.clear();
         self.until(last);
         for deployment in 0..self.deployments.len() {
-            // What is too much for the first time now would only be allowed after the last word.
+            // A cap that is exceeded for the first time now would be raised only after the final
+            // runs.
             self.deployments[deployment].vars.remove("SNAPKEEP_MAX_DELETES");
             for function in [Function::Create, Function::Poll, Function::Prune] {
                 let started = self.start(function, deployment);
@@ -75,7 +76,7 @@ impl Simulation {
         }
     }
 
-    /// What a person does about what a report of the healthy world says.
+    /// Does what a person does about a report of the healthy world.
     pub(super) fn told(&mut self, doing: &RunningInvocation, report: &Report) {
         if !self.world.lock().healthy {
             return;
@@ -85,11 +86,11 @@ impl Simulation {
         self.last[at].insert(doing.function, report.findings.clone());
         let deployment = &mut self.deployments[at];
         if report.findings.iter().any(|finding| finding.code == Code::TooManyMarks) {
-            // "If that is meant, raise it": it is.
+            // The fix says to raise the cap if that is intended, and it is.
             deployment.vars.remove("SNAPKEEP_MAX_DELETES");
         }
         for finding in report.findings.iter().filter(|f| f.code == Code::Brake) {
-            // "If that is meant, add the code": it is.
+            // The fix says to add the code if that is intended, and it is.
             let confirmed = deployment.vars.entry("SNAPKEEP_CONFIRM".to_owned()).or_default();
             confirmed.push(' ');
             confirmed.push_str(finding.value.as_deref().unwrap_or_default());
@@ -149,7 +150,7 @@ impl Simulation {
         }
     }
 
-    /// Whether so few available ones remain of the resource that this one stays.
+    /// Whether so few available snapshots of the resource remain that this one stays.
     fn floor_suspends(&self, record: &Record, settings: &Settings, snapshots: &[Snapshot]) -> bool {
         let ours = |s: &&Snapshot| slot_of(s, &record.resource, &settings.deployment).is_some();
         let remain = snapshots.iter().filter(ours);
@@ -168,7 +169,7 @@ impl Simulation {
         snapshots: &[Snapshot],
     ) {
         let policy = &protection.policy;
-        // The last create ran before this.
+        // The last create ran after this time.
         let then = self.world.now() - SignedDuration::from_hours(2);
         let due = policy.schedule.latest(&policy.zone, then);
         let mut slots =
@@ -211,7 +212,7 @@ impl Simulation {
         });
     }
 
-    /// Of what is gone only the minimum stays, where that was asked for.
+    /// If `orphan_keep` is set, only the minimum of a resource that is gone stays.
     fn orphans_go(
         &self,
         of: usize,
@@ -260,7 +261,7 @@ impl Simulation {
         }
     }
 
-    /// Whether the ledger remembers a hold of an instance.
+    /// Whether the ledger remembers a hold on an instance, or does not remember the instance.
     fn held_when_seen(&self, of: usize, id: &ResourceId) -> bool {
         self.world.ledgers[of].remembers(id).is_none_or(|item| item.hold.is_some())
     }
@@ -283,7 +284,7 @@ impl Simulation {
         let times: Vec<Timestamp> = ours.iter().map(|(time, _)| *time).collect();
         let keep = protection.policy.retention.keep().to_string();
         let mut stays = reference::keeps(&keep, &times, zone.rules());
-        // Where a hold has just ended, the next runs will do what is to be done.
+        // If a hold has just ended, the next runs do what is left to do.
         let then = now - UNDER_WAY_MAX;
         let ended = |hold: &Hold| hold.holds(then, zone) && !hold.holds(now, zone);
         let mut holds = ours.iter().filter_map(|(_, snapshot)| snapshot.hold());
@@ -302,7 +303,7 @@ impl Simulation {
                 1
             }
         };
-        // Of two of one slot, which may be after a lost ledger, either may go.
+        // After a lost ledger, two snapshots may have one slot, and either may go.
         let twins = |time: &Timestamp| times.iter().filter(|one| *one == time).count() > 1;
         let mut allowed = floor.saturating_sub(stays.iter().filter(|stays| **stays).count());
         let by_name: BTreeMap<&str, &Record> =
@@ -334,10 +335,10 @@ impl Simulation {
     }
 }
 
-/// A finding of a healthy world that nothing gives a reason for.
+/// A finding of a healthy world that has no cause.
 fn unfounded<'a>(doing: &RunningInvocation, report: &'a Report) -> Option<&'a Finding> {
     report.findings.iter().find(|finding| match finding.code {
-        // Somebody said so, and it still is so.
+        // Somebody caused these, and the cause persists.
         Code::OptedOut
         | Code::NoLongerTagged
         | Code::Orphan
@@ -349,11 +350,12 @@ fn unfounded<'a>(doing: &RunningInvocation, report: &'a Report) -> Option<&'a Fi
         | Code::FloorKeeps
         | Code::WaitingForPending
         | Code::Adopted => false,
-        // What the next name's taker did a while ago.
+        // Somebody took the next name a while ago.
         Code::AttemptFailed | Code::RetryLater => false,
-        // As many as never before are too old at once; whoever is told allows it.
+        // More snapshots than ever before are too old at once; whoever is notified allows it.
         Code::TooManyMarks => doing.settings.max_deletes.is_none(),
-        // Something became too old under a policy that changed long ago; whoever is told confirms it.
+        // Snapshots became too old under a policy that changed long ago; whoever is notified
+        // confirms it.
         Code::Brake => {
             let code = finding.value.as_deref().unwrap_or_default();
             doing.settings.confirmed.iter().any(|confirmed| **confirmed == *code)

@@ -1,4 +1,5 @@
-//! An invocation: what runs in it, and how the properties see it: what it was told, and what it did so far.
+//! An invocation: what runs in it, and what the properties know of it: its answers, and its actions
+//! so far.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,31 +16,31 @@ use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 
 use super::ports::{Fault, Ports, View, Views};
 
-/// A running invocation and what it was told.
+/// A running invocation, and the answers that it got.
 #[derive(Debug)]
 pub(super) struct RunningInvocation {
     pub(super) function: Function,
     /// The settings as deployed.
     pub(super) settings: Settings,
-    /// What its clock says.
+    /// The time on its clock.
     pub(super) now: Timestamp,
     /// When it began.
     pub(super) started: Timestamp,
-    /// When it begins no further item.
+    /// The time from which it begins no item.
     pub(super) stop_at: Timestamp,
     /// The record format of its version.
     pub(super) format: u32,
     pub(super) instances: Views<Instance>,
     pub(super) snapshots: Views<Snapshot>,
-    /// Instances asked for by name.
+    /// The instances that it asked for by name.
     pub(super) asked: BTreeMap<(Place, String), Option<Instance>>,
-    /// Snapshots asked for by name.
+    /// The snapshots that it asked for by name.
     pub(super) looks: BTreeMap<(Place, String), Option<Snapshot>>,
-    /// What the index showed it.
+    /// The records that the index showed it.
     pub(super) open: Vec<Record>,
-    /// What it marked: the records as they were before.
+    /// The records that it marked, as they were before.
     pub(super) marked: BTreeMap<ResourceId, Vec<Record>>,
-    /// Calls that went wrong and were not made good by the same call: they must show in its report.
+    /// Calls that failed and did not succeed later: its report must contain them.
     pub(super) unresolved: BTreeSet<(&'static str, String)>,
 }
 
@@ -69,14 +70,14 @@ impl RunningInvocation {
         }
     }
 
-    /// Notes how a call went.
+    /// Notes the result of a call.
     pub(super) fn met(&mut self, operation: &'static str, what: &str, fault: Option<Fault>) {
         let call = (operation, what.to_owned());
         match fault {
             Some(Fault::Before(ErrorKind::RegionNotEnabled)) => {}
             Some(Fault::Before(_) | Fault::After) => drop(self.unresolved.insert(call)),
             _ => {
-                // A look tells what became of a request whose answer was lost.
+                // A look shows the outcome of a request whose answer was lost.
                 if operation == "snapshot" {
                     for asked in ["create", "delete"] {
                         self.unresolved.remove(&(asked, what.to_owned()));
@@ -87,14 +88,14 @@ impl RunningInvocation {
         }
     }
 
-    /// Whether both lists of a place came to their end.
+    /// Whether both lists of a place are complete.
     pub(super) fn listed(&self, place: &str) -> bool {
         let complete = |complete: Option<bool>| complete == Some(true);
         complete(self.instances.get(place).map(|view: &View<Instance>| view.complete))
             && complete(self.snapshots.get(place).map(|view| view.complete))
     }
 
-    /// The available snapshots of ours that its lists and looks showed of a resource, the newest first.
+    /// Our available snapshots of a resource that its lists and looks showed, the newest first.
     pub(super) fn available(&self, resource: &ResourceId) -> Vec<(Timestamp, &Snapshot)> {
         let listed = self.snapshots.values().flat_map(|view| &view.shown);
         let looked = self.looks.values().flatten();
@@ -108,7 +109,7 @@ impl RunningInvocation {
         found
     }
 
-    /// The instance as it was shown: `None` when nothing showed it.
+    /// The instance as it was shown; `None` if nothing showed it.
     pub(super) fn instance(&self, resource: &ResourceId) -> Option<&Instance> {
         let listed = self.instances.values().flat_map(|view| &view.shown);
         let asked = self.asked.values().flatten();
@@ -116,7 +117,7 @@ impl RunningInvocation {
     }
 }
 
-/// The slot of an available snapshot that this deployment made of this resource; of any other, none.
+/// The slot of an available snapshot that this deployment made of this resource; `None` for others.
 pub(super) fn slot_of(
     snapshot: &Snapshot,
     resource: &ResourceId,
@@ -132,7 +133,7 @@ pub(super) fn slot_of(
     }
 }
 
-/// What a function does with an invocation: its work, what people are told, and the acknowledgement.
+/// Runs an invocation of a function: its work, the notices, and the acknowledgement.
 pub(super) async fn serve(
     function: Function,
     ports: Ports,

@@ -1,4 +1,4 @@
-//! Notifying people in the simulated world: what the functions say, and what they remember of it.
+//! Notifies people in the simulated world, and stores the conditions that they are notified of.
 
 use snapkeep_app::ports::{
     ConditionStore, ErrorKind, LedgerError, Notifier, ProviderError, Unreadable,

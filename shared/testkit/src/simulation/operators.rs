@@ -1,4 +1,4 @@
-//! What people and services do to the world while the functions run.
+//! The actions of people and services on the world while the functions run.
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::ErrorKind;
@@ -14,7 +14,7 @@ use super::rates::STEP_MAX;
 use super::world::{Outage, World};
 use crate::ledger::Backup;
 
-/// Something that somebody does.
+/// An action of a person or a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Action {
@@ -45,7 +45,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: &[Action] = &[
         Action::LaunchInstance,
         Action::DeleteInstance,
@@ -74,7 +74,7 @@ impl Action {
     ];
 }
 
-/// Retentions that a policy may get.
+/// The retentions that a policy may get.
 pub const KEEPS: &[&str] = &[
     "last=1",
     "last=3",
@@ -85,24 +85,24 @@ pub const KEEPS: &[&str] = &[
     "last=2 within=1d",
     "all",
 ];
-/// Schedules that a policy may get.
+/// The schedules that a policy may get.
 pub const SCHEDULES: &[&str] =
     &["hourly", "hourly", "every-2h", "every-4h", "every-6h", "daily@03:00"];
 const KEEP_TAGS: &[&str] = &["last=1", "last=2", "hourly=6", "within=12h", "all", "", "lots"];
 const SCHEDULE_TAGS: &[&str] = &["hourly", "every-3h", "every-12h", "daily@12:00", "always"];
 
-/// What the people remember.
+/// The memory of the people who act.
 #[derive(Debug, Default)]
 pub(super) struct Operators {
     backup: Option<(usize, Backup)>,
     count: u32,
-    /// Instances whose schedule, opt-in or existence somebody touched; or all.
+    /// The instances whose schedule, opt-in or existence somebody changed; or all instances.
     pub(super) touched: Vec<Instance>,
     pub(super) touched_all: bool,
 }
 
 impl Operators {
-    /// Does something, and says what.
+    /// Carries out an action, and describes it.
     pub(super) fn act(
         &mut self,
         action: Action,
@@ -127,7 +127,7 @@ impl Operators {
         said.unwrap_or_default()
     }
 
-    /// What happens to an instance.
+    /// Acts on an instance.
     fn act_on_instance(
         &mut self,
         action: Action,
@@ -168,7 +168,7 @@ impl Operators {
         })
     }
 
-    /// What happens to an instance's tags.
+    /// Acts on an instance's tags.
     fn act_on_tags(
         &mut self,
         action: Action,
@@ -217,7 +217,7 @@ impl Operators {
         })
     }
 
-    /// What happens to a snapshot.
+    /// Acts on a snapshot.
     fn act_on_snapshot(
         &mut self,
         action: Action,
@@ -240,7 +240,7 @@ impl Operators {
                 world.provider.vanish(&snapshot.place, &snapshot.name);
                 snapshot.name
             }),
-            // The service says that it failed, and later that it is there after all.
+            // The service reports that a snapshot failed, and later that it is available after all.
             Action::HealSnapshot => {
                 let failed = |s: &&&Snapshot| s.state == SnapshotState::Error;
                 ours.iter().find(failed).map_or_else(String::new, |healed| {
@@ -269,7 +269,7 @@ impl Operators {
         })
     }
 
-    /// What happens to the services.
+    /// Acts on the services.
     fn act_on_services(&mut self, action: Action, world: &World) -> Option<String> {
         Some(match action {
             Action::Outage => {
@@ -285,7 +285,7 @@ impl Operators {
                 };
                 let kind = kinds[world.pick(kinds.len()).unwrap_or(0)];
                 let until = world.a_while(if world.coin() { 18 } else { 60 });
-                // Of one Region alone, now and then.
+                // Some outages are in one Region only.
                 let region =
                     world.coin().then(|| super::REGIONS[usize::from(world.coin())].to_owned());
                 let said = format!("{operation:?} {region:?} {kind:?} until {until}");
@@ -323,7 +323,7 @@ impl Operators {
                 let percent = world.lock().rng.u32(0..=100);
                 let mut inner = world.lock();
                 inner.rollout = inner.rollout.max(percent);
-                // What a function cannot read it cannot count, but it says so.
+                // A function cannot count what it cannot read, but it reports that.
                 self.touched_all = true;
                 format!("{percent} %")
             }
@@ -331,7 +331,7 @@ impl Operators {
         })
     }
 
-    /// What happens to a deployment and its ledger.
+    /// Acts on a deployment and its ledger.
     fn act_on_deployment(
         &mut self,
         action: Action,
@@ -388,9 +388,9 @@ impl Operators {
     }
 }
 
-/// What people decide by chance.
+/// The random choices of people.
 impl World {
-    /// One of so many.
+    /// Chooses one of `n`.
     fn pick(&self, n: usize) -> Option<usize> {
         (n > 0).then(|| self.lock().rng.usize(0..n))
     }
@@ -403,7 +403,7 @@ impl World {
         self.lock().rng.bool()
     }
 
-    /// Some time from now, within so many hours.
+    /// A time within this many hours from now.
     fn a_while(&self, hours: i64) -> Timestamp {
         self.now() + SignedDuration::from_mins(self.lock().rng.i64(10..hours * 60))
     }
@@ -428,7 +428,7 @@ fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snaps
     }
 }
 
-/// The name that this instance's next snapshot would have.
+/// The name that this instance's next snapshot would get.
 fn next_name(instance: &Instance, settings: &Settings, now: Timestamp) -> String {
     let policy = Protection::read(&instance.tags, &settings.tag, &settings.policies).policy;
     let period = policy.schedule.period(&policy.zone, now);

@@ -1,5 +1,5 @@
-//! The ports of one invocation in the simulated world: each call waits for its turn, may go wrong, and
-//! is shown to the properties.
+//! The ports of one invocation in the simulated world: each call waits for its turn, may go wrong,
+//! and is shown to the properties.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +28,19 @@ use crate::ledger::MemoryLedger;
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Refused without effect.
+    /// The call is refused without effect.
     Before(ErrorKind),
-    /// Carried out, and then no answer comes.
+    /// The call is carried out, and then no answer comes.
     After,
-    /// A read answers from the past.
+    /// A read shows a past state.
     Stale,
-    /// A list comes back empty, as a success.
+    /// A list is empty, as a success.
     Empty,
-    /// A list shows something twice.
+    /// A list shows elements twice.
     Doubled,
     /// The token of a page is too old.
     Expired,
-    /// What is read page by page changed between its pages.
+    /// What is read page by page changes between its pages.
     Torn,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct View<T> {
     frozen: Option<Vec<T>>,
     /// The elements so far.
     pub(super) shown: Vec<T>,
-    /// Whether the last page came.
+    /// Whether the last page arrived.
     pub(super) complete: bool,
 }
 
@@ -64,12 +64,12 @@ impl<T> Default for View<T> {
     }
 }
 
-/// All ports of one invocation; which of them a function gets is up to the function.
+/// All ports of one invocation; the function decides which of them it uses.
 #[derive(Clone, Debug)]
 pub struct Ports {
     pub(super) world: Arc<World>,
     pub(super) me: InvocationId,
-    /// Its deployment, which has a ledger of its own.
+    /// The deployment, which has a ledger of its own.
     pub(super) of: usize,
 }
 
@@ -85,7 +85,7 @@ impl Ports {
         self.turn_in(operation, what, None).await
     }
 
-    /// A call to the provider in a place.
+    /// Takes the turn of a call to the provider in a place.
     async fn turn_in(
         &self,
         operation: &'static str,
@@ -96,7 +96,7 @@ impl Ports {
         self.world.strike(self.me, operation, what, place)
     }
 
-    /// Shows the properties what this invocation was told.
+    /// Shows the properties an answer that this invocation got.
     fn told<T>(&self, note: impl FnOnce(&mut RunningInvocation) -> T) {
         self.world.told(self.me, |doing| drop(note(doing)));
     }
@@ -109,7 +109,7 @@ impl Ports {
         self.world.sabotage() == Some(by)
     }
 
-    /// A page of a list, with what may be wrong with lists. The token is where the next page begins: when
+    /// A page of a list, with the faults of lists. The token is where the next page begins: if
     /// something changes meanwhile, the pages shift.
     async fn page<T: Clone>(
         &self,
@@ -188,7 +188,7 @@ impl Ports {
         })
     }
 
-    /// What the index shows of a place.
+    /// The records of a place that the index shows.
     async fn indexed(
         &self,
         operation: &'static str,
@@ -229,7 +229,7 @@ impl Ports {
         }
     }
 
-    /// What this invocation's format cannot read is named, as the real ledger does.
+    /// Names the records that this invocation's format cannot read, as the real ledger does.
     fn readable(&self, mut found: Records) -> Records {
         if let Some(sabotage) = self.world.sabotage() {
             sabotage.misread(&mut found.records);
@@ -301,7 +301,7 @@ impl Inventory for Ports {
         let mut page =
             self.page("snapshots", region, token, |doing| &mut doing.snapshots, whole, past).await;
         if page.is_err() && self.sabotaged(Sabotage::TrustsBrokenLists) {
-            // The first page came.
+            // The first pages arrived.
             let mut elements = whole()?;
             elements.truncate(elements.len() - elements.len() / 4);
             page = Ok(Page { elements, broken: Vec::new(), next: None });
@@ -337,7 +337,7 @@ impl Inventory for Ports {
         answer.map(|mut found| {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
             if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found)
-                // What poll sees is not what this saboteur is about.
+                // This sabotage is not about what poll sees.
                 && (!counts || self.world.function(self.me) == Some(Function::Prune))
             {
                 sabotage.distort(std::slice::from_mut(found));
@@ -387,7 +387,7 @@ impl Deleter for Ports {
         let name = victim.as_deref().unwrap_or(name);
         let before = self.world.provider.find(region, name);
         let answer = self.world.provider.delete(region, name).await;
-        // The memory refuses to delete what is pending; asking for it is bad enough.
+        // The memory refuses to delete what is pending; the request alone breaks the promise.
         if let Some(before) = before
             && (answer.is_ok() || before.state == SnapshotState::Pending)
         {

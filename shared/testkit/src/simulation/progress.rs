@@ -1,4 +1,4 @@
-//! What a run must have come to, and what people must have heard: properties of what was not done.
+//! The properties of omissions: what a run must have achieved, and what people must have heard.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ use super::world::{Inner, World};
 use crate::ledger::MemoryLedger;
 use crate::memory::MemoryProvider;
 
-/// What somebody is told of, apart from how it is worded: code, name and key.
+/// What somebody is notified of, apart from its wording: code, name and key.
 pub(super) type Told = (Code, String, Option<String>);
 
 impl World {
-    /// Shows the properties what asking for a snapshot by its name answered.
+    /// Shows the properties the result of looking a snapshot up by its name.
     pub(super) fn looked(
         &self,
         me: InvocationId,
@@ -42,13 +42,13 @@ impl World {
         doing.looks.insert((place.clone(), name.to_owned()), found.cloned());
     }
 
-    /// What people or programs of a deployment were told.
+    /// Notes what people or programs of a deployment were notified of.
     pub(super) fn heard(&self, of: usize, notices: &[Notice]) {
         let mut inner = self.lock();
         for notice in notices {
             let Some(code) = notice.code else { continue };
             let name = notice.name.as_deref().unwrap_or_default();
-            // One mail may be about several, and name only some of them.
+            // One mail may be about several things, and name only some of them.
             let names = name.split_once(" of them: ").map_or(name, |(_, names)| names);
             if names.ends_with(" more") {
                 inner.watch.named_in_part.insert(code);
@@ -62,7 +62,8 @@ impl World {
 }
 
 impl Watch {
-    /// A record that is written: what nobody deleted is gone only after two answers, some time apart.
+    /// Checks a written record: what nobody deleted is gone only after two answers, some time
+    /// apart.
     pub(super) fn gone(&mut self, doing: &RunningInvocation, old: &Record, new: &Record) {
         let stood = match old.state {
             State::Available | State::Expiring => true,
@@ -82,7 +83,7 @@ impl Watch {
         });
     }
 
-    /// A lane marks no more than it may, and in a dry run nothing changes.
+    /// Checks that a lane marks no more than it may, and that a dry run changes nothing.
     pub(super) fn marked_in_bounds(&mut self, doing: &RunningInvocation, place: &str) {
         let marked = doing.marked.values().flatten().filter(|record| *record.place == *place);
         let (marked, most) = (marked.count(), doing.settings.max_deletes);
@@ -95,7 +96,8 @@ impl Watch {
         });
     }
 
-    /// Of n that are due, c are let through an hour: nobody waits longer than ⌈n ÷ c⌉ + 1 of them.
+    /// Checks that nobody waits longer than ⌈n ÷ c⌉ + 1 hours if c of n due requests are let
+    /// through an hour.
     pub(super) fn let_through(
         &mut self,
         made: &Snapshot,
@@ -119,7 +121,8 @@ impl Watch {
         }
     }
 
-    /// A run with time and capacity left leaves nothing due but what is under way, in backoff or in other hands.
+    /// Checks that a run with time and capacity left leaves nothing due, except what is under way,
+    /// in backoff or in other hands.
     pub(super) fn progressed(
         &mut self,
         doing: &RunningInvocation,
@@ -160,7 +163,7 @@ impl Watch {
                 continue;
             }
             let due = policy.schedule.latest(&policy.zone, doing.now);
-            // Its record may not say so yet, or have been lost.
+            // Its record may not show that yet, or may be lost.
             let mut ours = snapshots
                 .iter()
                 .filter_map(|s| slot_of(s, &instance.id, &doing.settings.deployment));
@@ -194,12 +197,13 @@ impl Watch {
         }
     }
 
-    /// In a healthy world people were told of what lasts, and that the rest is over.
+    /// Checks that in a healthy world people were notified of every condition that lasts, and that
+    /// the others are resolved.
     pub(super) fn told(&mut self, of: usize, reports: &BTreeMap<Function, Vec<Finding>>) {
         if self.ledger_lost.is_some() {
             return;
         }
-        // Of these there may be several of one name, and of the last only prune can tell.
+        // One name may have several findings of these codes, and only prune can judge the last one.
         let several = [Code::Brake, Code::PendingTooLong, Code::UnreadableRecord];
         let lasts = |code: Code| {
             matches!(code.notify(), Notify::WhileActive(_))
@@ -225,7 +229,7 @@ impl Watch {
     }
 }
 
-/// Whether the report says why this resource's slot was not taken.
+/// Whether the report explains why this resource's slot was not taken.
 fn explained(report: &Report, id: &ResourceId) -> bool {
     let reasons = [
         Code::WaitingForPending,

@@ -1,5 +1,5 @@
-//! What must hold, whatever happens: properties that watch the stream of calls, and know nothing of
-//! what the seed does.
+//! The properties that must hold, whatever happens: they watch the stream of calls, and know
+//! nothing of what the seed does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,39 +32,40 @@ struct Made {
     slot: String,
 }
 
-/// The properties' memory.
+/// The memory of the properties.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     pub(super) violation: Option<Violation>,
     made: BTreeMap<String, Made>,
-    /// Snapshots whose tags somebody took away.
+    /// Snapshots whose tags somebody removed.
     pub(super) stripped: BTreeSet<String>,
     /// Snapshots that were in error, and are available after all.
     pub(super) healed: BTreeSet<String>,
     /// Snapshots that a function deleted.
     by_our_hand: BTreeSet<String>,
-    /// By how much the clock of an invocation was wrong at most.
+    /// The greatest error of an invocation's clock.
     pub(super) clocks_off: SignedDuration,
     /// When the ledger last lost something.
     pub(super) ledger_lost: Option<Timestamp>,
-    /// The holds that instances carried when a run of a deployment last saw them, and when that was.
+    /// The holds on instances when a run of a deployment last saw them, and the time.
     seen_held: BTreeMap<(String, ResourceId), (Timestamp, Hold)>,
-    /// The formats that functions wrote: what a newer version wrote, an older one cannot read.
+    /// The formats that functions wrote: an older version cannot read what a newer one wrote.
     pub(super) formats: BTreeSet<u32>,
     /// When each attempt of a slot was made, by deployment, resource and slot.
     tried: BTreeMap<(String, ResourceId, String), BTreeMap<u32, Timestamp>>,
-    /// When asking for a snapshot by its name first answered "not found", and since then nothing else: by
+    /// When a lookup of a snapshot first answered "not found", if no later one found it: by
     /// deployment, place and name.
     pub(super) missing: BTreeMap<(String, Place, String), Timestamp>,
-    /// Somebody took tombstones away.
+    /// Whether somebody removed tombstones.
     pub(super) expired: bool,
-    /// What programs were told of each deployment, and whether it is over.
+    /// What people or programs of each deployment were notified of, and whether it is resolved.
     pub(super) heard: BTreeMap<(usize, Told), bool>,
-    /// Codes of mails that named only some of those that they were about.
+    /// Codes of mails that named only some of the things that they were about.
     pub(super) named_in_part: BTreeSet<Code>,
-    /// Who has had a name: names are used again.
+    /// The instances that have had a name: names are used again.
     pub(super) names: BTreeMap<String, BTreeSet<ResourceId>>,
-    /// In which hour a request for a snapshot of a resource was last let through; and the first hour.
+    /// The hour in which a request for a snapshot of a resource was last let through; and the first
+    /// hour.
     pub(super) served_in: BTreeMap<ResourceId, i64>,
     pub(super) first_hour: Option<i64>,
     /// Slots reported as missed, by deployment and resource.
@@ -87,7 +88,7 @@ impl Watch {
         }
     }
 
-    /// An invocation begins.
+    /// Notes that an invocation begins.
     pub(super) fn began(&mut self, doing: &RunningInvocation) {
         self.formats.insert(doing.format);
         self.clocks_off = self.clocks_off.max(doing.now.duration_since(doing.started).abs());
@@ -97,12 +98,12 @@ impl Watch {
         self.made.contains_key(id)
     }
 
-    /// Whether this deployment made it, and nobody took its tags away.
+    /// Whether this deployment made it, and nobody removed its tags.
     pub(super) fn made_intact(&self, id: &str, deployment: &str) -> bool {
         !self.stripped.contains(id) && self.made.get(id).is_some_and(|m| m.deployment == deployment)
     }
 
-    /// Whether something of the ledger went missing since then.
+    /// Whether the ledger has lost anything since `then`.
     pub(super) fn lost_since(&self, then: Timestamp) -> bool {
         self.ledger_lost.is_some_and(|lost| lost >= then)
     }
@@ -119,7 +120,7 @@ impl Watch {
         });
     }
 
-    /// Something that was made beside an order.
+    /// Notes a snapshot that was made besides the requested one.
     pub(super) fn smuggled(&mut self, snapshot: &Snapshot) {
         let tag = |key: &str| snapshot.tags.get(key).cloned().unwrap_or_default();
         let deployment = tag(snapkeep_domain::snapshot::MANAGED_BY);
@@ -144,7 +145,8 @@ impl Watch {
                 && !self.stripped.contains(&other.id)
                 && !self.healed.contains(&other.id)
                 && !entry.slot.is_empty()
-                // Never-miss beats at-most-one once the ledger has lost what an attempt came to.
+                // Once the ledger has lost the outcome of an attempt, two snapshots are better than
+                // none.
                 && !self.lost_since(other.created_at - CREATED_LAG)
                 && self.made.get(&other.id).is_some_and(|m| {
                     (&m.deployment, &m.resource, &m.slot)
@@ -173,7 +175,7 @@ impl Watch {
                 && other.state == SnapshotState::Pending
                 && !self.stripped.contains(&other.id)
                 && !self.lost_since(asked)
-                // The record says when the run began that asked for it.
+                // The record states when the run began that made the request.
                 && doing.now.duration_since(asked) + self.clocks_off * 2 + INVOCATION_LIFE < timeout
                 && self.made.get(&other.id).is_some_and(|m| {
                     (&m.deployment, &m.resource) == (&entry.deployment, &entry.resource)
@@ -242,7 +244,7 @@ impl Watch {
         now: Timestamp,
     ) {
         let Some(record) = record else {
-            // Two runs whose clocks disagree may both think that it is theirs.
+            // Two runs whose clocks disagree may both believe that the snapshot is theirs.
             let excused = self.lost_since(doing.started) || self.clocks_off > SignedDuration::ZERO;
             self.check(excused, Property::Grace, || {
                 format!("{} was deleted, and no record says so", gone.name)
@@ -251,7 +253,7 @@ impl Watch {
         };
         let grace = doing.settings.grace;
         let old_enough = record.mark.as_ref().is_some_and(|mark| {
-            // By its own clock to the letter, and by the right one as far as clocks were wrong.
+            // Its own clock must agree exactly, and the right one within the error of the clocks.
             let slack = self.clocks_off * 2;
             let truly = record.times.get(State::Expiring).unwrap_or(Timestamp::MAX);
             doing.now >= mark.at + grace
@@ -273,7 +275,7 @@ impl Watch {
         };
         let ours = |s: &&Snapshot| slot_of(s, &gone.source, &doing.settings.deployment).is_some();
         let remain = left.iter().filter(ours).count();
-        // What somebody else took away since the list was made is not by our hand.
+        // What somebody else deleted since the list was made is not by our hand.
         let shown = doing.available(&gone.source);
         let by_others = shown
             .iter()
@@ -291,7 +293,7 @@ impl Watch {
         }
         let shown = doing.available(&gone.source);
         let times: Vec<Timestamp> = shown.iter().map(|(time, _)| *time).collect();
-        // Of two of one slot, either may go.
+        // If two snapshots have one slot, either may go.
         let time = shown.iter().find(|(_, s)| s.id == gone.id).map(|(time, _)| *time);
         let at = times.iter().rposition(|one| Some(*one) == time);
         let stays = |rules: &str, zone: &Zone| {
@@ -381,7 +383,7 @@ impl Watch {
         }
     }
 
-    /// Counts what a run marked so far that its own policy would still keep.
+    /// Checks how many snapshots a run has marked so far that their own policies would still keep.
     fn brake(&mut self, doing: &RunningInvocation, resource: &ResourceId) {
         let Some(instance) = doing.instance(resource) else { return };
         let shown = doing.available(resource);
@@ -393,7 +395,7 @@ impl Watch {
                 let Some(at) = shown.iter().position(|(_, s)| s.name == record.name) else {
                     return false;
                 };
-                // Of two of one slot, either may be the one that the rules keep.
+                // If two snapshots have one slot, either may be the one that the rules keep.
                 if times.iter().filter(|time| **time == times[at]).count() > 1 {
                     return false;
                 }
@@ -422,7 +424,7 @@ impl Watch {
         });
     }
 
-    /// An invocation ended with its report.
+    /// Checks the report of an invocation that ended.
     pub(super) fn ended(&mut self, doing: &RunningInvocation, result: &Result<Report, TickError>) {
         let Ok(report) = result else { return };
         let unknown = |id: &ResourceId| doing.unresolved.contains(&("remember", id.0.clone()));
@@ -435,7 +437,7 @@ impl Watch {
                 None => drop(self.seen_held.remove(&key)),
             }
         }
-        // What went wrong with several calls about one thing is one failure.
+        // Several failed calls about one thing are one failure.
         let faults: BTreeSet<&String> = doing.unresolved.iter().map(|(_, what)| what).collect();
         let told = report.failures.len() as u64 + report.left;
         self.check(faults.len() as u64 <= told, Property::Reported, || {
@@ -446,13 +448,13 @@ impl Watch {
         });
     }
 
-    /// The report of an invocation is out.
+    /// Counts the missed slots in a report that is out.
     pub(super) fn out(&mut self, doing: &RunningInvocation, report: &Report) {
         for finding in report.findings.iter().filter(|f| f.code == Code::MissedSlots) {
             let count = finding.value.as_ref().and_then(|value| value.parse().ok()).unwrap_or(1);
             let resource = ResourceId(finding.resource.clone().unwrap_or_default());
             let key = (doing.settings.deployment.to_string(), resource);
-            // Those of poll that speak of their own slot have a record.
+            // A slot of which poll says that it passed itself has a record.
             if [" before ", " up to "].iter().any(|word| finding.message.contains(word)) {
                 *self.missed.entry(key).or_default() += count;
             }

@@ -1,5 +1,5 @@
-//! What goes wrong in one history, and how often: drawn from the seed. Each history gets only some of
-//! the faults, so that rare combinations are not drowned by the common ones.
+//! The faults of one history, and how often they occur: drawn from the seed. Each history gets only
+//! some of the faults, so that the common ones do not drown rare combinations.
 
 use fastrand::Rng;
 use jiff::SignedDuration;
@@ -20,7 +20,7 @@ pub(super) const WRITES: [&str; 11] = [
     "events",
 ];
 
-/// Chances in ten thousand.
+/// Chances in ten thousand, and other properties of the service.
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
     /// A call is refused.
@@ -59,18 +59,18 @@ pub struct Rates {
     pub torn: u32,
     /// Tags or source of a new snapshot are shown late.
     pub shown_late: u32,
-    /// How many calls a minute the service takes.
+    /// The rate of calls that the service accepts.
     pub limit: Option<Limit>,
-    /// How many requests for snapshots it lets through.
+    /// How many requests for snapshots the service lets through.
     pub capacity: Option<Capacity>,
-    /// What people and services do meanwhile.
+    /// The actions of people and services.
     pub actions: Vec<Action>,
-    /// About how many hours lie between two of these.
+    /// The approximate time between two actions, in hours.
     pub hours_between_actions: u32,
 }
 
 impl Rates {
-    /// Draws them.
+    /// Draws the rates.
     pub fn draw(rng: &mut Rng) -> Self {
         let mut some = |highest: u32| if rng.bool() { 0 } else { rng.u32(1..=highest) };
         let mut rates = Rates {
@@ -103,12 +103,12 @@ impl Rates {
         rates
     }
 
-    /// Whether something of this chance happens now.
+    /// Whether an event of this chance happens now.
     pub fn strikes(rng: &mut Rng, chance: u32) -> bool {
         chance > 0 && rng.u32(0..10_000) < chance
     }
 
-    /// What befalls a call.
+    /// Draws the fault of a call.
     pub(super) fn fault(&self, rng: &mut Rng, operation: &str) -> Option<Fault> {
         let writes = WRITES.contains(&operation);
         let focused = self.focus == Some(operation) && rng.bool();

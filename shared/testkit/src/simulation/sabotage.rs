@@ -1,5 +1,5 @@
-//! Deliberately broken variants of the functions, each caught by the property that it breaks: what
-//! shows that the properties are awake. They live in the ports, never in the product.
+//! Deliberately broken variants of the functions. Each is caught by the property that it breaks,
+//! which shows that the properties work. The variants live in the ports, never in the product.
 
 use crate::alter;
 use jiff::SignedDuration;
@@ -15,34 +15,34 @@ use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 use super::properties::Property;
 use super::world::World;
 
-/// A way of being broken.
+/// A way in which the functions are broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sabotage {
-    /// Deletes something that it never made.
+    /// Deletes a snapshot that it never made.
     DeletesWhatIsForeign,
-    /// Deletes what is pending.
+    /// Deletes a pending snapshot.
     DeletesWhatIsPending,
     /// Does not see holds.
     OverlooksHolds,
-    /// Takes what is pending or failed for available.
+    /// Takes a pending or failed snapshot for an available one.
     CountsWhatIsNotThere,
     /// Has no floor.
     ForgetsTheFloor,
     /// Makes a second snapshot for the slot.
     MakesTwo,
-    /// Does not see what is being made.
+    /// Does not see the snapshots that are being made.
     OverlooksWhatIsUnderWay,
-    /// Takes every failure for an old one.
+    /// Takes every failed attempt for an old one.
     ForgetsToWait,
-    /// Takes the newest snapshot for a fresh one, however old it is.
+    /// Considers the newest snapshot fresh, however old it is.
     OverlooksStaleness,
-    /// Orders snapshots without tags, so that it never recognises them.
+    /// Requests snapshots without tags, so that it never recognises them.
     ForgetsItsTags,
-    /// Orders without the intent being in the ledger.
+    /// Requests snapshots without an intent in the ledger.
     ForgetsItsIntents,
     /// Writes marks as if they had been made long ago.
     BackdatesMarks,
-    /// Takes what came of a list before it failed for the whole.
+    /// Takes the part of a list that came before a failure for the whole.
     TrustsBrokenLists,
     /// Has no brake.
     ReleasesTheBrake,
@@ -54,23 +54,23 @@ pub enum Sabotage {
     TakesAnErrorForGone,
     /// Takes the first "not found" for the second.
     BelievesOneLook,
-    /// Marks as many as it likes.
+    /// Marks any number of snapshots.
     IgnoresTheCap,
-    /// Does what a dry run only plans.
+    /// Carries out what a dry run only plans.
     ActsInADryRun,
-    /// Does not know who was asked for, and when.
+    /// Does not know who was answered, and when.
     ForgetsWhoWaited,
     /// Does not serve the last instance of a page.
     OverlooksInstances,
-    /// Takes what it tells people for told, and tells nobody.
+    /// Records that people were notified, and notifies nobody.
     TellsNobody,
-    /// Keeps what is left of instances that are gone.
+    /// Keeps the snapshots of instances that are gone.
     KeepsOrphans,
     /// Leaves failures out of its report.
     HidesFailures,
     /// Leaves missed slots out of its report.
     HidesMissedSlots,
-    /// Reports what is not so.
+    /// Reports a problem that does not exist.
     CriesWolf,
     /// Panics when a list is empty.
     Panics,
@@ -115,7 +115,7 @@ impl Sabotage {
         (Sabotage::SkipsARegion, Property::Served),
     ];
 
-    /// The settings by which the broken variant works.
+    /// The settings with which the broken variant works.
     pub(super) fn settings(self, mut settings: Settings) -> Settings {
         match self {
             Sabotage::ReleasesTheBrake => settings.max_delete_percent = 100,
@@ -158,7 +158,7 @@ impl Sabotage {
         report
     }
 
-    /// What the broken variant makes of the ledger's answers.
+    /// Changes the ledger's answers for the broken variant.
     pub(super) fn misread(self, records: &mut Vec<Record>) {
         match self {
             Sabotage::OverlooksWhatIsUnderWay => records.retain(|record| {
@@ -180,7 +180,7 @@ impl Sabotage {
         }
     }
 
-    /// What the broken variant makes of the provider's answers.
+    /// Changes the provider's answers for the broken variant.
     pub(super) fn distort(self, snapshots: &mut [Snapshot]) {
         assert!(self != Sabotage::Panics || !snapshots.is_empty(), "an empty list");
         for snapshot in snapshots {
@@ -193,9 +193,9 @@ impl Sabotage {
     }
 }
 
-/// What saboteurs do to the world.
+/// The effects of sabotage on the world.
 impl World {
-    /// What a saboteur makes beside the order.
+    /// Makes a second snapshot besides the requested one.
     pub(super) fn make_another(&self, order: &SnapshotRequest) {
         let instances = self.provider.all_instances();
         let instance =
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// A snapshot in the Region that no deployment made, for a saboteur.
+    /// A snapshot in the Region that no deployment made, as a victim of sabotage.
     pub(super) fn some_foreign(&self, region: &str) -> Option<String> {
         let mut all = self.provider.all_snapshots();
         all.retain(|s| *s.place == *region && s.ownership("none") == Ownership::Foreign);
@@ -230,7 +230,7 @@ impl World {
         all.first().map(|snapshot| snapshot.name.clone())
     }
 
-    /// A snapshot in the Region that a deployment made and that is not there yet, for a saboteur.
+    /// A pending snapshot in the Region that a deployment made, as a victim of sabotage.
     pub(super) fn some_pending(&self, region: &str) -> Option<String> {
         let mut all = self.provider.all_snapshots();
         all.retain(|s| *s.place == *region && s.state == SnapshotState::Pending);

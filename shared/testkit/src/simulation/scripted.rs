@@ -1,4 +1,4 @@
-//! Histories that a test writes itself: a world in which nothing goes wrong but what the test does.
+//! Histories that a test writes itself: nothing goes wrong except what the test does.
 
 use fastrand::Rng;
 use jiff::SignedDuration;
@@ -41,7 +41,8 @@ impl Simulation {
         }
     }
 
-    /// Lets an invocation make its next call, which meets `fault`; whether there was one.
+    /// Lets an invocation make its next call, which meets `fault`; returns whether there was a
+    /// call.
     pub fn next(&mut self, me: InvocationId, fault: Option<Fault>) -> bool {
         if self.upcoming(me).is_none() {
             return false;
@@ -54,7 +55,7 @@ impl Simulation {
         true
     }
 
-    /// What an invocation is about to call; time passes until it does.
+    /// The next call of an invocation; time passes until it comes.
     pub fn upcoming(&mut self, me: InvocationId) -> Option<Call> {
         loop {
             if let Some(call) = self.world.turns.first(me) {
@@ -67,7 +68,7 @@ impl Simulation {
         }
     }
 
-    /// Lets an invocation make all its calls, in their order; how many.
+    /// Lets an invocation make all its calls, in their order; returns how many.
     pub fn finish(&mut self, me: InvocationId) -> usize {
         let mut calls = 0;
         while self.next(me, None) {
@@ -76,25 +77,25 @@ impl Simulation {
         calls
     }
 
-    /// Lets time pass, with all that is due in it.
+    /// Lets time pass, with everything that is due in it.
     pub fn advance(&mut self, by: SignedDuration) {
         let end = self.world.now() + by;
         self.until(end);
         self.pass_to(end);
     }
 
-    /// The promise that was broken, if any was.
+    /// The broken promise, if any.
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {
         self.world.lock().watch.violation.clone()
     }
 
-    /// What the functions answered since this was last asked; only a scripted history keeps it.
+    /// The functions' answers since the last call; only a scripted history keeps them.
     pub fn answers(&mut self) -> Vec<Result<Report, TickError>> {
         self.answers.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// From now on, for so long, every call of this operation is refused.
+    /// Refuses every call of this operation for this time.
     pub fn refuse(&self, operation: &'static str, kind: ErrorKind, time: SignedDuration) {
         let until = self.world.now() + time;
         self.world.lock().outages.push(Outage {
@@ -105,13 +106,13 @@ impl Simulation {
         });
     }
 
-    /// From now on, for so long, the provider refuses every call in this Region.
+    /// Refuses every call to the provider in this Region for this time.
     pub fn refuse_in(&self, region: &str, kind: ErrorKind, time: SignedDuration) {
         let (region, until) = (Some(region.to_owned()), self.world.now() + time);
         self.world.lock().outages.push(Outage { operation: None, region, kind, until });
     }
 
-    /// What happened so far.
+    /// The transcript so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.world.transcript().1

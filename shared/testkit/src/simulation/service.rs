@@ -1,5 +1,5 @@
-//! What the simulated service holds back: calls beyond its rate, requests beyond what a slot lets through, and
-//! members of what was just made.
+//! What the simulated service withholds: calls beyond its rate, requests beyond its capacity, and
+//! members of new snapshots.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use snapkeep_domain::snapshot::{Instance, Snapshot};
 use super::rates::Rates;
 use super::world::{Inner, World};
 
-/// Tags and source of a snapshot come this late at most: well before a second look counts.
+/// The longest delay of a snapshot's tags and source, in seconds: well before a second look counts.
 const LATE_MAX: i64 = 8 * 60;
 
-/// A token bucket for each operation in each place, in thousandths of a call.
+/// A token bucket for each operation in each place, in sixty-thousandths of a call.
 #[derive(Debug, Default)]
 pub(super) struct Buckets(BTreeMap<(String, &'static str), (Timestamp, i64)>);
 
-/// So many calls a minute.
+/// A limit on the rate of calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// The rate of each operation in each place.
+    /// The calls a minute, of each operation in each place.
     pub per_minute: u32,
-    /// So many at once after a pause.
+    /// How many calls are let through at once after a pause.
     pub burst: u32,
 }
 
@@ -40,16 +40,16 @@ impl Buckets {
     }
 }
 
-/// So many requests for snapshots an hour; the others are refused.
+/// A limit on the requests for snapshots; the others are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
-    /// How many.
+    /// How many requests are let through an hour.
     pub an_hour: usize,
-    /// How the others are refused.
+    /// The error of the others.
     pub kind: ErrorKind,
 }
 
-/// What is not shown yet of a snapshot that was just made.
+/// The members of a new snapshot that are not shown yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Late {
     until: Timestamp,
@@ -58,7 +58,7 @@ pub(super) struct Late {
 }
 
 impl Inner {
-    /// What the service refuses because there was too much.
+    /// The refusal of a call that exceeds the limits of the service.
     pub(super) fn over_limit(
         &mut self,
         operation: &'static str,
@@ -80,7 +80,7 @@ impl Inner {
         (self.let_through.1 > capacity.an_hour).then_some(capacity.kind)
     }
 
-    /// Draws what the service shows late of a snapshot that was just made.
+    /// Draws which members of a new snapshot the service shows late.
     pub(super) fn comes_late(&mut self, id: &str, now: Timestamp) {
         if self.healthy || !Rates::strikes(&mut self.rng, self.rates.shown_late) {
             return;

@@ -1,5 +1,6 @@
-//! Whose turn it is: every port call waits until the simulator lets it go on, so that the seed decides
-//! which of the calls under way comes next, and dropping an invocation is a crash between two calls.
+//! The turns of calls: every port call waits until the simulator lets it go on, so that the seed
+//! decides which of the calls under way comes next, and dropping an invocation is a crash between
+//! two calls.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 /// A running invocation.
 pub type InvocationId = u64;
 
-/// The operation of a call, and what it is about.
+/// The operation of a call, and its subject.
 pub type Call = (&'static str, String);
 
 /// The calls that wait for their turn.
@@ -24,7 +25,7 @@ pub struct Turns {
 struct Inner {
     next: u64,
     waiting: BTreeMap<u64, (InvocationId, Waker, Call)>,
-    /// Who sleeps, by when they wake up.
+    /// The invocations that sleep, by the time at which they wake up.
     naps: BTreeMap<(Timestamp, u64), (InvocationId, Waker)>,
 }
 
@@ -33,17 +34,17 @@ impl Turns {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until [`Turns::grant`].
+    /// Waits until [`Turns::grant`] lets the call go on.
     pub(super) fn wait(&self, invocation: InvocationId, what: Call) -> Turn<'_> {
         Turn { turns: self, invocation, what, call: None }
     }
 
-    /// Sleeps until then.
+    /// Sleeps until this time.
     pub(super) fn nap(&self, invocation: InvocationId, until: Timestamp) -> Nap<'_> {
         Nap { turns: self, invocation, until, key: None }
     }
 
-    /// When the first wakes up: of this invocation, or of all.
+    /// When the first sleeping invocation wakes up: this one, or any.
     #[must_use]
     pub fn next_nap(&self, of: Option<InvocationId>) -> Option<Timestamp> {
         let inner = self.lock();
@@ -51,7 +52,7 @@ impl Turns {
         inner.naps.iter().find(|(_, (id, _))| own(*id)).map(|((at, _), _)| *at)
     }
 
-    /// Wakes one who sleeps no longer than until now; its invocation is to be polled.
+    /// Wakes an invocation whose sleep is over at `now`; the caller must poll it.
     pub fn wake(&self, now: Timestamp) -> Option<InvocationId> {
         let mut inner = self.lock();
         let entry = inner.naps.first_entry().filter(|entry| entry.key().0 <= now)?;
@@ -67,7 +68,7 @@ impl Turns {
         self.lock().waiting.iter().map(|(call, (invocation, ..))| (*call, *invocation)).collect()
     }
 
-    /// What the first waiting call of an invocation is.
+    /// The first waiting call of an invocation.
     #[must_use]
     pub fn first(&self, of: InvocationId) -> Option<Call> {
         let inner = self.lock();
@@ -130,14 +131,14 @@ impl Drop for Nap<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // A call that is given up asks for nothing any more.
+        // A call that is given up waits for nothing any more.
         if let Some(call) = self.call {
             self.turns.lock().waiting.remove(&call);
         }
     }
 }
 
-/// Waits for a turn.
+/// Waits for the turn of a call.
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     invocation: InvocationId,

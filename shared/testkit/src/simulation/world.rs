@@ -1,4 +1,5 @@
-//! The simulated world: provider, ledger, the invocations under way, and everything that can go wrong.
+//! The simulated world: provider, ledgers, the invocations under way, and everything that can go
+//! wrong.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -29,20 +30,20 @@ use crate::memory::MemoryProvider;
 /// The format that the functions of the next version write.
 pub const NEXT_FORMAT: u32 = FORMAT + 1;
 
-/// Something that is out of order for a while.
+/// A service that fails for a while.
 #[derive(Clone, Debug)]
 pub struct Outage {
-    /// The operation; all when none.
+    /// The operation; `None` means all.
     pub operation: Option<&'static str>,
-    /// The one Region in which the provider does not answer; all when none.
+    /// The Region in which the provider fails; `None` means all.
     pub region: Option<String>,
-    /// What it answers.
+    /// The error that it answers.
     pub kind: ErrorKind,
-    /// Until when.
+    /// The end of the outage.
     pub until: Timestamp,
 }
 
-/// What becomes of a snapshot that was just asked for.
+/// The fate of a snapshot that was just requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is available after a while.
@@ -57,50 +58,50 @@ pub enum Fate {
     Vanishes,
 }
 
-/// The world.
+/// The simulated world.
 #[derive(Debug)]
 pub struct World {
-    /// What exists.
+    /// The provider, with everything that exists.
     pub provider: MemoryProvider,
-    /// What we know: a ledger for each deployment.
+    /// The ledger of each deployment.
     pub ledgers: Vec<MemoryLedger>,
-    /// Whose turn it is.
+    /// The calls that wait for their turn.
     pub turns: Turns,
     inner: Mutex<Inner>,
 }
 
-/// What only the simulator knows.
+/// The state that only the simulator knows.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) rng: Rng,
     pub(super) rates: Rates,
-    /// Nothing goes wrong any more.
+    /// Whether nothing goes wrong any more.
     pub(super) healthy: bool,
     pub(super) outages: Vec<Outage>,
-    /// By how much every clock is wrong, and until when.
+    /// The error of every clock, and its end.
     pub(super) step: Option<(SignedDuration, Timestamp)>,
-    /// Functions of the next version are being rolled out; with how many in a hundred.
+    /// How many in a hundred functions are of the next version, which is being rolled out.
     pub(super) rollout: u32,
     pub(super) running: BTreeMap<InvocationId, RunningInvocation>,
     pub(super) watch: Watch,
-    /// What the service shows late, by the snapshot's id.
+    /// The members that the service shows late, by the snapshot's id.
     pub(super) late: BTreeMap<String, Late>,
-    /// What its rate still lets through.
+    /// The calls that its rate still lets through.
     pub(super) buckets: Buckets,
-    /// The hour, and how many requests for snapshots were let through in it.
+    /// The hour, and how many requests for snapshots came in it.
     pub(super) let_through: (i64, usize),
-    /// Regions that exist, and that the provider does not name.
+    /// Regions that exist, but that the provider does not name.
     pub(super) unnamed: BTreeSet<String>,
-    /// What functions left in places, and the bus has not delivered.
+    /// The functions' Ticks that the bus has not delivered.
     pub(super) ticks: Vec<(Function, usize, Tick)>,
-    /// What the next call meets, in a scripted history.
+    /// The fault of the next call, in a scripted history.
     pub(super) scripted: Option<Fault>,
     sabotage: Option<Sabotage>,
     transcript: DefaultHasher,
     lines: Option<Vec<String>>,
-    /// What the provider showed a short while ago.
+    /// The provider's recent states.
     past: VecDeque<(Timestamp, Vec<Snapshot>, Vec<Instance>)>,
-    /// What was written a short while ago: to which ledger, what stood there before, and what does now.
+    /// The recent writes: to which ledger, the record before, and the record after.
     written: VecDeque<(Timestamp, usize, Option<Record>, Record)>,
 }
 
@@ -142,7 +143,7 @@ impl World {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Now, by the one clock that is right.
+    /// The current time, by the only clock that is right.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.provider.now()
@@ -158,7 +159,7 @@ impl World {
         }
     }
 
-    /// The hash of all that happened, and the lines if they were asked for.
+    /// The hash of everything that happened, and the lines if they were kept.
     pub(super) fn transcript(&self) -> (u64, Vec<String>) {
         let mut inner = self.lock();
         (inner.transcript.finish(), inner.lines.take().unwrap_or_default())
@@ -168,7 +169,7 @@ impl World {
         self.lock().sabotage
     }
 
-    /// What befalls this call.
+    /// Draws the fault of this call.
     pub(super) fn strike(
         &self,
         me: InvocationId,
@@ -192,13 +193,14 @@ impl World {
             (None, None) if *healthy => None,
             (None, None) => rates.fault(rng, operation),
         };
-        // The answer of a read that is lost is an error like another.
+        // A read whose answer is lost is an error like any other.
         let writes = WRITES.contains(&operation);
         let fault = match fault {
             Some(Fault::After) if !writes => Some(Fault::Before(ErrorKind::Indeterminate)),
             fault => fault,
         };
-        // What a saboteur takes for an answer, it cannot report either; that is not what it is about.
+        // This sabotage takes an error for an answer, so it cannot report it, and is not about
+        // that.
         let hidden =
             inner.sabotage == Some(Sabotage::TakesAnErrorForGone) && operation == "snapshot";
         if let Some(doing) = inner.running.get_mut(&me).filter(|_| !hidden) {
@@ -212,7 +214,7 @@ impl World {
         fault
     }
 
-    /// Remembers what the provider shows now, for those who will see it too late.
+    /// Remembers what the provider shows now, for answers that are stale.
     pub(super) fn remember(&self) {
         let now = self.now();
         let mut inner = self.lock();
@@ -226,7 +228,7 @@ impl World {
         }
     }
 
-    /// The oldest that may still be shown.
+    /// The oldest state that may still be shown.
     fn past<T>(&self, pick: impl Fn(&(Timestamp, Vec<Snapshot>, Vec<Instance>)) -> T) -> Option<T> {
         let border = self.now() - STALE_MAX;
         self.lock().past.iter().find(|(at, ..)| *at >= border).map(pick)
@@ -242,7 +244,7 @@ impl World {
         self.past(|(_, _, all)| all.iter().filter(|i| *i.place == *region).cloned().collect())
     }
 
-    /// The index as it was a short while ago; or `torn`, its first pages from then and its last from now.
+    /// The index as it was recently; if `torn`, its first pages from then and its last from now.
     pub(super) fn past_live(
         &self,
         of: usize,
@@ -281,12 +283,12 @@ impl World {
         Records { records, unreadable: now.unreadable }
     }
 
-    /// Notes what an invocation was told.
+    /// Notes an answer that an invocation got.
     pub(super) fn told(&self, me: InvocationId, note: impl FnOnce(&mut RunningInvocation)) {
         self.lock().running.get_mut(&me).map(note);
     }
 
-    /// Shows a snapshot that is about to be asked for.
+    /// Shows the properties a snapshot that is about to be requested.
     pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &SnapshotRequest) {
         let intended = self.ledgers[of].all().iter().any(|record| {
             record.name == order.name
@@ -300,7 +302,7 @@ impl World {
         }
     }
 
-    /// Draws what becomes of the next snapshot.
+    /// Draws the fate of the next snapshot.
     pub(super) fn fate(&self) -> Fate {
         let mut inner = self.lock();
         let Inner { rng, rates, healthy, .. } = &mut *inner;
@@ -315,7 +317,7 @@ impl World {
         fate
     }
 
-    /// A snapshot was made; now its fate befalls it.
+    /// Shows the properties a new snapshot, and lets its fate happen.
     pub(super) fn saw_create(&self, me: InvocationId, order: &SnapshotRequest, fate: Fate) {
         let Some(made) = self.provider.find(&order.place, &order.name) else { return };
         let all = self.provider.all_snapshots();
@@ -379,7 +381,7 @@ impl World {
         }
     }
 
-    /// The record as this invocation's version, or its saboteur, writes it.
+    /// The record as this invocation's version, or its sabotage, writes it.
     pub(super) fn dressed(&self, me: InvocationId, record: &Record) -> Record {
         let inner = self.lock();
         let mut record = record.clone();
@@ -407,7 +409,7 @@ impl World {
         self.lock().running.get(&me).is_none_or(|doing| record.format <= doing.format)
     }
 
-    /// Which function this invocation is of.
+    /// The function of this invocation.
     pub(super) fn function(&self, me: InvocationId) -> Option<Function> {
         self.lock().running.get(&me).map(|doing| doing.function)
     }
@@ -420,7 +422,7 @@ impl World {
         ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or(Duration::MAX)
     }
 
-    /// After so long this invocation begins no further item.
+    /// The time after which this invocation begins no item.
     pub(super) fn budget(&self, me: InvocationId) -> Duration {
         let inner = self.lock();
         let budget =
@@ -435,7 +437,7 @@ impl World {
         regions
     }
 
-    /// The provider names this Region no more.
+    /// Makes the provider name this Region no more.
     pub fn unname(&self, region: &str) {
         self.lock().unnamed.insert(region.to_owned());
     }
@@ -443,11 +445,11 @@ impl World {
     /// How many elements a page has.
     pub(super) fn page_size(&self) -> usize {
         let inner = self.lock();
-        // What is listed must fit into a run.
+        // In a healthy world, the lists must fit into a run.
         if inner.healthy { 20 } else { inner.rates.page_size.max(1) }
     }
 
-    /// A report is out.
+    /// Shows the properties a report that is out.
     pub(super) fn out(&self, me: InvocationId, of: usize, report: &Report) {
         let mut inner = self.lock();
         let report = match inner.sabotage {
@@ -461,13 +463,13 @@ impl World {
         }
     }
 
-    /// What functions left in places, and the bus has not delivered: the places.
+    /// The places of the Ticks that the bus has not delivered.
     #[must_use]
     pub fn undelivered(&self) -> Vec<Place> {
         self.lock().ticks.iter().map(|(.., tick)| tick.place.clone()).collect()
     }
 
-    /// An invocation leaves something in a place: the bus has its event.
+    /// Puts an invocation's Tick for a place on the bus.
     pub(super) fn ticked(&self, me: InvocationId, of: usize, tick: &Tick) {
         let mut inner = self.lock();
         if let Some(function) = inner.running.get(&me).map(|doing| doing.function) {
@@ -475,13 +477,13 @@ impl World {
         }
     }
 
-    /// Something promised does not hold.
+    /// Notes a broken promise.
     pub(super) fn violate(&self, property: Property, message: String) {
         self.lock().watch.violate(property, message);
     }
 }
 
-/// Reads settings from variables; what does not start has none.
+/// Reads settings from variables; `None` if the function does not start with them.
 pub(super) fn settings(vars: &BTreeMap<String, String>, function: Function) -> Option<Settings> {
     Settings::read(vars, function).ok()
 }

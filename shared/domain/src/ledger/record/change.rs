@@ -1,4 +1,4 @@
-//! How a record begins and changes. Nothing else sets its members.
+//! Begins and changes records. Nothing else sets their members.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::resource::ResourceId;
 use crate::snapshot::{Snapshot, SnapshotState};
 use crate::time::Slot;
 
-/// What a new record is about; its state follows from the method that begins it.
+/// The subject of a new record; the method that begins it sets the state.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// What is backed up.
+    /// The resource.
     pub resource: ResourceId,
-    /// Its name.
+    /// The resource's name.
     pub resource_name: String,
-    /// Where it lives.
+    /// The place of the snapshot.
     pub place: Place,
     /// The slot.
     pub slot: Slot,
@@ -27,7 +27,7 @@ pub struct Subject {
     pub attempt: u32,
     /// The snapshot's name.
     pub name: String,
-    /// The policy that the snapshot is made by.
+    /// The policy under which the snapshot is made.
     pub policy: Arc<PolicyText>,
 }
 
@@ -58,22 +58,22 @@ impl Subject {
     }
 }
 
-/// How a record begins.
 impl Record {
-    /// A record with these members, as a ledger held them.
+    /// A record with these members, as a ledger holds it.
     #[must_use]
     pub fn stored(fields: Fields) -> Self {
         Record(fields)
     }
 
-    /// The intent to make a snapshot, claimed by an invocation until `lease` ends. `missed` slots passed before it.
+    /// The intent to make a snapshot, claimed by an invocation until `lease` ends; `missed` slots
+    /// passed before it.
     #[must_use]
     pub fn intended(subject: Subject, missed: u32, now: Timestamp, lease: Lease) -> Self {
         let intent = subject.begin([(State::Intended, now)].into(), "due", lease);
         intent.with(|next| next.missed = missed)
     }
 
-    /// The record of a snapshot of ours that has none, as the provider shows it.
+    /// The record of a snapshot of ours that has none, in the state that the provider shows.
     #[must_use]
     pub fn adopted(
         subject: Subject,
@@ -86,7 +86,6 @@ impl Record {
     }
 }
 
-/// How a record changes.
 impl Record {
     fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
         let mut next = self.clone();
@@ -94,7 +93,7 @@ impl Record {
         next
     }
 
-    /// The same record moved to `state`; the ledger's compare-and-set raises the version.
+    /// The same record moved to `state`; the ledger's compare-and-set increments the version.
     #[must_use]
     pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Self {
         debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
@@ -114,7 +113,7 @@ impl Record {
         })
     }
 
-    /// The same record as the provider now shows its snapshot.
+    /// The same record in the state in which the provider now shows its snapshot.
     #[must_use]
     pub fn observed(&self, shown: &SnapshotState, now: Timestamp, reason: &str) -> Self {
         let state = match shown {
@@ -134,13 +133,14 @@ impl Record {
         })
     }
 
-    /// A new intent in the place of this failed attempt.
+    /// A new intent that replaces this failed attempt.
     #[must_use]
     pub fn replaced_by(&self, intent: &Record) -> Self {
         intent.with(|next| (next.version, next.missed) = (self.version, self.missed))
     }
 
-    /// An item of its own for what this failed attempt left behind; its missed slots stay with the slot's record.
+    /// The residue of this failed attempt as an item of its own; the missed slots stay with the
+    /// slot's record.
     #[must_use]
     pub fn left_behind(&self) -> Self {
         self.superseded().with(|item| (item.version, item.missed) = (0, 0))
@@ -152,7 +152,7 @@ impl Record {
         self.with(|item| item.superseded = true)
     }
 
-    /// An intent that is kept for the next tick; `free` when nothing can have come of it.
+    /// An intent that is kept for the next tick; `free` if it cannot have had an effect.
     #[must_use]
     pub fn deferred(&self, reason: String, free: bool) -> Self {
         self.with(|next| {
@@ -170,15 +170,16 @@ impl Record {
         failed.with(|next| next.missed = self.missed.saturating_add(1))
     }
 
-    /// An intent whose snapshot is there already, with the retention under which it was made: the policy may have
-    /// changed since. The slot is of today's schedule.
+    /// An intent whose snapshot exists, with the retention under which the snapshot was made,
+    /// because the policy may have changed since. The schedule stays that of the intent, because
+    /// the slot is of it.
     #[must_use]
     pub fn as_made(&self, found: &Snapshot) -> Self {
         let schedule = self.policy.schedule.clone();
         self.with(|next| next.policy = PolicyText { schedule, ..found.policy_text() }.into())
     }
 
-    /// The deletion is announced.
+    /// The record with a deletion that is announced.
     #[must_use]
     pub fn marked(&self, mark: Mark, reason: impl Into<String>) -> Self {
         let marked = self.moved(State::Expiring, mark.at, reason);
@@ -192,31 +193,31 @@ impl Record {
         intent.with(|next| next.lease = lease)
     }
 
-    /// Asking for it by name has answered "not found" since then, or does not any more.
+    /// Notes since when a lookup by name has answered "not found"; `None` if it no longer does.
     #[must_use]
     pub fn missing(&self, since: Option<Timestamp>) -> Self {
         self.with(|next| next.missing_since = since)
     }
 
-    /// Asking for it by name has shown something that is not ours since then.
+    /// Notes since when a lookup by name has shown something that is not ours.
     #[must_use]
     pub fn foreign(&self, since: Timestamp) -> Self {
         self.with(|next| next.foreign_since = Some(since))
     }
 
-    /// A failed attempt whose residue is gone.
+    /// The failed attempt without its residue, which is gone.
     #[must_use]
     pub fn without_residue(&self) -> Self {
         self.missing(None).with(|next| next.has_residue = false)
     }
 
-    /// The slots that it missed are reported.
+    /// The record after its missed slots were reported.
     #[must_use]
     pub fn missed_reported(&self) -> Self {
         self.with(|next| next.missed = 0)
     }
 
-    /// The same record, whose policy text is held once for all that have the same.
+    /// The same record with a policy text that all records with this text share.
     #[must_use]
     pub fn sharing(mut self, texts: &mut PolicyTexts) -> Self {
         self.0.policy = texts.shared(self.0.policy);

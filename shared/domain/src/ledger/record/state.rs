@@ -5,25 +5,25 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Where a record stands. See `ARCHITECTURE.md` for the picture.
+/// The state of a record. `ARCHITECTURE.md` has a diagram of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// We mean to make it; perhaps we asked already.
+    /// We intend to make the snapshot, and may have requested it.
     Intended,
     /// The provider accepted the request.
     Requested,
     /// The provider shows it as being made.
     Pending,
-    /// The provider says so.
+    /// The provider shows it as available.
     Available,
-    /// Marked: its deletion is announced.
+    /// It is marked: its deletion is announced.
     Expiring,
-    /// We mean to delete it; perhaps we asked already.
+    /// We intend to delete it, and may have requested that.
     Deleting,
-    /// Gone, confirmed: a tombstone.
+    /// It is confirmed to be gone: the record is a tombstone.
     Deleted,
-    /// This attempt came to nothing.
+    /// This attempt failed.
     Failed,
 }
 
@@ -40,7 +40,7 @@ impl State {
         State::Failed,
     ];
 
-    /// The word in the ledger.
+    /// The state's word in the ledger.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,8 @@ impl State {
     }
 }
 
-/// The legal edges; the table with who walks each is in `ARCHITECTURE.md`, and a test compares the two.
+/// The legal edges. `ARCHITECTURE.md` has them in a table, with the function that walks each, and a
+/// test compares the two.
 pub const EDGES: &[(State, State)] = {
     use State::*;
     &[
@@ -94,13 +95,13 @@ pub const EDGES: &[(State, State)] = {
     ]
 };
 
-/// When each state was last entered, to the microsecond: a small table, because a run of `prune` holds many
-/// records.
+/// When each state was last entered, to the microsecond. The table is small, because a run of
+/// `prune` holds many records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<State, Timestamp>", into = "BTreeMap<State, Timestamp>")]
 pub struct Times([i64; State::ALL.len()]);
 
-/// Stands for a state that was never entered; no time is that long ago.
+/// The value for a state that was never entered; no time is that long ago.
 const NEVER: i64 = i64::MIN;
 
 impl Default for Times {
@@ -123,7 +124,7 @@ impl Times {
         }
     }
 
-    /// Forgets the state.
+    /// Forgets when the state was entered.
     pub fn remove(&mut self, state: State) {
         if let Some(time) = self.0.get_mut(state as usize) {
             *time = NEVER;

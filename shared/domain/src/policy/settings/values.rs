@@ -1,4 +1,4 @@
-//! Reads the values of variables; what cannot be read gives the accepted form.
+//! Reads the values of variables; the error is the accepted form.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ pub(super) fn whole_number(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|_| plain).ok_or_else(|| "a whole number".to_owned())
 }
 
-/// Text that fits into a tag.
+/// Reads a text that fits into a tag.
 pub(super) fn tag_text(text: &str, chars_max: usize) -> Result<String, String> {
     let legal = |c: char| c.is_alphanumeric() || " +-=._:/@".contains(c);
     if text.chars().count() <= chars_max && text.chars().all(legal) && !text.starts_with("aws:") {
@@ -69,7 +69,7 @@ pub(super) fn tag_text(text: &str, chars_max: usize) -> Result<String, String> {
     }
 }
 
-/// One role an account: two would show everything in it twice.
+/// Reads one role for each account: two would show everything in it twice.
 pub(super) fn role_arns(text: &str) -> Result<Vec<RoleArn>, String> {
     let form = "role ARNs of different accounts with spaces between, such as \
                 arn:aws:iam::222233334444:role/snapkeep-* (`*` stands for the function)";
