@@ -3,6 +3,7 @@
 
 mod accounts;
 mod bench;
+mod command;
 mod configuration;
 mod create;
 mod deletions;

@@ -13,6 +13,7 @@ use snapkeep_domain::function::Function;
 use snapkeep_domain::policy::settings::{Settings, VARIABLES};
 use snapkeep_tests::read;
 
+mod alarms;
 mod rights;
 mod stacks;
 
@@ -273,50 +274,6 @@ fn what_a_pattern_lets_through_the_functions_read() {
             assert!(!pattern.is_match(text), "{parameter}: {text}");
         }
     }
-}
-
-#[test]
-fn every_alarm_watches_what_is_emitted_and_says_what_to_do() {
-    let operations = read("docs/OPERATIONS.md");
-    let alarms = of_type("AWS::CloudWatch::Alarm");
-    assert_eq!(alarms.len(), 10);
-    for (id, alarm) in &alarms {
-        let says = alarm["AlarmDescription"].as_str().unwrap();
-        assert!(says.contains(&format!("See {id} in docs/OPERATIONS.md")), "{id}");
-        assert!(operations.contains(&format!("\n### {id}\n")), "{id} has no section");
-        for actions in ["AlarmActions", "OKActions"] {
-            assert_eq!(alarm[actions], json!([{"Ref": "Alarms"}]), "{id}");
-        }
-        if alarm["Namespace"] == NAMESPACE {
-            let name = alarm["MetricName"].as_str().unwrap();
-            assert!(METRICS.iter().any(|metric| metric.name == name), "{id} watches {name}");
-            // A window shorter than the cadence would ring at every run, and be over in between.
-            let slowest = METRICS
-                .iter()
-                .any(|metric| metric.name == name && metric.of.contains(&Function::Prune));
-            let seconds = |member: &str| alarm[member].as_u64().unwrap();
-            let window = seconds("Period") * seconds("EvaluationPeriods");
-            assert!(window >= if slowest { 3600 } else { 900 }, "{id}: {window} s");
-            let dimension = json!([{"Name": DIMENSION, "Value": {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}}]);
-            assert_eq!(alarm["Dimensions"], dimension, "{id}");
-        }
-    }
-    let watched: BTreeSet<&str> = alarms
-        .values()
-        .filter(|alarm| alarm["Namespace"] == NAMESPACE)
-        .filter_map(|alarm| alarm["MetricName"].as_str())
-        .collect();
-    let emitted = METRICS.iter().filter(|metric| metric.alarms).map(|metric| metric.name);
-    assert_eq!(emitted.collect::<BTreeSet<_>>(), watched);
-    // Silence is noticed by a metric that only the silent function emits.
-    for function in FUNCTIONS {
-        let alarm = alarms[format!("{function}NotRunning").as_str()];
-        let watched = METRICS.iter().find(|metric| alarm["MetricName"] == metric.name).unwrap();
-        assert_eq!(watched.of, [function.to_lowercase().parse::<Function>().unwrap()]);
-        assert_eq!(alarm["TreatMissingData"], "breaching");
-    }
-    let mail = properties("AlarmMail");
-    assert_eq!(mail["TopicArn"], json!({"Ref": "Alarms"}));
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn nobody_may_delete_an_instance_and_only_prune_may_delete_a_snapshot() {
 
 #[test]
 fn rights_to_snapshots_stand_on_this_deployments_tag() {
-    let deployment = json!({"Fn::Sub": "${AWS::StackName}-${AWS::Region}"});
+    let deployment = json!({"Fn::Sub": "${AWS::StackName}-${AWS::Region}-${AWS::AccountId}"});
     let vars = &properties("Prune")["Environment"]["Variables"];
     assert_eq!(vars["SNAPKEEP_DEPLOYMENT"], deployment);
     let tag = |kind: &str| format!("aws:{kind}Tag/{MANAGED_BY}");
@@ -161,7 +161,7 @@ fn a_function_may_do_in_another_account_what_it_may_do_at_home() {
         let own: Vec<Value> =
             statements(function).into_iter().filter(of_lightsail).cloned().collect();
         let own = serde_json::to_string(&own).unwrap();
-        let deployment = r#"{"Fn::Sub":"${AWS::StackName}-${AWS::Region}"}"#;
+        let deployment = r#"{"Fn::Sub":"${AWS::StackName}-${AWS::Region}-${AWS::AccountId}"}"#;
         let own = own.replace(deployment, r#"{"Ref":"Deployment"}"#);
         let theirs = &role["Policies"][0]["PolicyDocument"]["Statement"];
         assert_eq!(*theirs, serde_json::from_str::<Value>(&own).unwrap(), "{function}");
@@ -179,10 +179,29 @@ fn a_function_may_do_in_another_account_what_it_may_do_at_home() {
 #[test]
 fn aws_itself_keeps_a_hold() {
     let all = statements("Prune");
-    let deny = all.iter().find(|statement| statement["Effect"] == "Deny").unwrap();
-    assert_eq!(texts(&deny["Action"]), ["lightsail:DeleteInstanceSnapshot"]);
-    assert_eq!(deny["Resource"], "*");
+    let denies: Vec<&Value> =
+        all.iter().copied().filter(|statement| statement["Effect"] == "Deny").collect();
     let tag = format!("aws:ResourceTag/{HOLD}");
-    let condition = json!({"Null": {tag.clone(): "false"}, "StringNotLike": {tag: "until=*"}});
-    assert_eq!(deny["Condition"], condition);
+    // An empty value is the usual hold, and whether `Null` sees it is not documented clearly.
+    let conditions = [
+        json!({"Null": {tag.clone(): "false"}, "StringNotLike": {tag.clone(): "until=*"}}),
+        json!({"StringEquals": {tag: ""}}),
+    ];
+    assert_eq!(denies.len(), conditions.len());
+    for (deny, condition) in denies.iter().zip(conditions) {
+        assert_eq!(texts(&deny["Action"]), ["lightsail:DeleteInstanceSnapshot"]);
+        assert_eq!((&deny["Resource"], &deny["Condition"]), (&json!("*"), &condition));
+    }
+}
+
+#[test]
+fn a_list_in_a_condition_is_asked_about_as_a_list() {
+    for function in FUNCTIONS {
+        let condition = &statement(function, "events:PutEvents")["Condition"];
+        let asked = json!({
+            "ForAllValues:StringEquals": {"events:source": "snapkeep"},
+            "Null": {"events:source": "false"},
+        });
+        assert_eq!(*condition, asked, "{function}");
+    }
 }

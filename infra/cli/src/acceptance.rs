@@ -2,7 +2,7 @@
 //! snapshot, and everything that it made removed again.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ mod deployment;
 
 use self::account::Account;
 use self::deployment::Deployment;
+use crate::output::say;
 use crate::{BoxError, CommandResult};
 
 /// How the names of everything that this makes begin.
@@ -99,8 +100,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let deployment = Deployment::find(&account, arguments.deployment.as_deref()).await?;
     deployment.check(&account.region, patience.limit)?;
     let (plan, cost) = account.cheapest().await?;
-    println!("Deployment {} in {}.", deployment.id, account.region);
-    println!(
+    say!("Deployment {} in {}.", deployment.id, account.region);
+    say!(
         "This makes one instance ({} in {}) and {SNAPSHOTS} snapshots of it, and removes them when it \
          is done.\nIt costs {cost}; it takes the grace, which is {}, and about half an hour more.",
         plan.bundle,
@@ -118,14 +119,14 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         outcome = trial.run(&plan) => outcome.map(|()| ExitCode::SUCCESS),
         interrupted = stopped() => {
             interrupted?;
-            println!("interrupted");
+            say!("interrupted");
             Ok(ExitCode::from(INTERRUPTED))
         }
     };
     if let Err(trouble) = &outcome {
-        println!("FAILED  {trouble}");
+        say!("FAILED  {trouble}");
     }
-    println!(
+    say!(
         "Removing everything that was made. (Ctrl-C again leaves the rest, which goes on costing.)"
     );
     tokio::select! {
@@ -138,8 +139,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     match outcome {
         Ok(code) => {
             if code == ExitCode::SUCCESS {
-                println!("\nThe deployment does what it should.");
-                println!(
+                say!("\nThe deployment does what it should.");
+                say!(
                     "Expect a notice that snapshots of {name} have vanished; it is from this run."
                 );
             }
@@ -154,8 +155,7 @@ fn confirmed() -> Result<bool, BoxError> {
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    print!("Go on? [y/N] ");
-    std::io::stdout().flush()?;
+    eprint!("Go on? [y/N] ");
     let mut answer = String::new();
     stdin.read_line(&mut answer)?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
@@ -166,11 +166,11 @@ fn tell_of_changes(before: &BTreeSet<String>, after: &BTreeSet<String>) {
     for (what, names) in [("appeared", after - before), ("went", before - after)] {
         if !names.is_empty() {
             let names: Vec<String> = names.into_iter().collect();
-            println!("note: meanwhile {what}, not by this run: {}", names.join(", "));
+            say!("note: meanwhile {what}, not by this run: {}", names.join(", "));
         }
     }
     if before == after {
-        println!("ok  the account has what it had before");
+        say!("ok  the account has what it had before");
     }
 }
 
@@ -185,7 +185,7 @@ struct Trial<'a> {
 impl Trial<'_> {
     async fn run(&self, plan: &account::Plan) -> Result<(), BoxError> {
         let deployment = self.deployment;
-        println!("    making {}", self.name);
+        say!("    making {}", self.name);
         // Off, until it says when: the deployment's own rules tick, too.
         let tags = [("", "off"), (":timezone", "UTC"), (":keep", "last=1")];
         let tags: Vec<(String, &str)> = tags
@@ -198,7 +198,7 @@ impl Trial<'_> {
                 Ok(self.account.runs(self.name).await?.then_some(()))
             })
             .await?;
-        println!("ok  instance {} runs", self.name);
+        say!("ok  instance {} runs", self.name);
 
         let mut taken: Vec<Snapshot> = Vec::new();
         while taken.len() < SNAPSHOTS {
@@ -206,7 +206,7 @@ impl Trial<'_> {
             let snapshot = self.take(slot, taken.len() + 1).await?;
             if taken.is_empty() {
                 self.account.tag(&snapshot.name, &[(HOLD.to_owned(), "")]).await?;
-                println!("ok  {} is held", snapshot.name);
+                say!("ok  {} is held", snapshot.name);
             }
             taken.push(snapshot);
         }
@@ -217,7 +217,7 @@ impl Trial<'_> {
         if announced("marked") + announced("expiring") == 0 {
             return Err(format!("prune announced nothing: {marked}").into());
         }
-        println!(
+        say!(
             "ok  keep=last=1: prune announced a deletion, {} ahead",
             format_duration(deployment.settings.grace)
         );
@@ -226,8 +226,8 @@ impl Trial<'_> {
             if self.account.find(&condemned.name).await?.is_none() {
                 return Err(format!("{} went within the grace", condemned.name).into());
             }
-            println!("ok  within the grace {} stays", condemned.name);
-            println!(
+            say!("ok  within the grace {} stays", condemned.name);
+            say!(
                 "    waiting for the grace to end, {}",
                 format_duration(deployment.settings.grace)
             );
@@ -238,14 +238,14 @@ impl Trial<'_> {
                 Ok(self.account.find(&condemned.name).await?.is_none().then_some(()))
             })
             .await?;
-        println!("ok  after the grace {} is deleted", condemned.name);
+        say!("ok  after the grace {} is deleted", condemned.name);
         deployment.invoke("prune").await?;
         deployment.invoke("poll").await?;
         for (snapshot, why) in [(held, "held"), (newest, "the newest")] {
             if self.account.find(&snapshot.name).await?.is_none() {
                 return Err(format!("{} was deleted, though it is {why}", snapshot.name).into());
             }
-            println!("ok  {} stays: it is {why}", snapshot.name);
+            say!("ok  {} stays: it is {why}", snapshot.name);
         }
         Ok(())
     }
@@ -290,13 +290,13 @@ impl Trial<'_> {
                 Ok(found)
             })
             .await?;
-        println!("ok  {} is asked for, slot {slot}", found.name);
+        say!("ok  {} is asked for, slot {slot}", found.name);
         tokio::try_join!(self.deployment.invoke("create"), self.deployment.invoke("create"),)?;
         let all = self.of_slot(slot).await?.len();
         if all != 1 || self.account.snapshots_of(self.name).await?.len() != number {
             return Err(format!("the same tick again: slot {slot} has {all} snapshots").into());
         }
-        println!("ok  the same tick twice more takes no other");
+        say!("ok  the same tick twice more takes no other");
         self.patience
             .wait(&format!("{} to be available", found.name), async || {
                 self.deployment.invoke("poll").await?;
@@ -310,7 +310,7 @@ impl Trial<'_> {
             .await?;
         // It may have become so just after poll looked.
         self.deployment.invoke("poll").await?;
-        println!("ok  {} is available, and the ledger knows", found.name);
+        say!("ok  {} is available, and the ledger knows", found.name);
         Ok(found)
     }
 
@@ -319,7 +319,7 @@ impl Trial<'_> {
         let all = ["failures", "findings"].into_iter().filter_map(|list| report[list].as_array());
         let ours = all.flatten().filter(|item| item["name"] == self.name);
         for message in ours.filter_map(|item| item["message"].as_str()) {
-            println!("    not yet: {message}");
+            say!("    not yet: {message}");
         }
     }
 
@@ -350,7 +350,7 @@ async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(),
         let why = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
         format!("{late}{why}; go on with: snapkeep acceptance --clean {name}")
     })?;
-    println!("ok  nothing of {name} is left");
+    say!("ok  nothing of {name} is left");
     Ok(())
 }
 

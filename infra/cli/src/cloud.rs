@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -13,12 +14,17 @@ use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig, Endpoints, Ports};
 use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
-use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation, Outcome};
+use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation};
 use snapkeep_cloud::runner;
 use snapkeep_cloud::schedule::{Delivery, Due, NotAnInterval, Rule, Schedule};
+use snapkeep_domain::policy::settings::{BadSettings, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::run_log::RunLog;
 use crate::CommandResult;
+use crate::output::{self, say};
+
+mod run_log;
 
 /// The name of the ledger's table in the embedded cloud.
 pub(crate) const TABLE: &str = "snapkeep-ledger";
@@ -138,7 +144,44 @@ fn knobs(file: Option<&Path>) -> Result<Knobs, String> {
     let Some(file) = file else { return Ok(Knobs::default()) };
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
+    let knobs: Knobs =
+        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    knobs.check().map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(knobs)
+}
+
+/// What a function would refuse to start with is refused here, once and in one place.
+fn check(settings: &BTreeMap<String, String>) -> Result<(), BadSettings> {
+    let mut vars = settings.clone();
+    vars.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), TABLE.to_owned());
+    let all = snapkeep_domain::function::Function::ALL;
+    let read = |function| Settings::read(&vars, function).map(|settings| settings.problems);
+    for function in all {
+        for problem in read(function)? {
+            if function == snapkeep_domain::function::Function::Prune {
+                eprintln!("snapkeep: {}; {}", problem.message, problem.fix.unwrap_or_default());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A ready file that another cloud wrote, and that still answers, is not overwritten.
+async fn refuse_a_second_one(file: &Path) -> Result<(), String> {
+    let Ok(text) = std::fs::read_to_string(file) else { return Ok(()) };
+    let written: Value = serde_json::from_str(&text).unwrap_or_default();
+    let Some(address) = written["clock"].as_str().and_then(|url| url.strip_prefix("http://"))
+    else {
+        return Ok(());
+    };
+    let answers = tokio::net::TcpStream::connect(address.trim_end_matches('/'));
+    match tokio::time::timeout(Duration::from_secs(1), answers).await {
+        Ok(Ok(_)) => Err(format!(
+            "{} belongs to an embedded cloud that is running at {address}: stop that one, or name another file",
+            file.display()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Writes beside the file and moves it: whoever waits for the file never reads half of it.
@@ -150,19 +193,19 @@ fn write_whole(file: &Path, text: &str) -> Result<(), String> {
 }
 
 fn print_endpoints(endpoints: &Endpoints, arguments: &Arguments, start: Timestamp) {
-    println!("Lightsail  {}", endpoints.lightsail);
-    println!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
-    println!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
-    println!("events     {}  (told so far: {}/notices)", endpoints.events, endpoints.clock);
-    println!();
+    say!("Lightsail  {}", endpoints.lightsail);
+    say!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
+    say!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
+    say!("events     {}  (told so far: {}/notices)", endpoints.events, endpoints.clock);
+    say!("");
     // The aws CLI of version 1 reads only the second name of the Region.
-    println!("export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any");
-    println!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", arguments.region);
-    println!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
-    println!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
-    println!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
-    println!("export AWS_ENDPOINT_URL_EVENTBRIDGE={}", endpoints.events);
-    println!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
+    say!("export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any");
+    say!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", arguments.region);
+    say!("export AWS_ENDPOINT_URL_LIGHTSAIL={}", endpoints.lightsail);
+    say!("export AWS_ENDPOINT_URL_DYNAMODB={}", endpoints.dynamodb);
+    say!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
+    say!("export AWS_ENDPOINT_URL_EVENTBRIDGE={}", endpoints.events);
+    say!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
@@ -172,6 +215,15 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         _ => Clock::running(start, arguments.speed),
     };
     let knobs = knobs(arguments.knobs.as_deref())?;
+    if !knobs.has_region(&arguments.region) {
+        let known = knobs.regions.join(", ");
+        return Err(
+            format!("invalid --region `{}`: expected one of {known}", arguments.region).into()
+        );
+    }
+    if let Some(file) = &arguments.ready_file {
+        refuse_a_second_one(file).await?;
+    }
     // Before anything runs: a signal that comes early ends everything all the same.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -188,6 +240,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let mut settings = snapkeep_aws::environment::vars();
     settings.retain(|key, _| key.starts_with("SNAPKEEP_") || PASSED_ON.contains(&key.as_str()));
     add_notices(&mut settings, &arguments.region);
+    check(&settings)?;
     config.event_rules = event_rules(&settings);
     let cloud = Cloud::start(config).await?;
     let functions = deploy(&cloud, &settings, arguments.logs)?;
@@ -197,19 +250,26 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         write_whole(file, &(serde_json::to_string(&endpoints)? + "\n"))?;
     }
     print_endpoints(&endpoints, &arguments, start);
-    println!(
+    say!(
         "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
          --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",
         arguments.region
     );
-    println!("aws lightsail get-instance-snapshots");
-    println!("aws lambda invoke --function-name prune /dev/stdout");
-    println!("\nCtrl-C ends it.");
+    say!("aws lightsail get-instance-snapshots");
+    say!("aws lambda invoke --function-name prune /dev/stdout");
+    say!("\nCtrl-C ends it.");
 
     let rules = if arguments.no_schedule { Vec::new() } else { rules()? };
     let habits = Delivery { retries: true, ..Delivery::default() };
     let schedule = Schedule::new(rules, arguments.region, start).with_habits(habits);
     let work = async {
+        let mut log = RunLog::default();
+        let tell = |due: &Due, invocation: &Invocation| {
+            // A Tick's run looks at one place only.
+            let whole = due.event["detail-type"] != "Tick";
+            let lines = log.lines(due.at, &due.function, &invocation.outcome, whole);
+            lines.iter().for_each(|line| say!("{line}"));
+        };
         runner::run_with(&clock, schedule, cloud.events(), &functions, tell).await;
         // Should there be nothing to run, there is still something to serve.
         std::future::pending::<()>().await;
@@ -218,44 +278,14 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         () = work => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = output::broken() => {}
     }
     cloud.shutdown().await;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// One line for an invocation that did or found something.
-fn tell(due: &Due, invocation: &Invocation) {
-    match &invocation.outcome {
-        Outcome::Success(report) => {
-            let quiet =
-                ["regions", "instances", "protected", "served", "snapshots", "kept", "foreign"];
-            let counts = report["counts"].as_object();
-            let did: Vec<String> = counts
-                .into_iter()
-                .flatten()
-                .filter(|(name, _)| !quiet.contains(&name.as_str()))
-                .map(|(name, count)| format!("{name} {count}"))
-                .collect();
-            if !did.is_empty() {
-                println!("{}  {:6} {}", due.at, due.function, did.join(", "));
-            }
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            for finding in report["findings"].as_array().into_iter().flatten() {
-                if finding["severity"] != "info" {
-                    println!(
-                        "{}         {}: {}",
-                        due.at,
-                        text(&finding["code"]),
-                        text(&finding["message"])
-                    );
-                }
-            }
-            for failure in report["failures"].as_array().into_iter().flatten() {
-                println!("{}         failed: {}", due.at, text(&failure["message"]));
-            }
-        }
-        other => println!("{}  {:6} did not answer: {other:?}", due.at, due.function),
+    if let Some(file) = &arguments.ready_file {
+        // Whoever reads it later must not take it for a cloud that runs.
+        let _ = std::fs::remove_file(file);
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -6,16 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::ExitCode;
 
+use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
+use snapkeep_cloud::events::Events;
 use snapkeep_cloud::lambda::{Function, Outcome};
 use snapkeep_cloud::schedule::{Due, Rule, Schedule};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cloud::{TABLE, add_notices, deploy, event_rules};
+use crate::output;
+use crate::output::say;
 use crate::{BoxError, CommandResult};
 
 mod promises;
@@ -30,6 +35,8 @@ pub(crate) struct Arguments {
     days: u16,
 }
 
+/// The exit status of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 /// When the story begins.
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -50,6 +57,10 @@ struct Story {
     failed: BTreeMap<String, u64>,
     /// Invocations that did not answer.
     broken: Vec<String>,
+    /// Why snapshots were deleted, by the resource's name, and how many for each reason.
+    reasons: BTreeMap<(String, String), u64>,
+    /// When somebody stopped it.
+    stopped: Option<Timestamp>,
 }
 
 struct Told {
@@ -79,18 +90,31 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
             return Err(error);
         }
     };
+    let end = story.stopped.unwrap_or(end);
     let rows = table::rows(&cloud, &story, end).await?;
-    let broken = promises::check(&cloud, &story, &rows, start, end).await?;
-    table::print(&rows, &story, &cloud, arguments.days);
+    let checked = promises::check(&cloud, &story, &rows, start, end).await?;
+    table::print(&rows, &story, &cloud, days_between(start, end));
     cloud.shutdown().await;
-    if broken.is_empty() {
-        println!("\nEvery promise held.");
-        return Ok(ExitCode::SUCCESS);
+    if story.stopped.is_some() {
+        say!("\nStopped before the end; the promises were not checked.");
+        return Ok(ExitCode::from(INTERRUPTED));
     }
-    for promise in broken {
-        println!("\nBROKEN: {promise}");
+    say!("\nChecked against the embedded cloud's own records:");
+    for (promise, violations) in &checked {
+        say!("  {}  {promise}", if violations.is_empty() { "ok    " } else { "BROKEN" });
+        violations
+            .iter()
+            .for_each(|one| output::wrapped(&format!("          {one}"), "          "));
     }
-    Ok(ExitCode::FAILURE)
+    if checked.iter().any(|(_, violations)| !violations.is_empty()) {
+        return Ok(ExitCode::FAILURE);
+    }
+    say!("\nEvery promise held.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn days_between(start: Timestamp, end: Timestamp) -> u64 {
+    u64::try_from((end.as_second() - start.as_second()) / 86_400).unwrap_or_default()
 }
 
 /// Steps from event to event; what the script wants to happen, happens in between.
@@ -111,27 +135,47 @@ async fn pass_time(
     let mut schedule = Schedule::new(rules, "us-east-1", start);
     let mut script = script::Script::new(cloud, start).await?;
     let mut story = Story::default();
-    let days = u64::try_from((end.as_second() - start.as_second()) / 86_400)?;
-    let bar = ProgressBar::new(days);
-    bar.set_style(ProgressStyle::with_template("{bar:40} day {pos}/{len}  {msg}")?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let bar = ProgressBar::new(days_between(start, end));
+    bar.set_style(ProgressStyle::with_template("{bar:40} day {pos}/{len}")?);
+    say!("What happens:");
     while let Some(due) = schedule.pop().filter(|due| due.at <= end) {
+        let stopped = interrupt.recv().now_or_never().is_some();
+        if stopped || output::is_broken() {
+            story.stopped = Some(due.at);
+            break;
+        }
         clock.set(due.at);
         if let Some(scene) = script.play(cloud, due.at, &story)? {
-            bar.set_message(scene);
+            bar.suspend(|| say!("  {}  {scene}", due.at.strftime("%m-%d")));
         }
-        bar.set_position(u64::try_from((due.at.as_second() - start.as_second()) / 86_400)?);
+        bar.set_position(days_between(start, due.at));
         // Time stands still until what the functions' own events ask for is done too.
         let mut todo = VecDeque::from([due]);
         while let Some(due) = todo.pop_front() {
             story.invoke(functions, due).await;
             todo.extend(cloud.events().take_due());
         }
+        story.read(cloud.events());
     }
     bar.finish_and_clear();
     Ok(story)
 }
 
 impl Story {
+    /// Reads what programs are told of deletions, and empties the mailbox.
+    fn read(&mut self, events: &Events) {
+        for notice in events.notices() {
+            if notice["detail-type"] != "Snapshot Pruned" {
+                continue;
+            }
+            let text = |member: &str| notice["detail"][member].as_str().unwrap_or_default();
+            let reason = text("message").split_once(": ").map_or("", |(_, reason)| reason);
+            *self.reasons.entry((text("name").to_owned(), reason.to_owned())).or_default() += 1;
+        }
+        events.forget_notices();
+    }
+
     async fn invoke(&mut self, functions: &[Function], due: Due) {
         let Some(function) = functions.iter().find(|f| f.name() == due.function) else { return };
         let invocation = function.invoke_as(due.request_id, due.event).await;

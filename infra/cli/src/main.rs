@@ -1,5 +1,10 @@
 //! The `snapkeep` command.
 
+#![warn(
+    clippy::print_stdout,
+    reason = "output::say! does not panic when standard output is closed"
+)]
+
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -9,6 +14,7 @@ use snapkeep_domain::function::Function;
 mod acceptance;
 mod cloud;
 mod demo;
+mod output;
 mod retention;
 
 /// Scheduled, watched and pruned snapshots for small cloud servers.
@@ -63,7 +69,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }),
     };
-    outcome.unwrap_or_else(|error| {
+    output::checked(outcome).unwrap_or_else(|error| {
         eprintln!("snapkeep: {error}");
         ExitCode::from(2)
     })

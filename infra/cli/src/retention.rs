@@ -1,7 +1,7 @@
 //! `snapkeep retention`: what a policy would keep of these times, and why. Offline, with the very rules
 //! that `prune` applies.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use snapkeep_domain::policy::keep::{Keep, MinKeep};
 use snapkeep_domain::time::Zone;
 
 use crate::CommandResult;
+use crate::output::say;
 
 /// Reads RFC 3339 timestamps, one a line, and says which are kept and which deleted.
 #[derive(clap::Args)]
@@ -44,28 +45,24 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| format!("cannot read {}: {error}", file.display()))?,
         None => {
+            if std::io::stdin().is_terminal() {
+                eprintln!("Reading timestamps, one a line; Ctrl-D ends them.");
+            }
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
             text
         }
     };
     let lines = judge(&text, &arguments.keep, &arguments.timezone, &arguments.min_keep)?;
-    let mut out = std::io::stdout().lock();
-    let printed = if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &lines)
-            .map_err(Into::into)
-            .and_then(|()| writeln!(out))
+    if arguments.json {
+        say!("{}", serde_json::to_string_pretty(&lines)?);
     } else {
-        lines.iter().try_for_each(|line| {
+        for line in lines {
             let verdict = if line.keep { "keep  " } else { "delete" };
-            writeln!(out, "{verdict} {}  {}", line.time, line.reasons.join(", "))
-        })
-    };
-    match printed {
-        // A reader that has seen enough, such as `head`, is no error.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        printed => Ok(printed.map(|()| ExitCode::SUCCESS)?),
+            say!("{verdict} {}  {}", line.time, line.reasons.join(", "));
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn judge(text: &str, keep: &Keep, zone: &Zone, min_keep: &MinKeep) -> Result<Vec<Line>, String> {

@@ -85,6 +85,20 @@ impl Clock {
         self.inner.jumps.send_replace(());
     }
 
+    /// Makes it run from now on at `speed` simulated seconds a real second; it stands still at 0.
+    pub fn set_speed(&self, speed: f64) {
+        {
+            let mut mode = self.mode();
+            let now = mode.now();
+            *mode = if speed > 0.0 && speed.is_finite() {
+                Mode::Running { start: now, since: Instant::now(), speed }
+            } else {
+                Mode::Stepped { now }
+            };
+        }
+        self.inner.jumps.send_replace(());
+    }
+
     /// Moves time by `step`, at most to the end of what a timestamp can hold; returns the new time.
     pub fn advance(&self, step: SignedDuration) -> Timestamp {
         let time = {
@@ -220,6 +234,18 @@ mod tests {
         assert!(clock.now() >= at("2026-01-01T00:06:00Z"));
         clock.set(at("2030-01-01T00:00:00Z"));
         assert!(clock.now() >= at("2030-01-01T00:00:00Z"));
+    }
+
+    #[tokio::test]
+    async fn a_clock_can_be_stopped_and_started() {
+        let clock = Clock::stepped(at("2026-01-01T00:00:00Z"));
+        clock.set_speed(3600.0);
+        clock.until(at("2026-01-01T00:01:00Z")).await;
+        clock.set_speed(0.0);
+        let stood = clock.now();
+        assert!(stood >= at("2026-01-01T00:01:00Z"));
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(clock.now(), stood);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The clock's own endpoint, over which a running cloud is looked at and steered.
 //!
-//! `GET /` answers the simulated time, `POST /advance` moves a stepped clock by the
-//! seconds in its body. `GET /knobs` and `PUT /knobs` read and turn the knobs of the embedded Lightsail.
+//! `GET /` answers the simulated time, `POST /advance` moves it by the seconds in its body, and `POST /speed` makes it
+//! run at so many simulated seconds a real second; with 0 it stands still. `GET /knobs` and `PUT /knobs` read and turn the knobs of the embedded Lightsail.
 //! `GET /calls` answers how many calls of each operation there were and how many of them were throttled,
 //! `DELETE /calls` counts from zero again. The same of another account is below `/accounts/<its number>`.
 //! `GET /notices` answers what was put on the event bus and published to the topic, the oldest first, and
@@ -19,6 +19,7 @@ use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::http::{Shared, lock};
+use crate::knobs::Knobs;
 
 #[derive(Clone)]
 struct Control {
@@ -33,6 +34,7 @@ pub(crate) fn router(clock: &Clock, accounts: Accounts, events: Events) -> Route
     let calls = || get(read_calls).delete(forget_calls);
     Router::new()
         .route("/advance", post(advance))
+        .route("/speed", post(set_speed))
         .route("/knobs", knobs())
         .route("/calls", calls())
         .route("/accounts/{account}/knobs", knobs())
@@ -43,10 +45,6 @@ pub(crate) fn router(clock: &Clock, accounts: Accounts, events: Events) -> Route
 }
 
 async fn advance(State(control): State<Control>, body: String) -> Response {
-    if control.clock.speed() > 0.0 {
-        let text = "the clock runs by itself; only a stepped one can be advanced\n";
-        return (StatusCode::CONFLICT, text).into_response();
-    }
     let seconds: Option<f64> = body.trim().parse().ok();
     match seconds.and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok()) {
         Some(step) => control.clock.advance(step).to_string().into_response(),
@@ -61,6 +59,22 @@ impl Control {
     fn lightsail(&self, account: Account) -> Result<Shared, (StatusCode, &'static str)> {
         let Some(Path(account)) = account else { return Ok(self.accounts.home()) };
         self.accounts.of(&account).ok_or((StatusCode::NOT_FOUND, "an account has 12 digits\n"))
+    }
+}
+
+/// The speed of the body, at most a million.
+async fn set_speed(State(control): State<Control>, body: String) -> Response {
+    let speed: Option<f64> = body.trim().parse().ok();
+    match speed.filter(|speed| (0.0..=1e6).contains(speed)) {
+        Some(speed) => {
+            control.clock.set_speed(speed);
+            control.clock.now().to_string().into_response()
+        }
+        None => {
+            let form =
+                "the body is a number of simulated seconds a real second, from 0 to 1000000\n";
+            (StatusCode::BAD_REQUEST, form).into_response()
+        }
     }
 }
 
@@ -85,7 +99,8 @@ async fn write_knobs(State(control): State<Control>, account: Account, body: Str
         }
         serde_json::from_value(all)
     });
-    match turned {
+    let turned = turned.map_err(|error| error.to_string());
+    match turned.and_then(|knobs: Knobs| knobs.check().map(|()| knobs)) {
         Ok(knobs) => {
             lightsail.knobs = knobs;
             axum::Json(&lightsail.knobs).into_response()

@@ -1,5 +1,6 @@
 //! The wire on the embedded Lightsail: awsJson1_1 over HTTP, signed in form.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub fn lock(shared: &Shared) -> MutexGuard<'_, Lightsail> {
 struct Service<N> {
     accounts: Accounts,
     now: N,
+    /// How many requests there were.
+    count: Arc<AtomicU64>,
 }
 
 /// The service on `POST /`; whose it is says the access key.
@@ -43,7 +46,7 @@ where
     Router::new()
         .route("/", post(handle::<N>))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Service { accounts, now })
+        .with_state(Service { accounts, now, count: Arc::default() })
 }
 
 async fn handle<N>(State(service): State<Service<N>>, headers: HeaderMap, body: Bytes) -> Response
@@ -52,6 +55,11 @@ where
 {
     // The effect is at once, and the lock is free again; only the answer waits.
     let (mut response, wait) = answer(&service.accounts, (service.now)(), &headers, &body);
+    let count = service.count.fetch_add(1, Ordering::Relaxed);
+    let id = format!("00000000-0000-4000-8000-{:012x}", count + 1);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
@@ -72,7 +80,6 @@ fn answer(
     let shared = accounts.of_caller(caller);
     let mut lightsail = lock(&shared);
     let (form, not_found) = (lightsail.knobs.error_form, lightsail.knobs.not_found_status);
-    let count: u64 = lightsail.calls.values().sum();
     let mut wait = Duration::ZERO;
     let answer = signed.and_then(|scope| {
         let operation = operation_of(headers, TARGET)?;
@@ -82,7 +89,7 @@ fn answer(
         lightsail.call(now, &scope.region, &operation, &body)
     });
     drop(lightsail);
-    let mut response = match answer {
+    let response = match answer {
         Ok(Answer::Body(body)) => Response::new(Body::from(body.to_string())),
         Ok(Answer::Broken) => broken(),
         Ok(Answer::Hung(time)) => {
@@ -91,10 +98,6 @@ fn answer(
         }
         Err(error) => refusal(&error, form, not_found),
     };
-    let id = format!("00000000-0000-4000-8000-{:012x}", count + 1);
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-amzn-requestid", id);
-    }
     (response, wait)
 }
 
@@ -182,9 +185,43 @@ pub(crate) fn scope_of(headers: &HeaderMap, service: &str) -> Result<Scope, ApiE
 
 /// The operation that a request in JSON asks for: its target begins with the service's name.
 pub(crate) fn operation_of(headers: &HeaderMap, service: &str) -> Result<String, ApiError> {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    // With another content type, AWS does not look at the target at all.
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let target = text("x-amz-target").filter(|_| text("content-type").is_some_and(is_aws_json));
     target.and_then(|target| target.strip_prefix(service)).map(str::to_owned).ok_or_else(|| {
-        let message = format!("X-Amz-Target must be {service}<operation>");
+        let message = format!(
+            "X-Amz-Target must be {service}<operation>, and Content-Type application/x-amz-json-1.1"
+        );
         ApiError::new("UnknownOperationException", "", message)
     })
+}
+
+/// Whether a content type is AWS's JSON, whatever parameters it has.
+fn is_aws_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/x-amz-json-1.1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_counts_only_with_the_content_type_of_aws() {
+        let asked = |content_type: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers
+                .insert("x-amz-target", HeaderValue::from_static("Lightsail_20161128.GetRegions"));
+            if let Some(kind) = content_type {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            }
+            operation_of(&headers, TARGET)
+        };
+        for good in ["application/x-amz-json-1.1", "Application/X-Amz-JSON-1.1; charset=utf-8"] {
+            assert_eq!(asked(Some(good)).unwrap(), "GetRegions", "{good}");
+        }
+        for bad in [None, Some("application/json"), Some("application/x-www-form-urlencoded")] {
+            assert_eq!(asked(bad).unwrap_err().kind, "UnknownOperationException", "{bad:?}");
+        }
+    }
 }

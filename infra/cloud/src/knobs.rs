@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::lightsail::OPERATIONS;
+
 /// How an error's body looks; the first is what was recorded from the real service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -228,8 +230,38 @@ impl Knobs {
         entry.map_or(Duration::ZERO, |entry| Duration::from_millis(entry.millis))
     }
 
+    /// What is wrong with them, though each can be read: an operation or a Region that there is not.
+    ///
+    /// # Errors
+    /// The value, and what is expected.
+    pub fn check(&self) -> Result<(), String> {
+        let operations = self.faults.iter().map(|one| (&one.operation, &one.region));
+        let operations =
+            operations.chain(self.latency.iter().map(|one| (&one.operation, &one.region)));
+        let operations =
+            operations.chain(self.rates.iter().map(|one| (&one.operation, &one.region)));
+        for (operation, region) in operations {
+            if operation != "*" && !OPERATIONS.contains(&operation.as_str()) {
+                let known = OPERATIONS.join(", ");
+                return Err(format!(
+                    "invalid operation `{operation}`: expected * or one of {known}"
+                ));
+            }
+            if let Some(region) = region.as_ref().filter(|region| !self.has_region(region)) {
+                return Err(format!(
+                    "invalid region `{region}`: the knob `regions` does not have it"
+                ));
+            }
+        }
+        if self.page_size == 0 {
+            return Err("invalid page_size `0`: expected 1 or more".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether there is such a Region, named or not.
-    pub(crate) fn has_region(&self, region: &str) -> bool {
+    #[must_use]
+    pub fn has_region(&self, region: &str) -> bool {
         self.regions.iter().chain(&self.unnamed_regions).any(|name| name == region)
     }
 }

@@ -162,6 +162,31 @@ struct Call<'a> {
     fate: Option<FaultKind>,
 }
 
+/// The operations that it has.
+pub(crate) const OPERATIONS: [&str; 21] = [
+    "CreateInstances",
+    "GetInstances",
+    "GetInstance",
+    "GetInstanceState",
+    "DeleteInstance",
+    "EnableAddOn",
+    "DisableAddOn",
+    "GetAutoSnapshots",
+    "CreateInstanceSnapshot",
+    "CreateInstancesFromSnapshot",
+    "GetInstanceSnapshot",
+    "GetInstanceSnapshots",
+    "DeleteInstanceSnapshot",
+    "TagResource",
+    "UntagResource",
+    "GetOperation",
+    "GetOperations",
+    "GetOperationsForResource",
+    "GetRegions",
+    "GetBundles",
+    "GetBlueprints",
+];
+
 impl Lightsail {
     /// An empty service.
     #[must_use]
@@ -312,6 +337,12 @@ impl Lightsail {
     #[must_use]
     pub fn snapshots(&self, region: &str) -> Vec<&Snapshot> {
         self.regions.get(region).map(|r| r.snapshots.values().collect()).unwrap_or_default()
+    }
+
+    /// The tags of an instance, if there is one of that name.
+    #[must_use]
+    pub fn tags_of_instance(&self, region: &str, instance: &str) -> Option<Tags> {
+        Some(self.regions.get(region)?.instances.get(instance)?.tags.clone())
     }
 
     /// A snapshot to change behind the service's back.

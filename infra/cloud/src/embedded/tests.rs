@@ -52,10 +52,22 @@ async fn all_of_it_answers_and_ends() {
     let moved = call(Method::POST, clock("/advance"), "90").await;
     assert_eq!(moved, time("2026-01-01T00:01:30Z"));
     assert_eq!(call(Method::POST, clock("/advance"), "soon").await.0, 400);
+    for (speed, status) in [("60", 200), ("0", 200), ("-1", 400), ("1e7", 400), ("fast", 400)] {
+        assert_eq!(call(Method::POST, clock("/speed"), speed).await.0, status, "{speed}");
+    }
+    let standing = call(Method::GET, clock("/"), "").await;
+    assert_eq!(call(Method::GET, clock("/"), "").await, standing, "it stands still again");
     let turned = call(Method::PUT, clock("/knobs"), r#"{"page_size": 3}"#).await;
     assert!(turned.0 == 200 && turned.1.contains(r#""page_size":3"#), "{turned:?}");
     assert_eq!(http::lock(cloud.lightsail()).knobs.page_size, 3);
-    for bad in ["3", r#"{"page_sise": 3}"#, r#"{"page_size": "many"}"#] {
+    for bad in [
+        "3",
+        r#"{"page_sise": 3}"#,
+        r#"{"page_size": "many"}"#,
+        r#"{"page_size": 0}"#,
+        r#"{"latency": [{"operation": "GetInstance5", "millis": 1}]}"#,
+        r#"{"latency": [{"operation": "*", "region": "mars-1", "millis": 1}]}"#,
+    ] {
         assert_eq!(call(Method::PUT, clock("/knobs"), bad).await.0, 400, "{bad}");
     }
     assert_eq!(call(Method::GET, clock("/knobs"), "").await, turned);
