@@ -62,7 +62,11 @@ async fn a_closed_standard_output_is_no_error() {
 #[tokio::test]
 async fn a_full_disk_is_an_error() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let said = refused(command(&["demo", "--days", "1"]).stdout(full)).await;
+    let running = command(&["demo", "--days", "1"]).stdout(full).stderr(Stdio::piped()).spawn();
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.unwrap().wait_with_output());
+    let Output { status, stderr, .. } = ended.await.unwrap().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{said}");
     assert!(said.contains("cannot write to standard output"), "{said}");
 }
 

@@ -11,6 +11,8 @@ mod events;
 mod faults;
 mod foreign_snapshots;
 mod harness;
+mod insights;
+mod logs;
 mod prune;
 mod size;
 mod stack;

@@ -56,7 +56,7 @@ impl Moto {
         let event = |event: &Value| {
             assert_eq!(event["source"], "snapkeep");
             let detail = &event["detail"];
-            assert_eq!(detail["deployment"], "snapkeep-us-east-1");
+            assert_eq!(detail["deployment"], "snapkeep-us-east-1-123456789012");
             assert_eq!(event["resources"][0], detail["resource"]);
             assert!(!detail["message"].as_str().unwrap().is_empty());
             event["detail-type"].as_str().unwrap().to_owned()

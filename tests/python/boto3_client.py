@@ -144,7 +144,7 @@ def raw(what, statuses, **request):
 
 
 scope = "AWS4-HMAC-SHA256 Credential=any/20260101/eu-west-1/{}/aws4_request, SignedHeaders=host, Signature=" + "0" * 64
-target = {"X-Amz-Target": "Lightsail_20161128.GetInstances"}
+target = {"X-Amz-Target": "Lightsail_20161128.GetInstances", "Content-Type": "application/x-amz-json-1.1"}
 signed = {**target, "Authorization": scope.format("lightsail")}
 raw("unsigned", [403], data=b"{}", headers=target)
 raw("garbage for a signature", [400, 403], data=b"{}", headers={**target, "Authorization": "Bearer x"})
@@ -153,6 +153,7 @@ raw("another service's signature", [400, 403], data=b"{}",
 raw("a body that is no JSON", [400], data=b"{", headers=signed)
 raw("a body that is no object", [400], data=b"[]", headers=signed)
 raw("a body that is too large", [400, 413], data=b" " * 2_000_000, headers=signed)
+raw("a wrong content type", [400, 404], data=b"{}", headers={**signed, "Content-Type": "application/json"})
 raw("GET", [404, 405], headers=signed)
 raw("a well-formed one, after all that", [200], data=b"{}", headers=signed)
 

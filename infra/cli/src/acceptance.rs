@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -18,7 +20,7 @@ mod deployment;
 
 use self::account::Account;
 use self::deployment::Deployment;
-use crate::output::say;
+use crate::output::{self, say};
 use crate::{BoxError, CommandResult};
 
 /// How the names of everything that this makes begin.
@@ -46,6 +48,9 @@ pub(crate) struct Arguments {
     /// Seconds between two looks.
     #[arg(long, default_value_t = 15.0, value_parser = seconds)]
     every: f64,
+    /// Write what was printed to this file, as Markdown that can be published: without the account's number.
+    #[arg(long, value_name = "FILE")]
+    transcript: Option<PathBuf>,
     /// Only remove what an interrupted run left; it said this name.
     #[arg(long, value_name = "NAME")]
     clean: Option<String>,
@@ -71,16 +76,28 @@ impl Patience {
         what: &str,
         mut look: impl AsyncFnMut() -> Result<Option<T>, BoxError>,
     ) -> Result<T, BoxError> {
+        let minutes = self.limit.as_secs() / 60;
+        let bar = ProgressBar::new_spinner();
         let waiting = async {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            say!("    waiting for {what}, up to {minutes} minutes");
+            let style = ProgressStyle::with_template("    {spinner} {elapsed} {msg}")?;
+            bar.set_style(style);
+            bar.set_message(format!("waiting for {what}"));
+            bar.enable_steady_tick(Duration::from_secs(1));
             loop {
+                tokio::time::sleep(self.every).await;
                 if let Some(found) = look().await? {
                     return Ok(found);
                 }
-                tokio::time::sleep(self.every).await;
             }
         };
-        let late = |_| format!("waited {} minutes for {what}", self.limit.as_secs() / 60);
-        tokio::time::timeout(self.limit, waiting).await.map_err(late)?
+        let late = |_| format!("waited {minutes} minutes for {what}");
+        let ended = tokio::time::timeout(self.limit, waiting).await;
+        bar.finish_and_clear();
+        ended.map_err(late)?
     }
 }
 
@@ -100,14 +117,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let deployment = Deployment::find(&account, arguments.deployment.as_deref()).await?;
     deployment.check(&account.region, patience.limit)?;
     let (plan, cost) = account.cheapest().await?;
-    say!("Deployment {} in {}.", deployment.id, account.region);
-    say!(
-        "This makes one instance ({} in {}) and {SNAPSHOTS} snapshots of it, and removes them when it \
-         is done.\nIt costs {cost}; it takes the grace, which is {}, and about half an hour more.",
-        plan.bundle,
-        account.zone,
-        format_duration(deployment.settings.grace)
-    );
+    announce(&deployment, &account, &plan, &cost);
     if !arguments.yes && !confirmed()? {
         return Err("nothing was made; say --yes to go on without being asked".into());
     }
@@ -136,18 +146,53 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         }
     }
     tell_of_changes(&before, &account.names().await?);
-    match outcome {
-        Ok(code) => {
-            if code == ExitCode::SUCCESS {
-                say!("\nThe deployment does what it should.");
-                say!(
-                    "Expect a notice that snapshots of {name} have vanished; it is from this run."
-                );
-            }
-            Ok(code)
-        }
-        Err(_) => Ok(ExitCode::FAILURE),
+    let code = outcome.unwrap_or(ExitCode::FAILURE);
+    if code == ExitCode::SUCCESS {
+        say!(
+            "\nThe deployment does what it should.\nExpect a notice that snapshots of {name} have \
+             vanished; it is from this run."
+        );
     }
+    write_transcript(arguments.transcript.as_deref(), account.clock.now().await?)?;
+    Ok(code)
+}
+
+fn write_transcript(file: Option<&Path>, ended: Timestamp) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, transcript(&output::lines(), ended))
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))
+}
+
+/// What was printed, as Markdown, without numbers of accounts.
+fn transcript(lines: &[String], ended: Timestamp) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let digits = |word: &str| word.len() == 12 && word.bytes().all(|b| b.is_ascii_digit());
+    let mut text =
+        format!("# snapkeep {version}: an acceptance run that ended at {ended:.0}\n\n```text\n");
+    for line in lines {
+        let mut rest = line.as_str();
+        while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+            let (before, number) = rest.split_at(start);
+            let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+            text += before;
+            text += if digits(&number[..end]) { "<account>" } else { &number[..end] };
+            rest = &number[end..];
+        }
+        text = text + rest + "\n";
+    }
+    text + "```\n"
+}
+
+/// Says what will be made, what it costs and how long it takes.
+fn announce(deployment: &Deployment, account: &Account, plan: &account::Plan, cost: &str) {
+    say!("Deployment {} in {}.", deployment.id, account.region);
+    say!(
+        "This makes one instance ({} in {}) and {SNAPSHOTS} snapshots of it, and removes them when it \
+         is done.\nIt costs {cost}; it takes the grace, which is {}, and about half an hour more.",
+        plan.bundle,
+        account.zone,
+        format_duration(deployment.settings.grace)
+    );
 }
 
 fn confirmed() -> Result<bool, BoxError> {
@@ -213,6 +258,7 @@ impl Trial<'_> {
         let [held, condemned, newest] = &taken[..] else { return Err("snapshots went".into()) };
 
         let marked = deployment.invoke("prune").await?;
+        let announced_at = self.account.clock.now().await?;
         let announced = |count: &str| marked["counts"][count].as_u64().unwrap_or_default();
         if announced("marked") + announced("expiring") == 0 {
             return Err(format!("prune announced nothing: {marked}").into());
@@ -227,10 +273,7 @@ impl Trial<'_> {
                 return Err(format!("{} went within the grace", condemned.name).into());
             }
             say!("ok  within the grace {} stays", condemned.name);
-            say!(
-                "    waiting for the grace to end, {}",
-                format_duration(deployment.settings.grace)
-            );
+            self.outlast_the_grace(announced_at).await?;
         }
         self.patience
             .wait("the deletion", async || {
@@ -248,6 +291,18 @@ impl Trial<'_> {
             say!("ok  {} stays: it is {why}", snapshot.name);
         }
         Ok(())
+    }
+
+    /// Waits until what was announced may be deleted. Only the clock is looked at: what is not due yet needs no call
+    /// to the provider.
+    async fn outlast_the_grace(&self, announced_at: Timestamp) -> Result<(), BoxError> {
+        let grace = self.deployment.settings.grace;
+        let due = after(announced_at, grace);
+        self.patience
+            .wait(&format!("the grace of {} to end", format_duration(grace)), async || {
+                Ok((self.account.clock.now().await? >= due).then_some(()))
+            })
+            .await
     }
 
     /// The next minute that is later than the last snapshot's, and not in the future: a slot can be
@@ -362,5 +417,25 @@ async fn stopped() -> std::io::Result<()> {
         interrupted = tokio::signal::ctrl_c() => interrupted,
         _ = terminate.recv() => Ok(()),
         _ = hangup.recv() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transcript_names_no_account() {
+        let lines = [
+            "Deployment snapkeep-eu-west-1-111122223333 in eu-west-1.",
+            "ok  web-20260101T030000Z-1234567890123",
+        ];
+        let text = transcript(&lines.map(str::to_owned), "2026-01-01T04:00:00.5Z".parse().unwrap());
+        assert!(text.contains("Deployment snapkeep-eu-west-1-<account> in eu-west-1.\n"), "{text}");
+        assert!(text.contains("ok  web-20260101T030000Z-1234567890123\n"), "{text}");
+        assert!(
+            text.contains("ended at 2026-01-01T04:00:00Z") && text.ends_with("```\n"),
+            "{text}"
+        );
     }
 }

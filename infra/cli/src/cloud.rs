@@ -150,6 +150,12 @@ fn knobs(file: Option<&Path>) -> Result<Knobs, String> {
     Ok(knobs)
 }
 
+fn check_region(knobs: &Knobs, region: &str) -> Result<(), String> {
+    let known = || knobs.regions.join(", ");
+    let refusal = || format!("invalid --region `{region}`: expected one of {}", known());
+    if knobs.has_region(region) { Ok(()) } else { Err(refusal()) }
+}
+
 /// What a function would refuse to start with is refused here, once and in one place.
 fn check(settings: &BTreeMap<String, String>) -> Result<(), BadSettings> {
     let mut vars = settings.clone();
@@ -206,6 +212,14 @@ fn print_endpoints(endpoints: &Endpoints, arguments: &Arguments, start: Timestam
     say!("export AWS_ENDPOINT_URL_LAMBDA={}", endpoints.lambda);
     say!("export AWS_ENDPOINT_URL_EVENTBRIDGE={}", endpoints.events);
     say!("export AWS_ENDPOINT_URL_SNS={}", endpoints.events);
+    say!(
+        "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
+         --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",
+        arguments.region
+    );
+    say!("aws lightsail get-instance-snapshots");
+    say!("aws lambda invoke --function-name prune /dev/stdout");
+    say!("\nCtrl-C ends it.");
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
@@ -215,12 +229,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         _ => Clock::running(start, arguments.speed),
     };
     let knobs = knobs(arguments.knobs.as_deref())?;
-    if !knobs.has_region(&arguments.region) {
-        let known = knobs.regions.join(", ");
-        return Err(
-            format!("invalid --region `{}`: expected one of {known}", arguments.region).into()
-        );
-    }
+    check_region(&knobs, &arguments.region)?;
     if let Some(file) = &arguments.ready_file {
         refuse_a_second_one(file).await?;
     }
@@ -250,14 +259,6 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         write_whole(file, &(serde_json::to_string(&endpoints)? + "\n"))?;
     }
     print_endpoints(&endpoints, &arguments, start);
-    say!(
-        "aws lightsail create-instances --instance-names web-1 --availability-zone {}a \\\n    \
-         --blueprint-id debian_12 --bundle-id nano_3_0 --tags key=snapkeep",
-        arguments.region
-    );
-    say!("aws lightsail get-instance-snapshots");
-    say!("aws lambda invoke --function-name prune /dev/stdout");
-    say!("\nCtrl-C ends it.");
 
     let rules = if arguments.no_schedule { Vec::new() } else { rules()? };
     let habits = Delivery { retries: true, ..Delivery::default() };

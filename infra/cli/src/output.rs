@@ -3,7 +3,7 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write, stdout};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -20,6 +20,7 @@ macro_rules! say {
 pub(crate) use say;
 
 pub(crate) fn line(text: Arguments<'_>) {
+    lines().push(text.to_string());
     let written = writeln!(stdout().lock(), "{text}").and_then(|()| stdout().flush());
     if let Err(error) = written
         && BROKEN.set((error.kind(), error.to_string())).is_ok()
@@ -27,6 +28,14 @@ pub(crate) fn line(text: Arguments<'_>) {
         // Kept for whoever waits later, too.
         WAITING.notify_one();
     }
+}
+
+/// What was printed so far.
+static PRINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The lines that were printed so far.
+pub(crate) fn lines() -> MutexGuard<'static, Vec<String>> {
+    PRINTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How wide a line is at most.

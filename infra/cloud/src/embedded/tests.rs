@@ -130,6 +130,7 @@ async fn lightsail(
     let began = Instant::now();
     let request = Request::post(cloud.endpoints().lightsail)
         .header("authorization", signature("lightsail", region))
+        .header("content-type", "application/x-amz-json-1.1")
         .header("x-amz-target", format!("Lightsail_20161128.{operation}"))
         .body(Body::from(body.to_string()));
     let (status, text) = send(request.unwrap()).await.unwrap_or_default();
@@ -212,6 +213,7 @@ async fn calls_and_throttled_calls_are_counted_on_the_wire() {
 async fn put_events(cloud: &Cloud, entries: &Value) -> (u16, Value) {
     let request = Request::post(cloud.endpoints().events)
         .header("authorization", signature("events", "eu-west-1"))
+        .header("content-type", "application/x-amz-json-1.1")
         .header("x-amz-target", "AWSEvents.PutEvents")
         .body(Body::from(json!({ "Entries": entries }).to_string()));
     let (status, text) = send(request.unwrap()).await.unwrap();
