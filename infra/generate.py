@@ -1,7 +1,10 @@
-"""Generates infra/cargo-lambda.yaml from template.yaml.
+"""Generates the other stacks from template.yaml.
 
-`cargo lambda deploy` creates the functions itself, so this stack has everything but them: their roles, rules, logs and
-what fails. `--check` only says whether the file is up to date.
+Without arguments: infra/cargo-lambda.yaml. `cargo lambda deploy` creates the functions itself, so this stack has
+everything but them: their roles, rules, logs and what fails. `--check` only says whether the file is up to date.
+
+`--release x86_64` or `--release arm64` prints the template of a release: the functions are zips beside it, built for that
+architecture, and nothing is left to build.
 """
 
 import copy
@@ -213,7 +216,26 @@ def generate():
     return HEADER + text.getvalue()
 
 
+def release(architecture):
+    stack = yaml.load(SOURCE.read_text(encoding="utf-8"))
+    del stack["Globals"]["Function"]["CodeUri"]
+    for resource in stack["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            binary = resource.pop("Metadata")["BuildProperties"]["Binary"]
+            resource["Properties"].insert(0, "CodeUri", f"{binary}.zip")
+    built = stack["Parameters"]["Architecture"]
+    built["Default"] = architecture
+    built["AllowedValues"] = [architecture]
+    built["Description"] = "What the functions of this release are built for."
+    text = io.StringIO()
+    yaml.dump(stack, text)
+    return text.getvalue()
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--release"]:
+        sys.stdout.write(release(sys.argv[2]))
+        sys.exit()
     generated = generate()
     if sys.argv[1:] == ["--check"]:
         if generated != TARGET.read_text(encoding="utf-8"):

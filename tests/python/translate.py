@@ -16,7 +16,9 @@ if "Transform" not in template:
 # Where the code is does not matter here, but a folder is no address.
 template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
 for resource in template["Resources"].values():
-    resource.get("Metadata", {}).pop("BuildMethod", None)
+    # How it is built, sam needs to know and CloudFormation does not.
+    resource.pop("Metadata", None)
+    resource["Properties"].pop("CodeUri", None)
 parameters = {
     name: parameter.get("Default", "") for name, parameter in template["Parameters"].items()
 }

@@ -28,6 +28,31 @@ fn the_stack_for_cargo_lambda_is_generated_from_the_template() {
 }
 
 #[test]
+fn the_template_of_a_release_is_the_same_and_needs_no_build() {
+    let script = root().join("infra/generate.py");
+    for architecture in ["x86_64", "arm64"] {
+        let made = Command::new(python()).arg(&script).args(["--release", architecture]).output();
+        let text = String::from_utf8(made.unwrap().stdout).unwrap();
+        for function in ["create", "poll", "prune"] {
+            assert!(text.contains(&format!("CodeUri: {function}.zip\n")), "{function}");
+        }
+        assert!(!text.contains("BuildMethod") && !text.contains("CodeUri: ."), "{text}");
+        let file = std::env::temp_dir().join(format!("snapkeep-{}.yaml", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        let other = translated(file.to_str().unwrap());
+        std::fs::remove_file(file).unwrap();
+        for (id, resource) in stack()["Resources"].as_object().unwrap() {
+            assert_eq!(other["Resources"][id], *resource, "{id}");
+        }
+        let count = |stack: &Value| stack["Resources"].as_object().unwrap().len();
+        assert_eq!(count(&other), count(stack()));
+        let built = &other["Parameters"]["Architecture"];
+        assert_eq!(built["AllowedValues"], json!([architecture]));
+        assert_eq!(built["Default"], architecture);
+    }
+}
+
+#[test]
 fn the_stack_for_cargo_lambda_is_the_same_but_for_the_functions() {
     let other = translated("infra/cargo-lambda.yaml");
     let other = &other["Resources"];
