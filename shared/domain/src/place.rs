@@ -47,7 +47,8 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        // How a provider names its Regions is its own business.
+        let legal = |c: char| c != '@' && !c.is_whitespace() && !c.is_control();
         let word = |part: &str| !part.is_empty() && part.chars().all(legal);
         let (region, account) = match text.split_once('@') {
             Some((region, account)) => (region, Some(account)),
