@@ -21,14 +21,12 @@ mod deployment;
 use self::account::Account;
 use self::deployment::Deployment;
 use crate::output::{self, say};
-use crate::{BoxError, CommandResult};
+use crate::{BoxError, CommandResult, INTERRUPTED};
 
 /// How the names of everything that this makes begin.
 const PREFIX: &str = "snapkeep-acceptance-";
 /// How many snapshots it takes: one to be held, one to be pruned, one to stay.
 const SNAPSHOTS: usize = 3;
-/// The exit status of a command that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 /// The command's options; what it does stands at the command.
 #[derive(clap::Args)]
@@ -117,6 +115,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let deployment = Deployment::find(&account, arguments.deployment.as_deref()).await?;
     deployment.check(&account.region, patience.limit)?;
     let (plan, cost) = account.cheapest().await?;
+    output::keep();
     announce(&deployment, &account, &plan, &cost);
     if !arguments.yes && !confirmed()? {
         return Err("nothing was made; say --yes to go on without being asked".into());
@@ -159,7 +158,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
 
 fn write_transcript(file: Option<&Path>, ended: Timestamp) -> Result<(), String> {
     let Some(file) = file else { return Ok(()) };
-    std::fs::write(file, transcript(&output::lines(), ended))
+    std::fs::write(file, transcript(&output::kept(), ended))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
 

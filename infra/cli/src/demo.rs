@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cloud::{TABLE, add_notices, deploy, event_rules};
 use crate::output;
 use crate::output::say;
-use crate::{BoxError, CommandResult};
+use crate::{BoxError, CommandResult, INTERRUPTED};
 
 mod promises;
 mod script;
@@ -35,8 +35,6 @@ pub(crate) struct Arguments {
     days: u16,
 }
 
-/// The exit status of a command that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 /// When the story begins.
 const START: &str = "2026-01-01T00:00:00Z";
 

@@ -75,6 +75,9 @@ fn main() -> ExitCode {
     })
 }
 
+/// The exit status of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 /// Whatever stopped a command; it is printed.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -20,7 +20,9 @@ macro_rules! say {
 pub(crate) use say;
 
 pub(crate) fn line(text: Arguments<'_>) {
-    lines().push(text.to_string());
+    if let Some(lines) = &mut *printed() {
+        lines.push(text.to_string());
+    }
     let written = writeln!(stdout().lock(), "{text}").and_then(|()| stdout().flush());
     if let Err(error) = written
         && BROKEN.set((error.kind(), error.to_string())).is_ok()
@@ -30,12 +32,21 @@ pub(crate) fn line(text: Arguments<'_>) {
     }
 }
 
-/// What was printed so far.
-static PRINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// What was printed since somebody asked for it to be kept: a cloud may run for days.
+static PRINTED: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
-/// The lines that were printed so far.
-pub(crate) fn lines() -> MutexGuard<'static, Vec<String>> {
+fn printed() -> MutexGuard<'static, Option<Vec<String>>> {
     PRINTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the lines that are printed from now on.
+pub(crate) fn keep() {
+    *printed() = Some(Vec::new());
+}
+
+/// The lines that were kept.
+pub(crate) fn kept() -> Vec<String> {
+    printed().clone().unwrap_or_default()
 }
 
 /// How wide a line is at most.
