@@ -38,10 +38,10 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let protected_since = if chance(u, 8)? { Some(near(u, now)?) } else { None };
     let looks = BTreeMap::new();
     let mut facts = Facts { instance, protection, protected_since, records, looks };
-    for name in create::questions(&facts, &cx) {
-        let asked = facts.records.iter().find(|r| r.name == name);
-        let look = look(u, asked.unwrap_or_else(|| panic!("{name} is in no record")), now)?;
-        facts.looks.insert(name, look);
+    for snapshot in create::questions(&facts, &cx) {
+        let asked = facts.records.iter().find(|r| r.snapshot() == snapshot);
+        let look = look(u, asked.unwrap_or_else(|| panic!("{snapshot:?} is in no record")), now)?;
+        facts.looks.insert(snapshot, look);
     }
     let verdict = create::plan(&facts, &cx);
     assert_eq!(verdict, create::plan(&facts, &cx));
@@ -82,7 +82,7 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
             let settled = |state: &SnapshotState| {
                 matches!(state, SnapshotState::Available | SnapshotState::Error)
             };
-            match facts.looks.get(&r.name) {
+            match facts.looks.get(&r.snapshot()) {
                 Some(Lookup::Missing) => {}
                 Some(Lookup::Found(found)) => assert!(settled(&found.state)),
                 Some(Lookup::Unknown) | None => panic!("{} may be being made", r.name),
@@ -102,11 +102,11 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     let pause = SignedDuration::from_hours(1 << (old.attempt - 1));
     assert!(now.duration_since(old.entered()) >= pause, "too early");
     // Whether the failed attempt came about after all was asked.
-    if let Some(Lookup::Found(found)) = facts.looks.get(&old.name) {
+    if let Some(Lookup::Found(found)) = facts.looks.get(&old.snapshot()) {
         let ours = old.recognises(found, DEPLOYMENT) == Recognition::Ours;
         assert!(!ours || found.state == SnapshotState::Error, "it came about");
     } else {
-        assert!(facts.looks.contains_key(&old.name), "nobody asked for {}", old.name);
+        assert!(facts.looks.contains_key(&old.snapshot()), "nobody asked for {}", old.name);
     }
     assert_eq!(take.superseded.is_some(), old.has_residue);
     if let Some(superseded) = &take.superseded {

@@ -112,13 +112,13 @@ fn ask(u: &mut Unstructured<'_>, facts: &mut Facts, now: Timestamp) -> Result<()
         };
         facts.sources.insert(id, source);
     }
-    for name in questions.snapshots {
-        let asked = facts.records.iter().find(|r| r.name == name);
-        let look = look(u, asked.unwrap_or_else(|| panic!("{name} is in no record")), now)?;
+    for snapshot in questions.snapshots {
+        let asked = facts.records.iter().find(|r| r.snapshot() == snapshot);
+        let look = look(u, asked.unwrap_or_else(|| panic!("{snapshot:?} is in no record")), now)?;
         if let Lookup::Found(found) = &look {
             facts.snapshots.push(Snapshot::clone(found));
         }
-        facts.looks.insert(name, look);
+        facts.looks.insert(snapshot, look);
     }
     Ok(())
 }

@@ -15,10 +15,11 @@ use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::dynamodb::DynamoDb;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
 use snapkeep_cloud::knobs::{self, ErrorForm, FaultKind, Knobs};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::Tags;
 use snapkeep_domain::time::Slot;
 use snapkeep_testkit::conformance::{self, World};
-use snapkeep_testkit::{MemoryLedger, MemoryProvider};
+use snapkeep_testkit::{MemoryLedger, MemoryProvider, named};
 use snapkeep_tests::{REGION, at, place, record, web};
 
 const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
@@ -158,6 +159,7 @@ async fn lightsails_refusals_are_what_they_are() {
     world.launch(region, "web", &Tags::new()).await;
     let order = |name: &str| SnapshotRequest {
         place: region.clone(),
+        resource: ResourceId(String::new()),
         instance: "web".to_owned(),
         name: name.to_owned(),
         tags: Tags::new(),
@@ -169,7 +171,7 @@ async fn lightsails_refusals_are_what_they_are() {
         change(&mut lightsail.knobs);
     };
     let refusal = async |name: &str| world.creator.create(&order(name)).await.unwrap_err();
-    let pending = world.deleter.delete(region, "web-1").await.unwrap_err();
+    let pending = world.deleter.delete(&named(region, "web-1")).await.unwrap_err();
     assert_eq!(pending.kind, ErrorKind::Busy, "{pending:?}");
     turn(&|knobs| knobs.refuse_concurrent_snapshots = true);
     assert_eq!(refusal("web-2").await.kind, ErrorKind::Busy);
@@ -195,13 +197,13 @@ async fn lightsails_refusals_are_what_they_are() {
         );
     }
     turn(&|_| ());
-    assert_eq!(world.inventory.snapshot(region, "web-2").await.unwrap(), None);
+    assert_eq!(world.inventory.snapshot(&named(region, "web-2")).await.unwrap(), None);
     // Lost for good: whether the SDK's own second attempt says so or not, the snapshot is there.
     turn(&|knobs| knobs.faults = vec![knobs::Fault::on("*", FaultKind::LostResponse)]);
     let lost = refusal("web-2").await.kind;
     assert!([ErrorKind::Indeterminate, ErrorKind::NameTaken].contains(&lost), "{lost:?}");
     turn(&|_| ());
-    assert!(world.inventory.snapshot(region, "web-2").await.unwrap().is_some());
+    assert!(world.inventory.snapshot(&named(region, "web-2")).await.unwrap().is_some());
 }
 
 /// The real SDK's configuration, but for the environment.

@@ -13,7 +13,7 @@ use snapkeep_domain::ledger::protected::Protected;
 use snapkeep_domain::ledger::record::{Fields, Record, State};
 use snapkeep_domain::policy::tags::Protection;
 use snapkeep_domain::poll;
-use snapkeep_domain::snapshot::{Instance, SnapshotState, Tags};
+use snapkeep_domain::snapshot::{Instance, SnapshotRef, SnapshotState, Tags};
 use snapkeep_domain::time::Slot;
 use snapkeep_tests::{
     DEPLOYMENT, REGION, alter, at, context, place, record, settings, snapshot_of, web,
@@ -35,7 +35,7 @@ fn verdict(facts: &Facts, now: &str) -> Verdict {
     plan(facts, &context(&settings(&[]), at(now)))
 }
 
-fn asked(facts: &Facts, now: &str) -> Vec<String> {
+fn asked(facts: &Facts, now: &str) -> Vec<SnapshotRef> {
     questions(facts, &context(&settings(&[]), at(now)))
 }
 
@@ -233,14 +233,14 @@ fn written(settled: Settled) -> (Record, Outcome, Option<Code>) {
 fn what_was_given_up_is_asked_for_before_it_is_made_again() {
     let failed = in_state("2026-11-20T03:00:00Z", State::Failed, "2026-11-20T03:10:00Z");
     let mut facts = facts("daily@03:00", vec![failed.clone()]);
-    assert_eq!(asked(&facts, "2026-11-20T04:09:59Z"), Vec::<String>::new());
-    assert_eq!(asked(&facts, "2026-11-20T04:10:00Z"), [failed.name.as_str()]);
+    assert_eq!(asked(&facts, "2026-11-20T04:09:59Z"), []);
+    assert_eq!(asked(&facts, "2026-11-20T04:10:00Z"), [failed.snapshot()]);
     for state in [SnapshotState::Pending, SnapshotState::Available] {
-        facts.looks.insert(failed.name.clone(), found(&failed, state));
+        facts.looks.insert(failed.snapshot(), found(&failed, state));
         assert_eq!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Served);
     }
     for look in [found(&failed, SnapshotState::Error), Lookup::Missing] {
-        facts.looks.insert(failed.name.clone(), look);
+        facts.looks.insert(failed.snapshot(), look);
         assert!(matches!(verdict(&facts, "2026-11-20T10:00:00Z"), Verdict::Take(_)));
     }
 }
@@ -250,7 +250,7 @@ fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
     // The answer to the last slot's request was lost; this slot is due.
     let lost = intended("2026-11-20T03:00:00Z");
     let mut facts = facts("hourly", vec![lost.clone()]);
-    assert_eq!(asked(&facts, "2026-11-20T04:00:00Z"), [lost.name.as_str()]);
+    assert_eq!(asked(&facts, "2026-11-20T04:00:00Z"), [lost.snapshot()]);
     let waits = |facts: &Facts| code(&verdict(facts, "2026-11-20T04:00:00Z"));
     assert_eq!(waits(&facts), Some(Code::WaitingForPending), "nobody knows");
     for (look, waiting) in [
@@ -260,7 +260,7 @@ fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
         (found(&lost, SnapshotState::Error), false),
         (Lookup::Missing, false),
     ] {
-        facts.looks.insert(lost.name.clone(), look.clone());
+        facts.looks.insert(lost.snapshot(), look.clone());
         assert_eq!(waits(&facts).is_some(), waiting, "{look:?}");
     }
     // Another invocation may still be asking; nobody waits for ever; and a plain refusal had no effect.

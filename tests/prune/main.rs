@@ -208,8 +208,8 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
     let mut world = aged();
     let lost = world.facts.snapshots.remove(0);
     let asked: Vec<_> = world.questions().snapshots.into_iter().collect();
-    assert_eq!(asked, std::slice::from_ref(&lost.name));
-    world.facts.looks.insert(lost.name.clone(), Lookup::Missing);
+    assert_eq!(asked, [lost.reference()]);
+    world.facts.looks.insert(lost.reference(), Lookup::Missing);
     let plan = world.plan();
     assert!(!has(&plan, Code::Vanished));
     world.facts.records.retain(|r| r.state == State::Available);
@@ -230,8 +230,8 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
 fn by_name_is_asked_only_what_the_complete_lists_should_have_shown() {
     let mut world = aged();
     assert_eq!(world.questions(), Questions::default());
-    let name = world.facts.snapshots.remove(0).name;
-    assert_eq!(world.questions().snapshots, [name].into());
+    let lost = world.facts.snapshots.remove(0);
+    assert_eq!(world.questions().snapshots, [lost.reference()].into());
     // What is under way is asked for by `poll`.
     for state in [State::Intended, State::Requested, State::Pending, State::Deleting] {
         alter(&mut world.facts.records[0], |r| r.state = state);
@@ -245,8 +245,8 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     world.daily(1, Some("last=3"));
     alter(&mut world.facts.records[0], |r| r.missing_since = Some(at("2026-11-20T03:00:00Z")));
     let found = world.facts.snapshots[0].clone();
-    let place = found.name.clone();
-    world.facts.looks.insert(place.clone(), Lookup::Found(Box::new(found)));
+    let asked = found.reference();
+    world.facts.looks.insert(asked.clone(), Lookup::Found(Box::new(found)));
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     assert_eq!((written.missing_since, written.state), (None, State::Available));
@@ -256,7 +256,7 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
         r.has_residue = true;
     });
     world.facts.snapshots.clear();
-    world.facts.looks.insert(place, Lookup::Missing);
+    world.facts.looks.insert(asked, Lookup::Missing);
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     assert_eq!(

@@ -17,7 +17,9 @@ use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::settings::{Context, Settings};
 use snapkeep_domain::prune::{self, Judged, Questions, SourceStatus, Step, Verdict};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags, snapshot_name};
+use snapkeep_domain::snapshot::{
+    Instance, Snapshot, SnapshotRef, SnapshotState, Tags, snapshot_name,
+};
 use snapkeep_domain::time::Slot;
 pub use snapkeep_testkit::alter;
 
@@ -95,7 +97,7 @@ pub struct Facts {
     /// What became of the sources that no list shows.
     pub sources: BTreeMap<ResourceId, SourceStatus>,
     /// What became of the recorded snapshots that no list shows.
-    pub looks: BTreeMap<String, Lookup>,
+    pub looks: BTreeMap<SnapshotRef, Lookup>,
 }
 
 impl Facts {

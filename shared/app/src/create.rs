@@ -17,7 +17,7 @@ use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::Instance;
+use snapkeep_domain::snapshot::{Instance, SnapshotRef};
 use snapkeep_domain::time::Slot;
 
 use crate::lane::{Lane, Run};
@@ -258,9 +258,9 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             records,
             looks: BTreeMap::new(),
         };
-        for name in create::questions(&facts, &run.cx) {
-            let look = self.look(due, &name, part).await;
-            facts.looks.insert(name, look);
+        for snapshot in create::questions(&facts, &run.cx) {
+            let look = self.look(due, &snapshot, part).await;
+            facts.looks.insert(snapshot, look);
         }
         match create::plan(&facts, &run.cx) {
             Verdict::Take(take) => Some(take),
@@ -319,6 +319,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let (run, lane) = (self.run, self.lane);
         let order = SnapshotRequest {
             place: lane.place.clone(),
+            resource: due.instance.id.clone(),
             instance: due.instance.name.clone(),
             name: intent.name.clone(),
             tags: create::tags(&intent, &run.cx.settings.deployment),
@@ -339,7 +340,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         }
         let mut settled = create::settle(&intent, &answer, None, lost, &run.cx);
         if settled == Settled::Look {
-            let look = self.look(&due, &intent.name, &mut part).await;
+            let look = self.look(&due, &intent.snapshot(), &mut part).await;
             settled = create::settle(&intent, &answer, Some(&look), lost, &run.cx);
         }
         match (settled, answer) {
@@ -402,14 +403,13 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         self.lane.add(part);
     }
 
-    /// Looks a snapshot up by its name.
-    async fn look(&self, due: &Due, name: &str, part: &mut ItemReport) -> Lookup {
-        match self.run.inventory.snapshot(&self.lane.place, name).await {
+    async fn look(&self, due: &Due, snapshot: &SnapshotRef, part: &mut ItemReport) -> Lookup {
+        match self.run.inventory.snapshot(snapshot).await {
             Ok(Some(found)) => Lookup::Found(Box::new(found)),
             Ok(None) => Lookup::Missing,
             Err(error) => {
                 let failure = Failure::from(&error).in_place(&self.lane.place);
-                part.failures.push(failure.of(&due.instance.id, name));
+                part.failures.push(failure.of(&due.instance.id, &snapshot.name));
                 Lookup::Unknown
             }
         }

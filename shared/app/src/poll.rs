@@ -82,7 +82,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
 
     async fn follow(&self, mut followed: Box<Followed>) -> Turn<Box<Followed>> {
         let (run, lane, record) = (self.run, self.lane, &followed.record);
-        let (look, heard) = match run.inventory.snapshot(&lane.place, &record.name).await {
+        let (look, heard) = match run.inventory.snapshot(&record.snapshot()).await {
             Ok(Some(found)) => (Lookup::Found(Box::new(found)), Heard::Through),
             Ok(None) => (Lookup::Missing, Heard::Through),
             Err(error) => {

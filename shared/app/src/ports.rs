@@ -15,7 +15,7 @@ use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::{Condition, Notice};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Instance, Snapshot, Tags};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, Tags};
 use snapkeep_domain::time::Slot;
 
 /// A page of a list, and the token of the next one.
@@ -44,10 +44,12 @@ pub trait Inventory: Sync {
         place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Instance>, ProviderError>> + Send;
-    /// One instance by its name; `None` if there is none.
+    /// The instance of this id, asked for by its name where the provider takes no id: then it may
+    /// be another one. `None` if there is none.
     fn instance(
         &self,
         place: &Place,
+        id: &ResourceId,
         name: &str,
     ) -> impl Future<Output = Result<Option<Instance>, ProviderError>> + Send;
     /// A page of the snapshots of a place that people or snapkeep made.
@@ -56,11 +58,10 @@ pub trait Inventory: Sync {
         place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Snapshot>, ProviderError>> + Send;
-    /// One snapshot by its name; `None` if there is none.
+    /// One snapshot; `None` if there is none.
     fn snapshot(
         &self,
-        place: &Place,
-        name: &str,
+        of: &SnapshotRef,
     ) -> impl Future<Output = Result<Option<Snapshot>, ProviderError>> + Send;
 }
 
@@ -69,7 +70,9 @@ pub trait Inventory: Sync {
 pub struct SnapshotRequest {
     /// The place.
     pub place: Place,
-    /// The instance's name: providers take no id here.
+    /// The instance's id.
+    pub resource: ResourceId,
+    /// The instance's name, for providers that take no id here.
     pub instance: String,
     /// The snapshot's name.
     pub name: String,
@@ -88,11 +91,10 @@ pub trait Creator: Sync {
 
 /// Deletes snapshots, and does nothing else.
 pub trait Deleter: Sync {
-    /// Deletes one snapshot by its name.
+    /// Deletes one snapshot.
     fn delete(
         &self,
-        place: &Place,
-        name: &str,
+        snapshot: &SnapshotRef,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 

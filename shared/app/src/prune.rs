@@ -16,7 +16,7 @@ use snapkeep_domain::notice::Notice;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::prune::{self, Facts, Listing, Plan, SourceStatus, Step, Verdict};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{HOLD, Instance};
+use snapkeep_domain::snapshot::{HOLD, Instance, SnapshotRef};
 
 use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
@@ -61,7 +61,7 @@ struct Prune<'a, I, X, L, D> {
 /// Something to look up by name.
 enum Question {
     Source(ResourceId, String),
-    Snapshot(String),
+    Snapshot(SnapshotRef),
 }
 
 /// A step to carry out.
@@ -196,7 +196,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         for (question, _) in left {
             match question {
                 Question::Source(id, _) => drop(facts.sources.insert(id, SourceStatus::Unknown)),
-                Question::Snapshot(name) => drop(facts.looks.insert(name, Lookup::Unknown)),
+                Question::Snapshot(of) => drop(facts.looks.insert(of, Lookup::Unknown)),
             }
         }
     }
@@ -210,21 +210,23 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let (run, lane) = (self.run, self.lane);
         let place = &lane.place;
         let answer = match &question {
-            Question::Source(id, name) => run.inventory.instance(place, name).await.map(|found| {
-                let source = match found {
-                    Some(found) if found.id == *id => SourceStatus::Alive(found),
-                    other => SourceStatus::Gone { name_lives: other.is_some() },
-                };
-                with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
-            }),
-            Question::Snapshot(name) => run.inventory.snapshot(place, name).await.map(|found| {
+            Question::Source(id, name) => {
+                run.inventory.instance(place, id, name).await.map(|found| {
+                    let source = match found {
+                        Some(found) if found.id == *id => SourceStatus::Alive(found),
+                        other => SourceStatus::Gone { name_lives: other.is_some() },
+                    };
+                    with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
+                })
+            }
+            Question::Snapshot(of) => run.inventory.snapshot(of).await.map(|found| {
                 let look = found.map_or(Lookup::Missing, |found| Lookup::Found(Box::new(found)));
                 with(facts, |facts| {
                     // The list lagged behind: the snapshot exists, and counts.
                     if let Lookup::Found(found) = &look {
                         facts.listing.add(found, &run.cx.settings.deployment);
                     }
-                    facts.looks.insert(name.clone(), look);
+                    facts.looks.insert(of.clone(), look);
                 });
             }),
         };
@@ -243,9 +245,9 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 lane.fail(failure.of(&id, &name));
                 with(facts, |facts| drop(facts.sources.insert(id, SourceStatus::Unknown)));
             }
-            Question::Snapshot(name) => {
-                lane.fail(Failure { name: Some(name.clone()), ..failure });
-                with(facts, |facts| drop(facts.looks.insert(name, Lookup::Unknown)));
+            Question::Snapshot(of) => {
+                lane.fail(failure.of(&of.source, &of.name));
+                with(facts, |facts| drop(facts.looks.insert(of, Lookup::Unknown)));
             }
         }
         Turn::Done(Some(heard))

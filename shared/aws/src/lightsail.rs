@@ -9,7 +9,8 @@ use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
 };
 use snapkeep_domain::place::Place;
-use snapkeep_domain::snapshot::{Instance, Snapshot};
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
 
 mod clients;
 mod error;
@@ -93,7 +94,13 @@ impl Inventory for LightsailInventory {
         Ok(page(elements, answer.next_page_token))
     }
 
-    async fn instance(&self, place: &Place, name: &str) -> Result<Option<Instance>, ProviderError> {
+    /// Lightsail takes the name alone; the caller compares the id.
+    async fn instance(
+        &self,
+        place: &Place,
+        _id: &ResourceId,
+        name: &str,
+    ) -> Result<Option<Instance>, ProviderError> {
         const OPERATION: &str = "GetInstance";
         let answer = self.0.of(OPERATION, place)?.get_instance().instance_name(name).send().await;
         let Some(answer) = error::unless_missing(OPERATION, answer)? else { return Ok(None) };
@@ -120,8 +127,9 @@ impl Inventory for LightsailInventory {
         Ok(page(elements, answer.next_page_token))
     }
 
-    async fn snapshot(&self, place: &Place, name: &str) -> Result<Option<Snapshot>, ProviderError> {
+    async fn snapshot(&self, of: &SnapshotRef) -> Result<Option<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshot";
+        let SnapshotRef { place, name, .. } = of;
         let call =
             self.0.of(OPERATION, place)?.get_instance_snapshot().instance_snapshot_name(name);
         let answer = error::unless_missing(OPERATION, call.send().await)?;
@@ -149,8 +157,9 @@ impl Creator for LightsailCreator {
 }
 
 impl Deleter for LightsailDeleter {
-    async fn delete(&self, place: &Place, name: &str) -> Result<(), ProviderError> {
+    async fn delete(&self, snapshot: &SnapshotRef) -> Result<(), ProviderError> {
         const OPERATION: &str = "DeleteInstanceSnapshot";
+        let SnapshotRef { place, name, .. } = snapshot;
         let call =
             self.0.of(OPERATION, place)?.delete_instance_snapshot().instance_snapshot_name(name);
         call.send().await.map(drop).map_err(|e| error::provider_error(OPERATION, &e))

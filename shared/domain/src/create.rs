@@ -12,8 +12,8 @@ use crate::policy::settings::Context;
 use crate::policy::tags::{OptIn, Protection};
 use crate::poll::{foreign, name_taken};
 use crate::snapshot::{
-    ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotState, TIMEZONE, Tags,
-    snapshot_name,
+    ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotRef, SnapshotState,
+    TIMEZONE, Tags, snapshot_name,
 };
 use crate::time::{Slot, after, elapsed, format_duration};
 
@@ -28,8 +28,8 @@ pub struct Facts {
     pub protected_since: Option<Timestamp>,
     /// Its records from the due slot on, the newest before that, and all that are in flight.
     pub records: Vec<Record>,
-    /// What the provider answered to the [`questions`], by name.
-    pub looks: BTreeMap<String, Lookup>,
+    /// What the provider answered to the [`questions`].
+    pub looks: BTreeMap<SnapshotRef, Lookup>,
 }
 
 /// What to do for one resource.
@@ -60,11 +60,11 @@ pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
     protection.policy.schedule.latest(&protection.policy.zone, now)
 }
 
-/// The names to look up before a plan can be made: those of older intents whose effect is unknown,
+/// The snapshots to look up before a plan can be made: those of older intents whose effect is unknown,
 /// and of failed attempts that are about to be repeated, because their snapshots may exist after
 /// all.
 #[must_use]
-pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<String> {
+pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<SnapshotRef> {
     let due = due_slot(&facts.protection, cx.now);
     let asks = |record: &&Record| match record.state {
         State::Intended => {
@@ -75,10 +75,10 @@ pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<String> {
         }
         _ => false,
     };
-    let mut names: Vec<String> =
-        facts.records.iter().filter(asks).map(|record| record.name.clone()).collect();
-    names.dedup();
-    names
+    let mut all: Vec<SnapshotRef> =
+        facts.records.iter().filter(asks).map(Record::snapshot).collect();
+    all.dedup();
+    all
 }
 
 /// Plans for one resource.
@@ -169,7 +169,7 @@ fn is_doubtful(record: &Record, cx: &Context<'_>) -> bool {
 
 /// Whether the lookup showed that a failed attempt has a good snapshot after all.
 fn came_about(facts: &Facts, record: &Record, cx: &Context<'_>) -> bool {
-    matches!(facts.looks.get(&record.name), Some(Lookup::Found(found))
+    matches!(facts.looks.get(&record.snapshot()), Some(Lookup::Found(found))
         if record.recognises(found, &cx.settings.deployment) == Recognition::Ours
             && found.state != SnapshotState::Error)
 }
@@ -187,7 +187,7 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
         if !r.intent_is_free(cx.now) {
             return Some(format!("another invocation is asking for {}", r.name));
         }
-        match facts.looks.get(&r.name) {
+        match facts.looks.get(&r.snapshot()) {
             Some(Lookup::Missing) => None,
             Some(Lookup::Found(found))
                 if matches!(found.state, SnapshotState::Available | SnapshotState::Error) =>

@@ -17,7 +17,7 @@ use crate::ledger::record::{GONE_AFTER, Record, State};
 use crate::place::Place;
 use crate::policy::settings::Context;
 use crate::resource::ResourceId;
-use crate::snapshot::{Instance, SnapshotState};
+use crate::snapshot::{Instance, SnapshotRef, SnapshotState};
 use crate::time::{Slot, elapsed};
 
 mod candidate;
@@ -63,8 +63,8 @@ pub struct Facts {
     pub protected: BTreeMap<ResourceId, Protected>,
     /// The lookups of the sources that the list does not show.
     pub sources: BTreeMap<ResourceId, SourceStatus>,
-    /// The lookups of the recorded snapshots that the list does not show, by name.
-    pub looks: BTreeMap<String, Lookup>,
+    /// The lookups of the recorded snapshots that the list does not show.
+    pub looks: BTreeMap<SnapshotRef, Lookup>,
 }
 
 /// What must be looked up by name before a plan can be made.
@@ -73,7 +73,7 @@ pub struct Questions {
     /// Sources of our snapshots that the list does not show: id and name.
     pub sources: BTreeSet<(ResourceId, String)>,
     /// Recorded snapshots that the list does not show.
-    pub snapshots: BTreeSet<String>,
+    pub snapshots: BTreeSet<SnapshotRef>,
 }
 
 /// A snapshot with its verdict.
@@ -189,7 +189,7 @@ impl Facts {
         let snapshots = self.records.values().flatten();
         let snapshots = snapshots
             .filter(|r| could_vanish(r) && !self.listing.shows(&r.resource, &r.name))
-            .map(|r| r.name.clone())
+            .map(Record::snapshot)
             .collect();
         Questions { sources, snapshots }
     }
@@ -215,7 +215,8 @@ impl Facts {
                 plan.unreported.push(record.clone());
             }
             plan.steps.extend(self.lost_ownership(record, cx));
-            if let Some(look) = self.looks.get(&record.name).filter(|_| could_vanish(record)) {
+            if let Some(look) = self.looks.get(&record.snapshot()).filter(|_| could_vanish(record))
+            {
                 plan.vanished(record, look, cx.now);
             }
         }
@@ -387,9 +388,10 @@ mod tests {
             ..gone.clone().into()
         });
         let mut facts = Facts::of(place);
+        let asked = gone.snapshot();
         facts.records.insert(id.clone(), vec![gone, made]);
-        assert_eq!(facts.questions().snapshots, ["web-1".to_owned()].into());
-        facts.looks.insert("web-1".to_owned(), Lookup::Missing);
+        assert_eq!(facts.questions().snapshots, [asked.clone()].into());
+        facts.looks.insert(asked, Lookup::Missing);
         let settings = settings("all");
         let cx = Context { settings: &settings, now, lease: Lease::until(now) };
         let steps = facts.plan(&id, &cx).steps;

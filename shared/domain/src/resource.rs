@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The provider's id of a resource (an ARN with a UUID at Lightsail), never its name.
+/// The provider's id of a resource, never its name: names are used again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResourceId(pub String);

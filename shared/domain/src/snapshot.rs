@@ -13,7 +13,7 @@ use crate::time::{Slot, Zone};
 
 /// The most attempts that are made for one slot.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// The longest name that a snapshot may have (Lightsail's limit).
+/// The longest name that a snapshot may have at any provider.
 pub const NAME_CHARS_MAX: usize = 255;
 
 /// Tags of a resource; a key-only tag has an empty value.
@@ -85,6 +85,17 @@ pub struct Snapshot {
     pub size_gb: u32,
 }
 
+/// What a snapshot is asked for by, and deleted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SnapshotRef {
+    /// Its place.
+    pub place: Place,
+    /// The id of its source.
+    pub source: ResourceId,
+    /// Its name.
+    pub name: String,
+}
+
 /// The ownership of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
@@ -137,6 +148,13 @@ pub fn snapshot_name(
 }
 
 impl Snapshot {
+    /// What it is asked for by.
+    #[must_use]
+    pub fn reference(&self) -> SnapshotRef {
+        let Snapshot { place, source, name, .. } = self;
+        SnapshotRef { place: place.clone(), source: source.clone(), name: name.clone() }
+    }
+
     /// The ownership of this snapshot. Tags can be edited and copied; name and origin cannot.
     #[must_use]
     pub fn ownership(&self, deployment: &str) -> Ownership {

@@ -13,9 +13,19 @@ pub mod simulation;
 pub mod still;
 
 use snapkeep_domain::ledger::record::{Fields, Record};
+use snapkeep_domain::place::Place;
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::SnapshotRef;
 
 pub use ledger::MemoryLedger;
 pub use memory::MemoryProvider;
+
+/// A snapshot that is asked for by its name alone.
+#[must_use]
+pub fn named(place: &Place, name: &str) -> SnapshotRef {
+    let source = ResourceId(String::new());
+    SnapshotRef { place: place.clone(), source, name: name.to_owned() }
+}
 
 /// Changes a record past its state machine, as a ledger that somebody wrote into may hold it.
 pub fn alter(record: &mut Record, change: impl FnOnce(&mut Fields)) {

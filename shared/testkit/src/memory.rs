@@ -10,7 +10,7 @@ use snapkeep_app::ports::{
 };
 use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, SnapshotState, Tags};
 
 /// How long after its request a snapshot says that it was made.
 pub const CREATED_LAG: SignedDuration = SignedDuration::from_secs(30);
@@ -298,6 +298,7 @@ impl Inventory for MemoryProvider {
     async fn instance(
         &self,
         region: &Place,
+        _id: &ResourceId,
         name: &str,
     ) -> Result<Option<Instance>, ProviderError> {
         Ok(self.lock().region(region)?.instances.get(name).cloned())
@@ -313,12 +314,8 @@ impl Inventory for MemoryProvider {
         page(all, token, |snapshot| &snapshot.name)
     }
 
-    async fn snapshot(
-        &self,
-        region: &Place,
-        name: &str,
-    ) -> Result<Option<Snapshot>, ProviderError> {
-        Ok(self.lock().region(region)?.snapshots.get(name).map(|s| s.snapshot.clone()))
+    async fn snapshot(&self, of: &SnapshotRef) -> Result<Option<Snapshot>, ProviderError> {
+        Ok(self.lock().region(&of.place)?.snapshots.get(&of.name).map(|s| s.snapshot.clone()))
     }
 }
 
@@ -355,10 +352,11 @@ impl Creator for MemoryProvider {
 }
 
 impl Deleter for MemoryProvider {
-    async fn delete(&self, region: &Place, name: &str) -> Result<(), ProviderError> {
+    async fn delete(&self, snapshot: &SnapshotRef) -> Result<(), ProviderError> {
         const OPERATION: &str = "delete";
+        let SnapshotRef { place, name, .. } = snapshot;
         let mut inner = self.lock();
-        let region = inner.region(region)?;
+        let region = inner.region(place)?;
         match region.snapshots.get(name).map(|stored| &stored.snapshot.state) {
             None => Err(refusal(OPERATION, ErrorKind::NotFound, name)),
             // A provider's behaviour in this case is unknown, so nothing here may rely on it.

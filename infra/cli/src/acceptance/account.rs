@@ -11,7 +11,8 @@ use snapkeep_aws::clock::Clock;
 use snapkeep_aws::lightsail::{Accounts, LightsailDeleter, LightsailInventory};
 use snapkeep_aws::{environment, sdk};
 use snapkeep_domain::place::Place;
-use snapkeep_domain::snapshot::Snapshot;
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
 
 use super::SNAPSHOTS;
 use crate::BoxError;
@@ -128,9 +129,15 @@ impl Account {
         call.send().await.map(drop).map_err(|error| sdk::chain(&error).into())
     }
 
+    /// Lightsail asks for an instance by its name alone.
+    async fn instance(&self, name: &str) -> Result<Option<Instance>, BoxError> {
+        let any = ResourceId(String::new());
+        Ok(self.inventory.instance(&self.region, &any, name).await?)
+    }
+
     pub(super) async fn runs(&self, name: &str) -> Result<bool, BoxError> {
         // It may not show at once.
-        if self.inventory.instance(&self.region, name).await?.is_none() {
+        if self.instance(name).await?.is_none() {
             return Ok(false);
         }
         let state = self.client.get_instance_state().instance_name(name).send().await;
@@ -146,7 +153,12 @@ impl Account {
     }
 
     pub(super) async fn find(&self, snapshot: &str) -> Result<Option<Snapshot>, BoxError> {
-        Ok(self.inventory.snapshot(&self.region, snapshot).await?)
+        let of = SnapshotRef {
+            place: self.region.clone(),
+            source: ResourceId(String::new()),
+            name: snapshot.to_owned(),
+        };
+        Ok(self.inventory.snapshot(&of).await?)
     }
 
     async fn snapshots(&self) -> Result<Vec<Snapshot>, BoxError> {
@@ -173,14 +185,14 @@ impl Account {
     pub(super) async fn remove(&self, name: &str) -> Result<usize, BoxError> {
         let (mut left, mut refused) = (0, None);
         // The instance first, so that nobody takes another snapshot of it.
-        if self.inventory.instance(&self.region, name).await?.is_some() {
+        if self.instance(name).await?.is_some() {
             left += 1;
             let answer = self.client.delete_instance().instance_name(name).send().await;
             refused = answer.err().map(|error| sdk::chain(&error));
         }
         for snapshot in self.snapshots_of(name).await? {
             left += 1;
-            match self.deleter.delete(&self.region, &snapshot.name).await {
+            match self.deleter.delete(&snapshot.reference()).await {
                 Err(error) if error.kind != ErrorKind::NotFound => {
                     refused = Some(error.to_string())
                 }

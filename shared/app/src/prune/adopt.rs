@@ -41,7 +41,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         if standing.live().is_some() {
             return;
         }
-        let look = self.run.inventory.snapshot(&self.lane.place, &record.name).await;
+        let look = self.run.inventory.snapshot(&record.snapshot()).await;
         let deployment = &self.run.cx.settings.deployment;
         match look {
             Ok(Some(found)) if standing.recognises(&found, deployment) == Recognition::Ours => {

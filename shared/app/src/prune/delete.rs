@@ -34,7 +34,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
         };
         // The last look comes immediately before each try.
-        let found = match run.inventory.snapshot(&lane.place, &record.name).await {
+        let found = match run.inventory.snapshot(&record.snapshot()).await {
             Ok(Some(found)) => found,
             Ok(None) => {
                 // After a lost answer, our own request deleted it.
@@ -55,7 +55,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                 return done(part, Some(Heard::Through));
             }
         }
-        let answer = self.deleter.delete(&lane.place, &record.name).await;
+        let answer = self.deleter.delete(&record.snapshot()).await;
         todo.lost |= answer.as_ref().is_err_and(|error| error.kind.effect_unknown());
         let settled = prune::settle(&intent, &found, &answer, &run.cx);
         match (settled, answer) {

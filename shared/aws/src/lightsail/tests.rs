@@ -72,6 +72,11 @@ fn ok(body: &Value) -> Answer {
     Some((200, body.to_string()))
 }
 
+fn named(region: &str) -> SnapshotRef {
+    let source = ResourceId("arn".to_owned());
+    SnapshotRef { place: region.parse().unwrap(), source, name: "web-s".to_owned() }
+}
+
 fn snapshot(name: &str) -> Value {
     json!({"name": name, "arn": format!("arn:{name}"), "createdAt": 1569866438.48,
         "state": "available", "fromInstanceArn": "arn:web", "fromInstanceName": "web",
@@ -125,15 +130,13 @@ async fn a_snapshot_is_ordered_with_its_tags() {
     let (sdk, wire) = wire(|_| ok(&json!({"operations": []})));
     let order = SnapshotRequest {
         place: "eu-west-1".parse().unwrap(),
+        resource: ResourceId("arn".to_owned()),
         instance: "web".to_owned(),
         name: "web-s".to_owned(),
         tags: Tags::from([("a", "b"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned()))),
     };
     LightsailCreator::new(&sdk, &Accounts::default()).create(&order).await.unwrap();
-    LightsailDeleter::new(&sdk, &Accounts::default())
-        .delete(&"us-west-2".parse().unwrap(), "web-s")
-        .await
-        .unwrap();
+    LightsailDeleter::new(&sdk, &Accounts::default()).delete(&named("us-west-2")).await.unwrap();
     let seen = wire.seen.lock().unwrap();
     let create = json!({"instanceSnapshotName": "web-s", "instanceName": "web",
         "tags": [{"key": "a", "value": "b"}, {"key": "c"}]});
@@ -160,10 +163,13 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     ] {
         let (sdk, _) = wire(move |_| Some((status, body.clone())));
         let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-        assert_eq!(inventory.snapshot(&place(), "web-s").await.unwrap(), None);
-        assert_eq!(inventory.instance(&place(), "web").await.unwrap(), None);
+        assert_eq!(inventory.snapshot(&named("eu-west-1")).await.unwrap(), None);
+        assert_eq!(
+            inventory.instance(&place(), &ResourceId("arn".to_owned()), "web").await.unwrap(),
+            None
+        );
         let error = LightsailDeleter::new(&sdk, &Accounts::default())
-            .delete(&place(), "web-s")
+            .delete(&named("eu-west-1"))
             .await
             .unwrap_err();
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::NotFound, gone));
@@ -182,7 +188,7 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     for (answer, kind) in other {
         let (sdk, _) = wire(move |_| answer.clone());
         let error = LightsailInventory::new(&sdk, &Accounts::default())
-            .snapshot(&place(), "web-s")
+            .snapshot(&named("eu-west-1"))
             .await
             .unwrap_err();
         assert_eq!(error.kind, kind, "{error:?}");
@@ -195,6 +201,7 @@ async fn what_was_never_sent_had_no_effect() {
     let (sdk, wire) = wire(|_| None);
     let order = SnapshotRequest {
         place: "not_a_region".parse().unwrap(),
+        resource: ResourceId(String::new()),
         instance: String::new(),
         name: String::new(),
         tags: Tags::new(),

@@ -10,7 +10,7 @@ use crate::ledger::lease::Lease;
 use crate::place::Place;
 use crate::policy::PolicyText;
 use crate::resource::ResourceId;
-use crate::snapshot::{Ownership, Snapshot};
+use crate::snapshot::{Ownership, Snapshot, SnapshotRef};
 use crate::time::{Slot, after, elapsed};
 
 pub use change::Subject;
@@ -132,6 +132,13 @@ impl Record {
         } else {
             self.slot.to_string()
         }
+    }
+
+    /// What its snapshot is asked for by.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotRef {
+        let Fields { place, resource, name, .. } = &self.0;
+        SnapshotRef { place: place.clone(), source: resource.clone(), name: name.clone() }
     }
 
     /// The state, which is the sparse index's key; `None` for tombstones and settled failures. A

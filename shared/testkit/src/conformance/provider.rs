@@ -9,6 +9,8 @@ use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, Tags};
 
+use crate::named;
+
 /// This many elements make more than three pages of twenty.
 const MANY: usize = 65;
 
@@ -53,11 +55,14 @@ async fn finds_nothing_where_nothing_is(world: &impl World) {
     let inventory = world.inventory();
     assert_eq!(instances(world, region).await, []);
     assert_eq!(snapshots(world, region).await, []);
-    assert_eq!(inventory.instance(region, "nobody").await.unwrap(), None);
-    assert_eq!(inventory.snapshot(region, "nothing").await.unwrap(), None);
+    assert_eq!(
+        inventory.instance(region, &ResourceId(String::new()), "nobody").await.unwrap(),
+        None
+    );
+    assert_eq!(inventory.snapshot(&named(region, "nothing")).await.unwrap(), None);
     let order = order(region, "nobody", "nothing");
     fails(world.creator().create(&order).await, ErrorKind::NotFound);
-    fails(world.deleter().delete(region, "nothing").await, ErrorKind::NotFound);
+    fails(world.deleter().delete(&named(region, "nothing")).await, ErrorKind::NotFound);
     assert_eq!(snapshots(world, region).await, []);
 }
 
@@ -100,11 +105,11 @@ async fn deletes_one_snapshot(world: &impl World) {
         world.settle().await;
     }
     let stays = snapshot(world, region, "deleted-2").await;
-    world.deleter().delete(region, "deleted-1").await.unwrap();
-    assert_eq!(world.inventory().snapshot(region, "deleted-1").await.unwrap(), None);
+    world.deleter().delete(&named(region, "deleted-1")).await.unwrap();
+    assert_eq!(world.inventory().snapshot(&named(region, "deleted-1")).await.unwrap(), None);
     let left = snapshots(world, region).await;
     assert!(left.iter().all(|snapshot| snapshot.name != "deleted-1") && left.contains(&stays));
-    fails(world.deleter().delete(region, "deleted-1").await, ErrorKind::NotFound);
+    fails(world.deleter().delete(&named(region, "deleted-1")).await, ErrorKind::NotFound);
     instance(world, region, "deleted").await;
 }
 
@@ -116,8 +121,8 @@ async fn keeps_regions_apart(world: &impl World) {
     }
     world.settle().await;
     assert_ne!(instance(world, here, "apart").await.id, instance(world, there, "apart").await.id);
-    world.deleter().delete(there, "apart-1").await.unwrap();
-    assert_eq!(world.inventory().snapshot(there, "apart-1").await.unwrap(), None);
+    world.deleter().delete(&named(there, "apart-1")).await.unwrap();
+    assert_eq!(world.inventory().snapshot(&named(there, "apart-1")).await.unwrap(), None);
     assert_eq!(snapshot(world, here, "apart-1").await.place, *here);
 }
 
@@ -128,7 +133,10 @@ async fn tells_namesakes_apart(world: &impl World) {
     world.creator().create(&order(region, "reused", "reused-1")).await.unwrap();
     world.settle().await;
     world.terminate(region, "reused").await;
-    assert_eq!(world.inventory().instance(region, "reused").await.unwrap(), None);
+    assert_eq!(
+        world.inventory().instance(region, &ResourceId(String::new()), "reused").await.unwrap(),
+        None
+    );
     let survivor = snapshot(world, region, "reused-1").await;
     assert_eq!((&survivor.source, survivor.source_name.as_str()), (&first.id, "reused"));
 
@@ -194,6 +202,7 @@ fn order(region: &Place, instance: &str, name: &str) -> SnapshotRequest {
     ];
     SnapshotRequest {
         place: region.clone(),
+        resource: ResourceId(String::new()),
         instance: instance.to_owned(),
         name: name.to_owned(),
         tags: tags(&pairs),
@@ -231,12 +240,12 @@ async fn snapshots(world: &impl World, region: &Place) -> Vec<Snapshot> {
 }
 
 async fn instance(world: &impl World, region: &Place, name: &str) -> Instance {
-    let found = world.inventory().instance(region, name).await.unwrap();
+    let found = world.inventory().instance(region, &ResourceId(String::new()), name).await.unwrap();
     found.unwrap_or_else(|| panic!("no instance {name} in {region}"))
 }
 
 async fn snapshot(world: &impl World, region: &Place, name: &str) -> Snapshot {
-    let found = world.inventory().snapshot(region, name).await.unwrap();
+    let found = world.inventory().snapshot(&named(region, name)).await.unwrap();
     found.unwrap_or_else(|| panic!("no snapshot {name} in {region}"))
 }
 

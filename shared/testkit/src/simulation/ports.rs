@@ -16,7 +16,7 @@ use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, SnapshotState};
 use snapkeep_domain::time::Slot;
 
 use super::invocation::RunningInvocation;
@@ -278,11 +278,12 @@ impl Inventory for Ports {
     async fn instance(
         &self,
         region: &Place,
+        id: &ResourceId,
         name: &str,
     ) -> Result<Option<Instance>, ProviderError> {
         let answer = match self.turn_in("instance", name, Some(region)).await {
             Some(Fault::Before(kind)) => Err(refusal("instance", kind)),
-            _ => self.world.provider.instance(region, name).await,
+            _ => self.world.provider.instance(region, id, name).await,
         };
         if let Ok(found) = &answer {
             let place = (region.to_owned(), name.to_owned());
@@ -312,27 +313,24 @@ impl Inventory for Ports {
         page
     }
 
-    async fn snapshot(
-        &self,
-        region: &Place,
-        name: &str,
-    ) -> Result<Option<Snapshot>, ProviderError> {
+    async fn snapshot(&self, of: &SnapshotRef) -> Result<Option<Snapshot>, ProviderError> {
+        let SnapshotRef { place: region, name, .. } = of;
         let answer = match self.turn_in("snapshot", name, Some(region)).await {
             Some(Fault::Before(_)) if self.sabotaged(Sabotage::TakesAnErrorForGone) => Ok(None),
             Some(Fault::Before(kind)) => Err(refusal("snapshot", kind)),
             Some(Fault::Stale) => {
-                let now = self.world.provider.snapshot(region, name).await?;
+                let now = self.world.provider.snapshot(of).await?;
                 let now = now.map(|found| self.world.shown(found));
                 let past = self.world.past_snapshots(region);
-                Ok(past.map_or(now, |past| past.into_iter().find(|s| s.name == name)))
+                Ok(past.map_or(now, |past| past.into_iter().find(|s| s.name == *name)))
             }
             _ => {
-                let found = self.world.provider.snapshot(region, name).await;
+                let found = self.world.provider.snapshot(of).await;
                 found.map(|found| found.map(|found| self.world.shown(found)))
             }
         };
         if let Ok(found) = &answer {
-            self.world.looked(self.me, (region, name), found.as_ref());
+            self.world.looked(self.me, of, found.as_ref());
         }
         answer.map(|mut found| {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
@@ -374,7 +372,8 @@ impl Creator for Ports {
 }
 
 impl Deleter for Ports {
-    async fn delete(&self, region: &Place, name: &str) -> Result<(), ProviderError> {
+    async fn delete(&self, snapshot: &SnapshotRef) -> Result<(), ProviderError> {
+        let SnapshotRef { place: region, name, .. } = snapshot;
         let fault = self.turn_in("delete", name, Some(region)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("delete", kind));
@@ -384,9 +383,10 @@ impl Deleter for Ports {
             Some(Sabotage::DeletesWhatIsPending) => self.world.some_pending(region),
             _ => None,
         };
-        let name = victim.as_deref().unwrap_or(name);
-        let before = self.world.provider.find(region, name);
-        let answer = self.world.provider.delete(region, name).await;
+        let victim = victim.map(|name| SnapshotRef { name, ..snapshot.clone() });
+        let snapshot = victim.as_ref().unwrap_or(snapshot);
+        let before = self.world.provider.find(region, &snapshot.name);
+        let answer = self.world.provider.delete(snapshot).await;
         // The memory refuses to delete what is pending; the request alone breaks the promise.
         if let Some(before) = before
             && (answer.is_ok() || before.state == SnapshotState::Pending)

@@ -8,10 +8,9 @@ use snapkeep_domain::finding::{Code, Finding, Notify};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{GONE_AFTER, Record, State};
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot};
+use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot, SnapshotRef};
 
 use super::invocation::{RunningInvocation, slot_of};
 use super::properties::{Property, Watch};
@@ -25,21 +24,17 @@ pub(super) type Told = (Code, String, Option<String>);
 
 impl World {
     /// Shows the properties the result of looking a snapshot up by its name.
-    pub(super) fn looked(
-        &self,
-        me: InvocationId,
-        (place, name): (&Place, &str),
-        found: Option<&Snapshot>,
-    ) {
+    pub(super) fn looked(&self, me: InvocationId, of: &SnapshotRef, found: Option<&Snapshot>) {
+        let SnapshotRef { place, name, .. } = of;
         let mut inner = self.lock();
         let Inner { running, watch, .. } = &mut *inner;
         let Some(doing) = running.get_mut(&me) else { return };
-        let key = (doing.settings.deployment.to_string(), place.clone(), name.to_owned());
+        let key = (doing.settings.deployment.to_string(), place.clone(), name.clone());
         match found {
             Some(_) => drop(watch.missing.remove(&key)),
             None => drop(watch.missing.entry(key).or_insert(doing.now)),
         }
-        doing.looks.insert((place.clone(), name.to_owned()), found.cloned());
+        doing.looks.insert((place.clone(), name.clone()), found.cloned());
     }
 
     /// Notes what people or programs of a deployment were notified of.
