@@ -5,6 +5,11 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::Value;
+use snapkeep_aws::sdk::http_client;
 use snapkeep_tests::binaries::binary;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -87,49 +92,98 @@ async fn what_the_cloud_cannot_run_with_is_refused_at_once() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-async fn started(file: &Path) -> Child {
+/// Starts a cloud and waits until its ready file says where it is, which it returns.
+async fn started(file: &Path, arguments: &[&str]) -> (Child, Value) {
+    let before = std::fs::read(file).ok();
     let mut cloud = command(&["cloud", "--no-schedule", "--ready-file", file.to_str().unwrap()])
+        .args(arguments)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     for _ in 0..600 {
-        if file.exists() {
-            return cloud;
+        match std::fs::read(file) {
+            Ok(text) if before.as_ref() != Some(&text) => {
+                return (cloud, serde_json::from_slice(&text).unwrap());
+            }
+            _ => assert!(cloud.try_wait().unwrap().is_none(), "it ended"),
         }
-        assert!(cloud.try_wait().unwrap().is_none(), "it ended");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("no ready file");
+}
+
+/// Ends a cloud as Ctrl-C and service managers do.
+async fn end(mut cloud: Child) {
+    let id = cloud.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(cloud.wait().await.unwrap().success());
 }
 
 #[tokio::test]
 async fn a_ready_file_belongs_to_one_cloud_that_runs() {
     let folder = folder("ready");
     let file = folder.join("ready.json");
-    let mut first = started(&file).await;
+    let (first, _) = started(&file, &[]).await;
     let name = file.to_str().unwrap();
     let said = refused(&mut command(&["cloud", "--no-schedule", "--ready-file", name])).await;
     assert!(said.contains("ready.json") && said.contains("is running"), "{said}");
-    let kill = |cloud: &Child| {
-        let id = cloud.id().unwrap().to_string();
-        std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap()
-    };
-    assert!(kill(&first).success());
-    assert!(first.wait().await.unwrap().success());
+    end(first).await;
     assert!(!file.exists(), "whoever reads it would take it for a cloud that runs");
     // What a cloud left that was killed is in nobody's way.
     std::fs::write(&file, r#"{"clock": "http://127.0.0.1:1"}"#).unwrap();
-    std::fs::write(folder.join("not-json"), "x").unwrap();
-    let mut second = command(&["cloud", "--no-schedule", "--ready-file", name])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    for _ in 0..600 {
-        if !std::fs::read_to_string(&file).unwrap_or_default().contains("127.0.0.1:1\"") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(kill(&second).success() && second.wait().await.unwrap().success());
+    let (second, _) = started(&file, &[]).await;
+    end(second).await;
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The standard configuration for a service of a cloud.
+async fn sdk(cloud: &Value, service: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("any", "any", None, None, "test"))
+        .endpoint_url(cloud[service].as_str().unwrap())
+        .http_client(http_client())
+        .load()
+        .await
+}
+
+#[tokio::test]
+async fn a_cloud_with_a_state_goes_on_after_a_restart() {
+    let folder = folder("state");
+    let (file, state) = (folder.join("ready.json"), folder.join("state"));
+    let state = state.to_str().unwrap();
+    let (cloud, ready) =
+        started(&file, &["--state", state, "--start", "2026-01-01T00:00:00Z"]).await;
+    let lightsail = aws_sdk_lightsail::Client::new(&sdk(&ready, "lightsail").await);
+    let launch = lightsail.create_instances().instance_names("web");
+    let launch = launch.availability_zone("us-east-1a").blueprint_id("debian_12");
+    launch.bundle_id("nano_3_0").send().await.unwrap();
+    let ledger = aws_sdk_dynamodb::Client::new(&sdk(&ready, "dynamodb").await);
+    let table = ready["table"].as_str().unwrap();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let item = || ledger.put_item().table_name(table).item("slot", text("2026"));
+    item().item("resource", text("web")).item("n", text("1")).send().await.unwrap();
+    let said = refused(&mut command(&["cloud", "--state", state])).await;
+    assert!(said.contains(state) && said.contains("is running"), "{said}");
+    end(cloud).await;
+
+    let early = ["cloud", "--state", state, "--start", "2025-12-31T00:00:00Z"];
+    let said = refused(&mut command(&early)).await;
+    assert!(said.contains("2025-12-31T00:00:00Z") && said.contains("2026-01-01T00:0"), "{said}");
+    let (cloud, ready) = started(&file, &["--state", state]).await;
+    let lightsail = aws_sdk_lightsail::Client::new(&sdk(&ready, "lightsail").await);
+    let web = lightsail.get_instance().instance_name("web").send().await.unwrap().instance.unwrap();
+    assert_eq!(web.created_at().unwrap().to_string()[..16], *"2026-01-01T00:00");
+    // Time went on from there: what is made now is not much later.
+    let order = lightsail.create_instance_snapshot().instance_name("web");
+    order.instance_snapshot_name("web-1").send().await.unwrap();
+    let made = lightsail.get_instance_snapshot().instance_snapshot_name("web-1");
+    let made = made.send().await.unwrap().instance_snapshot.unwrap();
+    assert_eq!(made.created_at().unwrap().to_string()[..13], *"2026-01-01T00");
+    let ledger = aws_sdk_dynamodb::Client::new(&sdk(&ready, "dynamodb").await);
+    let kept =
+        ledger.get_item().table_name(table).key("resource", text("web")).key("slot", text("2026"));
+    assert_eq!(kept.send().await.unwrap().item.unwrap()["n"], text("1"));
+    end(cloud).await;
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -21,10 +21,12 @@ use snapkeep_domain::policy::settings::{BadSettings, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::run_log::RunLog;
+use self::state::StateFolder;
 use crate::CommandResult;
 use crate::output::{self, say};
 
 mod run_log;
+mod state;
 
 /// The name of the ledger's table in the embedded cloud.
 pub(crate) const TABLE: &str = "snapkeep-ledger";
@@ -44,6 +46,9 @@ pub(crate) struct Arguments {
     /// When simulated time begins; now without it.
     #[arg(long)]
     start: Option<Timestamp>,
+    /// A folder that keeps the cloud over restarts: instances, snapshots, ledger, knobs and time.
+    #[arg(long)]
+    state: Option<PathBuf>,
     /// Simulated seconds a real second.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
@@ -223,12 +228,23 @@ fn print_endpoints(endpoints: &Endpoints, arguments: &Arguments, start: Timestam
     say!("\nCtrl-C ends it.");
 }
 
+/// When the clock begins: the time of an earlier cloud goes on where it stopped, and never backwards.
+fn begins(asked: Option<Timestamp>, left_at: Option<Timestamp>) -> Result<Timestamp, String> {
+    match (asked, left_at) {
+        (Some(start), Some(left)) if start < left => Err(format!(
+            "--start {start} is before {left}, when the cloud of this --state ended: leave it out to go on from \
+             there, or name another folder"
+        )),
+        (Some(start), _) => Ok(start),
+        (None, left) => Ok(left.unwrap_or_else(|| Clock::real().now())),
+    }
+}
+
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
-    let start = arguments.start.unwrap_or_else(|| Clock::real().now());
-    let clock = match arguments.start {
-        None if arguments.speed == 1.0 => Clock::real(),
-        _ => Clock::running(start, arguments.speed),
-    };
+    let folder = arguments.state.as_deref().map(StateFolder::open).transpose()?;
+    let saved = folder.as_ref().map(StateFolder::read).transpose()?.flatten();
+    let start = begins(arguments.start, saved.as_ref().map(|saved| saved.at))?;
+    let clock = Clock::running(start, arguments.speed);
     let knobs = knobs(arguments.knobs.as_deref())?;
     check_region(&knobs, &arguments.region)?;
     if let Some(file) = &arguments.ready_file {
@@ -240,7 +256,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
     config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
     config.region.clone_from(&arguments.region);
-    config.knobs = knobs;
+    config.knobs = knobs.clone();
+    config.saved = saved;
     config.ports = Ports {
         lightsail: arguments.lightsail_port,
         dynamodb: arguments.dynamodb_port,
@@ -253,6 +270,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     check(&settings)?;
     config.event_rules = event_rules(&settings);
     let cloud = Cloud::start(config).await?;
+    if arguments.knobs.is_some() {
+        cloud.turn(knobs);
+    }
     let functions = deploy(&cloud, &settings, arguments.logs)?;
 
     let endpoints = cloud.endpoints();
@@ -276,18 +296,29 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         // Should there be nothing to run, there is still something to serve.
         std::future::pending::<()>().await;
     };
+    let keep = async {
+        match &folder {
+            Some(folder) => folder.keep(&cloud).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut unsaved = None;
     tokio::select! {
         () = work => {}
+        error = keep => unsaved = Some(error),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         () = output::broken() => {}
+    }
+    if let (Some(folder), None) = (&folder, &unsaved) {
+        unsaved = folder.write(&cloud).err();
     }
     cloud.shutdown().await;
     if let Some(file) = &arguments.ready_file {
         // Whoever reads it later must not take it for a cloud that runs.
         let _ = std::fs::remove_file(file);
     }
-    Ok(ExitCode::SUCCESS)
+    unsaved.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
 #[cfg(test)]

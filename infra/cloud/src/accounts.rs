@@ -50,6 +50,19 @@ impl Accounts {
         others.entry(account.to_owned()).or_insert_with(make).clone()
     }
 
+    /// Takes up the Lightsail of another account, as it was before a restart.
+    pub(crate) fn restore(&self, account: String, lightsail: Lightsail) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.insert(account, Arc::new(Mutex::new(lightsail)));
+    }
+
+    /// The Lightsail of each account, by its number.
+    pub(crate) fn all(&self) -> BTreeMap<String, Shared> {
+        let mut all = self.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.insert(ACCOUNT.to_owned(), self.home());
+        all
+    }
+
     /// The first account's Lightsail.
     pub(crate) fn home(&self) -> Shared {
         self.home.clone()

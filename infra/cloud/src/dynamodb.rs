@@ -34,8 +34,8 @@ pub enum DynamoDbError {
     /// The database refused.
     #[error("DynamoDB: {0}")]
     Database(#[from] dynoxide::DynoxideError),
-    /// The table to make is not a CreateTable request.
-    #[error("not a CreateTable request: {0}")]
+    /// The table or an item is not of DynamoDB's form.
+    #[error("not of DynamoDB's form: {0}")]
     Request(#[from] serde_json::Error),
 }
 
@@ -143,6 +143,35 @@ impl DynamoDb {
             }))?)?;
         }
         Ok(name)
+    }
+
+    /// All items of a table, as DynamoDB writes them.
+    pub fn items(&self, table: &str) -> Result<Vec<Value>, DynamoDbError> {
+        let (mut items, mut from) = (Vec::new(), Value::Null);
+        loop {
+            let mut request = json!({"TableName": table});
+            if !from.is_null() {
+                request["ExclusiveStartKey"] = from;
+            }
+            let page = self.database.scan(serde_json::from_value(request)?)?;
+            let mut page = serde_json::to_value(page)?;
+            if let Value::Array(found) = page["Items"].take() {
+                items.extend(found);
+            }
+            from = page["LastEvaluatedKey"].take();
+            if from.is_null() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Puts items into a table.
+    pub fn put(&self, table: &str, items: Vec<Value>) -> Result<(), DynamoDbError> {
+        for item in items {
+            let request = json!({"TableName": table, "Item": item});
+            self.database.put_item(serde_json::from_value(request)?)?;
+        }
+        Ok(())
     }
 
     /// Deletes what has expired by the simulated clock; returns how many items. AWS does this in

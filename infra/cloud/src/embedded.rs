@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dynoxide::Database;
 use futures_util::future::join_all;
-use jiff::SignedDuration;
-use serde::Serialize;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -20,7 +20,7 @@ use crate::http::{self, Shared};
 use crate::knobs::Knobs;
 use crate::lambda::service::{self, Functions};
 use crate::lambda::{Function, FunctionConfig, LineSink};
-use crate::lightsail::Lightsail;
+use crate::lightsail::{ACCOUNT, Lightsail};
 use crate::server::{Server, listen};
 
 /// How often expired items go, in simulated time; AWS promises only "within days".
@@ -59,7 +59,7 @@ pub struct Ports {
 }
 
 /// What to start.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CloudConfig {
     /// The simulated time.
     pub clock: Clock,
@@ -75,6 +75,19 @@ pub struct CloudConfig {
     pub knobs: Knobs,
     /// Which events on the bus invoke which function.
     pub event_rules: Vec<EventRule>,
+    /// What an earlier cloud left: its accounts with their knobs, and its ledger. Its time is the caller's to
+    /// set.
+    pub saved: Option<Saved>,
+}
+
+/// What outlives a restart: everything that was made, and the ledger. Notices, calls and operations are
+/// forgotten.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Saved {
+    /// The simulated time.
+    pub at: Timestamp,
+    accounts: BTreeMap<String, Lightsail>,
+    items: Vec<Value>,
 }
 
 impl CloudConfig {
@@ -89,6 +102,7 @@ impl CloudConfig {
             ports: Ports::default(),
             knobs: Knobs::default(),
             event_rules: Vec::new(),
+            saved: None,
         }
     }
 }
@@ -135,9 +149,14 @@ impl Cloud {
     /// When a port is taken, or the table cannot be made.
     pub async fn start(config: CloudConfig) -> Result<Self, CloudError> {
         let failed = |service| move |source| CloudError::Listen { service, source };
-        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs, event_rules } = config;
-        let state: Shared = Arc::new(Mutex::new(Lightsail::new(knobs)));
+        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs, event_rules, saved } =
+            config;
+        let (mut others, items) =
+            saved.map_or_else(Default::default, |saved| (saved.accounts, saved.items));
+        let home = others.remove(ACCOUNT).unwrap_or_else(|| Lightsail::new(knobs));
+        let state: Shared = Arc::new(Mutex::new(home));
         let accounts = Accounts::new(state.clone());
+        others.into_iter().for_each(|(account, of)| accounts.restore(account, of));
         let now = clock.clone();
         let lightsail = http::router(accounts.clone(), move || now.now())
             .merge(accounts::router(accounts.clone()));
@@ -148,6 +167,7 @@ impl Cloud {
         let at_bus = listen(ports.events).await.map_err(failed("the event bus"))?;
         let dynamodb = DynamoDb::start(at_dynamodb, clock.clone()).await?;
         let table = dynamodb.create_table(table, ttl_attribute.as_deref())?;
+        dynamodb.put(&table, items)?;
         let lightsail =
             Server::start("lightsail", at_lightsail, lightsail).map_err(failed("Lightsail"))?;
         let functions = Functions::default();
@@ -178,6 +198,11 @@ impl Cloud {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Turns the knobs of the first account.
+    pub fn turn(&self, knobs: Knobs) {
+        http::lock(&self.state).knobs = knobs;
     }
 
     /// The Lightsail itself, to look at and to make misbehave.
@@ -253,6 +278,20 @@ impl Cloud {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         functions.push(function.clone());
         function
+    }
+
+    /// Everything that is to outlive a restart, as JSON of a [`Saved`]. Lightsail waits meanwhile, so that the
+    /// ledger never says that something was made that is not there.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn save(&self) -> Result<Value, DynamoDbError> {
+        let all = self.accounts.all();
+        let all: BTreeMap<_, _> = all.iter().map(|(id, of)| (id, http::lock(of))).collect();
+        let accounts: BTreeMap<_, &Lightsail> = all.iter().map(|(id, of)| (*id, &**of)).collect();
+        let items = self.dynamodb.items(&self.table)?;
+        let at = self.clock.now();
+        Ok(serde_json::json!({"at": at, "accounts": accounts, "items": items}))
     }
 
     /// Ends everything, processes first, within seconds.

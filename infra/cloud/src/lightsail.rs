@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::knobs::{Fault, FaultKind, Knobs, concerns};
@@ -29,7 +30,7 @@ pub const ACCOUNT: &str = "111122223333";
 pub type Tags = BTreeMap<String, Option<String>>;
 
 /// An instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Instance {
     /// Its name.
     pub name: String,
@@ -54,7 +55,7 @@ pub struct Instance {
 }
 
 /// A manual snapshot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Its name.
     pub name: String,
@@ -117,12 +118,13 @@ pub struct Event {
     pub snapshot: Snapshot,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Region {
     instances: BTreeMap<String, Instance>,
     snapshots: BTreeMap<String, Snapshot>,
     /// Whether a snapshot is to vanish: a Region may have too many to look through in each call.
     vanishing: bool,
+    #[serde(skip)]
     operations: Vec<operations::Operation>,
 }
 
@@ -137,20 +139,24 @@ pub enum Answer {
     Hung(Duration),
 }
 
-/// The whole service.
-#[derive(Debug, Default)]
+/// The whole service. Serialised, it is what outlives a restart: what it counted and noted does not.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Lightsail {
     /// The knobs; turn them at any time.
     pub knobs: Knobs,
     /// Calls by operation, refused ones included.
+    #[serde(skip)]
     pub calls: BTreeMap<String, u64>,
     /// Those of the calls that were throttled, by a rate or by a fault.
+    #[serde(skip)]
     pub throttled: BTreeMap<String, u64>,
     /// Every snapshot made and deleted, in order.
+    #[serde(skip)]
     pub events: Vec<Event>,
     regions: BTreeMap<String, Region>,
     made: u64,
     account: String,
+    #[serde(skip)]
     buckets: Buckets,
 }
 
