@@ -170,6 +170,10 @@ async fn a_cloud_with_a_state_goes_on_after_a_restart() {
     let early = ["cloud", "--state", state, "--start", "2025-12-31T00:00:00Z"];
     let said = refused(&mut command(&early)).await;
     assert!(said.contains("2025-12-31T00:00:00Z") && said.contains("2026-01-01T00:0"), "{said}");
+    // By then the instance runs.
+    let later = ["--state", state, "--start", "2026-01-01T00:10:00Z"];
+    let (cloud, _) = started(&file, &later).await;
+    end(cloud).await;
     let (cloud, ready) = started(&file, &["--state", state]).await;
     let lightsail = aws_sdk_lightsail::Client::new(&sdk(&ready, "lightsail").await);
     let web = lightsail.get_instance().instance_name("web").send().await.unwrap().instance.unwrap();
