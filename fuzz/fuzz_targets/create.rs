@@ -9,6 +9,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use jiff::SignedDuration;
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::answer::{ErrorKind, Lookup};
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::create::{self, Facts, Outcome, Settled, Settlement, Take, Verdict};
 use snapkeep_domain::ledger::record::{EDGES, Recognition, Record, State};
 use snapkeep_domain::policy::settings::Context;
@@ -37,11 +38,11 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     unique(&mut records);
     let protected_since = if chance(u, 8)? { Some(near(u, now)?) } else { None };
     let looks = BTreeMap::new();
-    let mut facts = Facts { instance, protection, protected_since, records, looks };
-    for snapshot in create::questions(&facts, &cx) {
-        let asked = facts.records.iter().find(|r| r.snapshot() == snapshot);
-        let look = look(u, asked.unwrap_or_else(|| panic!("{snapshot:?} is in no record")), now)?;
-        facts.looks.insert(snapshot, look);
+    let known = true;
+    let mut facts = Facts { instance, protection, known, protected_since, records, looks };
+    for asked in create::questions(&facts, &cx) {
+        let look = look(u, &asked, now)?;
+        facts.looks.insert(asked.snapshot(), look);
     }
     let verdict = create::plan(&facts, &cx);
     assert_eq!(verdict, create::plan(&facts, &cx));
@@ -103,7 +104,7 @@ fn check_take(facts: &Facts, take: &Take, cx: &Context<'_>) {
     assert!(now.duration_since(old.entered()) >= pause, "too early");
     // Whether the failed attempt came about after all was asked.
     if let Some(Lookup::Found(found)) = facts.looks.get(&old.snapshot()) {
-        let ours = old.recognises(found, DEPLOYMENT) == Recognition::Ours;
+        let ours = old.recognises(found, DEPLOYMENT, &Capabilities::default()) == Recognition::Ours;
         assert!(!ours || found.state == SnapshotState::Error, "it came about");
     } else {
         assert!(facts.looks.contains_key(&old.snapshot()), "nobody asked for {}", old.name);

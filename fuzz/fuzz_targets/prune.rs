@@ -11,6 +11,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::answer::Lookup;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
 use snapkeep_domain::ledger::record::{Fields, Recognition, Record, State};
@@ -101,8 +102,9 @@ fn add(
 }
 
 /// Asks what the plan wants to know.
-fn ask(u: &mut Unstructured<'_>, facts: &mut Facts, now: Timestamp) -> Result<()> {
-    let questions = facts.gathered(DEPLOYMENT).questions();
+fn ask(u: &mut Unstructured<'_>, facts: &mut Facts, cx: &Context<'_>) -> Result<()> {
+    let now = cx.now;
+    let questions = facts.gathered(DEPLOYMENT, &cx.capabilities).questions(cx);
     for (id, name) in questions.sources {
         let source = match u8::arbitrary(u)? % 6 {
             0 | 1 => SourceStatus::Alive(Instance { id: id.clone(), ..instance(u, &name, now)? }),
@@ -129,7 +131,9 @@ fn ours(facts: &Facts) -> BTreeMap<String, Snapshot> {
     for snapshot in &facts.snapshots {
         shown.insert(snapshot.name.clone(), snapshot.clone());
     }
-    shown.retain(|_, s| matches!(s.ownership(DEPLOYMENT), Ownership::Ours { .. }));
+    shown.retain(|_, s| {
+        matches!(s.ownership(DEPLOYMENT, &Capabilities::default()), Ownership::Ours { .. })
+    });
     shown
 }
 
@@ -139,7 +143,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let mut facts = place(u, &settings, now)?;
     ask(u, &mut facts, now)?;
     let ours = ours(&facts);
-    let mut gathered = facts.gathered(DEPLOYMENT);
+    let mut gathered = facts.gathered(DEPLOYMENT, &cx.capabilities);
     let resources = gathered.resources();
     assert!(resources.is_sorted_by(|a, b| a < b));
     let mut steps = Vec::new();
@@ -210,7 +214,7 @@ fn check_step(step: &Step, facts: &Facts, ours: &BTreeMap<String, Snapshot>, cx:
 
 /// What is marked or deleted is ours, settled, where its record says, and not held.
 fn check_going(record: &Record, found: &Snapshot, cx: &Context<'_>) {
-    assert_eq!(record.recognises(found, DEPLOYMENT), Recognition::Ours);
+    assert_eq!(record.recognises(found, DEPLOYMENT, &Capabilities::default()), Recognition::Ours);
     assert!(matches!(found.state, SnapshotState::Available | SnapshotState::Error));
     assert_eq!(&*record.place, REGION);
     if let Some(hold) = found.hold() {
@@ -279,7 +283,7 @@ fn available<'a>(
 ) -> Vec<(&'a Snapshot, Slot)> {
     let own = ours.values().filter(|s| s.source == *id && s.state == SnapshotState::Available);
     let mut all: Vec<(Slot, u32, &Snapshot)> = own
-        .filter_map(|s| match s.ownership(DEPLOYMENT) {
+        .filter_map(|s| match s.ownership(DEPLOYMENT, &Capabilities::default()) {
             Ownership::Ours { slot, attempt } => Some((slot, attempt, s)),
             _ => None,
         })
@@ -393,7 +397,7 @@ fn check_deletion(
     judged: &SnapshotState,
     cx: &Context<'_>,
 ) -> Result<()> {
-    let intent = prune::intent(record, cx);
+    let intent = record.deleting(cx.now, cx.lease);
     check_edge(record, &intent);
     assert_eq!((intent.state, &intent.mark), (State::Deleting, &record.mark));
     assert_eq!(intent.lease, cx.lease);

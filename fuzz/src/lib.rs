@@ -179,7 +179,14 @@ pub fn instance(u: &mut Unstructured<'_>, name: &str, now: Timestamp) -> Result<
     if chance(u, 2)? {
         tags.insert("snapkeep:confirm".to_owned(), code(u)?);
     }
-    Ok(Instance { id: id_of(name), name: name.to_owned(), place: REGION.parse().unwrap(), tags })
+    Ok(Instance {
+        id: id_of(name),
+        name: name.to_owned(),
+        place: REGION.parse().unwrap(),
+        tags,
+        disk: None,
+        unready: None,
+    })
 }
 
 /// A slot: one of this schedule, mostly not long ago, or any time.

@@ -24,7 +24,15 @@ fn facts(schedule: &str, records: Vec<Record>) -> Facts {
     let tags = Tags::from([("snapkeep".to_owned(), String::new())]);
     Facts {
         protection: Protection::read(&tags, "snapkeep", &settings.policies),
-        instance: Instance { id: web(), name: "web".to_owned(), place: place(REGION), tags },
+        instance: Instance {
+            id: web(),
+            name: "web".to_owned(),
+            place: place(REGION),
+            tags,
+            disk: None,
+            unready: None,
+        },
+        known: true,
         protected_since: None,
         records,
         looks: BTreeMap::new(),
@@ -36,7 +44,8 @@ fn verdict(facts: &Facts, now: &str) -> Verdict {
 }
 
 fn asked(facts: &Facts, now: &str) -> Vec<SnapshotRef> {
-    questions(facts, &context(&settings(&[]), at(now)))
+    let all = questions(facts, &context(&settings(&[]), at(now)));
+    all.iter().map(Record::snapshot).collect()
 }
 
 fn taken(facts: &Facts, now: &str) -> Take {
@@ -202,7 +211,7 @@ fn an_intent_carries_what_was_missed_before_it_until_it_is_moved_on() {
     assert_eq!(missed_slots(&Record::stored(Fields { missed: 0, ..moved.into() })), None);
 }
 
-fn error(kind: ErrorKind) -> Result<(), ProviderError> {
+fn error(kind: ErrorKind) -> Result<Option<Box<str>>, ProviderError> {
     let (code, message) = (format!("{kind:?}"), "words".to_owned());
     Err(ProviderError { kind, operation: "create", code, message })
 }
@@ -215,7 +224,7 @@ fn intended(entered: &str) -> Record {
 
 fn settled(
     intent: &Record,
-    answer: &Result<(), ProviderError>,
+    answer: &Result<Option<Box<str>>, ProviderError>,
     look: Option<&Lookup>,
     now: &str,
 ) -> Settled {
@@ -277,7 +286,7 @@ fn whoever_waits_for_an_unknown_effect_asks_for_the_name_itself() {
 fn an_answer_is_settled_by_what_it_means() {
     let intent = intended("2026-11-20T03:00:00Z");
     let now = "2026-11-20T03:00:10Z";
-    let (next, outcome, finding) = written(settled(&intent, &Ok(()), None, now));
+    let (next, outcome, finding) = written(settled(&intent, &Ok(None), None, now));
     assert_eq!((next.state, outcome, finding), (State::Requested, Outcome::Requested, None));
     for kind in [ErrorKind::Throttled, ErrorKind::Busy, ErrorKind::Indeterminate] {
         assert_eq!(settled(&intent, &error(kind), None, now), Settled::Again, "{kind:?}");

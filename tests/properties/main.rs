@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use snapkeep_app::ports::Invocation;
 use snapkeep_app::{create, poll, prune};
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::record::{INVOCATION_LIFE, State};
 use snapkeep_domain::policy::keep::Keep;
@@ -168,7 +169,7 @@ fn world() -> impl Strategy<Value = World> {
 fn check(mut world: World) -> Result<(), TestCaseError> {
     let plan = world.plan();
     let ours = |s: &&snapkeep_domain::snapshot::Snapshot| {
-        matches!(s.ownership(DEPLOYMENT), Ownership::Ours { .. })
+        matches!(s.ownership(DEPLOYMENT, &Capabilities::default()), Ownership::Ours { .. })
     };
     let ours = world.facts.snapshots.iter().filter(ours).count();
     prop_assert_eq!(plan.verdicts.len(), ours, "one verdict for each of ours");

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use snapkeep_domain::answer::Lookup;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::record::{Record, State};
@@ -208,8 +209,8 @@ fn a_vanished_snapshot_needs_two_answers_a_quarter_of_an_hour_apart() {
     let mut world = aged();
     let lost = world.facts.snapshots.remove(0);
     let asked: Vec<_> = world.questions().snapshots.into_iter().collect();
-    assert_eq!(asked, [lost.reference()]);
-    world.facts.looks.insert(lost.reference(), Lookup::Missing);
+    assert_eq!(asked, [lost.reference(&Capabilities::default())]);
+    world.facts.looks.insert(lost.reference(&Capabilities::default()), Lookup::Missing);
     let plan = world.plan();
     assert!(!has(&plan, Code::Vanished));
     world.facts.records.retain(|r| r.state == State::Available);
@@ -231,7 +232,7 @@ fn by_name_is_asked_only_what_the_complete_lists_should_have_shown() {
     let mut world = aged();
     assert_eq!(world.questions(), Questions::default());
     let lost = world.facts.snapshots.remove(0);
-    assert_eq!(world.questions().snapshots, [lost.reference()].into());
+    assert_eq!(world.questions().snapshots, [lost.reference(&Capabilities::default())].into());
     // What is under way is asked for by `poll`.
     for state in [State::Intended, State::Requested, State::Pending, State::Deleting] {
         alter(&mut world.facts.records[0], |r| r.state = state);
@@ -245,7 +246,7 @@ fn what_is_found_again_is_no_longer_missed_and_what_is_gone_no_longer_remains() 
     world.daily(1, Some("last=3"));
     alter(&mut world.facts.records[0], |r| r.missing_since = Some(at("2026-11-20T03:00:00Z")));
     let found = world.facts.snapshots[0].clone();
-    let asked = found.reference();
+    let asked = found.reference(&Capabilities::default());
     world.facts.looks.insert(asked.clone(), Lookup::Found(Box::new(found)));
     let plan = world.plan();
     let [Step::Write(written)] = &plan.steps[..] else { panic!("{:?}", plan.steps) };

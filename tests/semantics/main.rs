@@ -162,6 +162,8 @@ impl Story {
             source_name: name,
             source: id,
             source_place: None,
+            disk: None,
+            deletable: true,
             created_at: world.now(),
             state: SnapshotState::Available,
             tags: BTreeMap::new(),

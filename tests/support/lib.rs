@@ -6,6 +6,7 @@ use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::Lookup;
+use snapkeep_domain::capabilities::{Capabilities, TagSupport};
 use snapkeep_domain::create::tags;
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
@@ -78,7 +79,8 @@ pub fn settings(vars: &[(&str, &str)]) -> Settings {
 /// What a run judges by.
 #[must_use]
 pub fn context(settings: &Settings, now: Timestamp) -> Context<'_> {
-    Context { settings, now, lease: Lease::until(now + INVOCATION_LIFE) }
+    let capabilities = Capabilities::default();
+    Context { settings, now, lease: Lease::until(now + INVOCATION_LIFE), capabilities }
 }
 
 /// The facts of a place, as lists that a test can change.
@@ -103,11 +105,8 @@ pub struct Facts {
 impl Facts {
     /// What a lane of `prune` gathers from them.
     #[must_use]
-    pub fn gathered(&self, deployment: &str) -> prune::Facts {
+    pub fn gathered(&self, deployment: &str, capabilities: &Capabilities) -> prune::Facts {
         let mut facts = prune::Facts::of(place(REGION));
-        for snapshot in &self.snapshots {
-            facts.listing.add(snapshot, deployment);
-        }
         for record in &self.records {
             facts.records.entry(record.resource.clone()).or_default().push(record.clone());
         }
@@ -115,6 +114,11 @@ impl Facts {
         facts.instances = instances.map(|one| (one.id.clone(), one.clone())).collect();
         let protected = self.protected.iter();
         facts.protected = protected.map(|one| (one.resource.clone(), one.clone())).collect();
+        let disks = facts.disks();
+        for snapshot in &self.snapshots {
+            let source = |disk: &str| disks.get(disk).map(|(id, name)| (id, name.as_str()));
+            facts.listing.add(&snapshot.traced(source), deployment, capabilities);
+        }
         facts.unreadable.clone_from(&self.unreadable);
         facts.sources.clone_from(&self.sources);
         facts.looks.clone_from(&self.looks);
@@ -146,6 +150,8 @@ pub struct World {
     pub now: Timestamp,
     /// The variables.
     pub settings: Settings,
+    /// What the provider can do.
+    pub capabilities: Capabilities,
 }
 
 impl World {
@@ -156,12 +162,15 @@ impl World {
             facts: Facts::default(),
             now: at(now),
             settings: settings(&[("SNAPKEEP_KEEP", keep)]),
+            capabilities: Capabilities::default(),
         };
         world.facts.instances.push(Instance {
             id: web(),
             name: "web".to_owned(),
             place: place(REGION),
             tags: Tags::from([("snapkeep".to_owned(), String::new())]),
+            disk: None,
+            unready: None,
         });
         world
     }
@@ -199,11 +208,20 @@ impl World {
         }
     }
 
+    /// What a run judges by.
+    #[must_use]
+    pub fn context(&self) -> Context<'_> {
+        Context { capabilities: self.capabilities, ..context(&self.settings, self.now) }
+    }
+
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        let cx = context(&self.settings, self.now);
-        let mut facts = self.facts.gathered(&self.settings.deployment);
+        let mut cx = self.context();
+        let mut facts = self.facts.gathered(&self.settings.deployment, &self.capabilities);
+        if facts.listing.shows_tags() {
+            cx.capabilities.tags = TagSupport::Yes;
+        }
         let mut all = Plan { findings: facts.listing.findings(), ..Plan::default() };
         for id in facts.resources() {
             let plan = facts.plan(&id, &cx);
@@ -220,7 +238,8 @@ impl World {
     /// What the plan asks by name first.
     #[must_use]
     pub fn questions(&self) -> Questions {
-        self.facts.gathered(&self.settings.deployment).questions()
+        let facts = self.facts.gathered(&self.settings.deployment, &self.capabilities);
+        facts.questions(&self.context())
     }
 
     /// Applies the ledger's side of a plan, and returns the names that it would delete now.
@@ -292,6 +311,10 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
         foreign_since: None,
         mark: None,
         has_residue: false,
+        snapshot_id: None,
+        disk: None,
+        adopted_untagged: false,
+        refused_for_good: false,
     })
 }
 
@@ -310,6 +333,8 @@ pub fn snapshot_of(record: &Record) -> Snapshot {
         place: record.place.clone(),
         source: record.resource.clone(),
         source_name: record.resource_name.clone(),
+        disk: None,
+        deletable: true,
         source_place: Some(record.place.clone()),
         created_at: record.slot.timestamp() + SignedDuration::from_secs(30),
         state: SnapshotState::Available,

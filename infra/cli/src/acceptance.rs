@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 use snapkeep_domain::time::{Slot, after, format_duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -320,7 +321,7 @@ impl Trial<'_> {
     }
 
     fn slot_of(&self, snapshot: &Snapshot) -> Option<Slot> {
-        match snapshot.ownership(&self.deployment.id) {
+        match snapshot.ownership(&self.deployment.id, &Capabilities::default()) {
             Ownership::Ours { slot, .. } => Some(slot),
             _ => None,
         }

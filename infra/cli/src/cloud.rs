@@ -10,14 +10,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_aws::notifications::SOURCE;
+use snapkeep_aws::providers::read_settings;
 use snapkeep_cloud::clock::Clock;
-use snapkeep_cloud::embedded::{Cloud, CloudConfig, Endpoints, Ports};
+use snapkeep_cloud::embedded::{Cloud, CloudConfig, Endpoints, Ports, Saved};
 use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation};
 use snapkeep_cloud::runner;
 use snapkeep_cloud::schedule::{Delivery, Due, NotAnInterval, Rule, Schedule};
-use snapkeep_domain::policy::settings::{BadSettings, Settings};
+use snapkeep_domain::policy::settings::BadSettings;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::run_log::RunLog;
@@ -58,6 +59,9 @@ pub(crate) struct Arguments {
     /// Port of Lightsail; a free one without it.
     #[arg(long)]
     lightsail_port: Option<u16>,
+    /// Port of Tencent Cloud Lighthouse; a free one without it.
+    #[arg(long)]
+    lighthouse_port: Option<u16>,
     /// Port of DynamoDB; a free one without it.
     #[arg(long)]
     dynamodb_port: Option<u16>,
@@ -166,7 +170,7 @@ fn check(settings: &BTreeMap<String, String>) -> Result<(), BadSettings> {
     let mut vars = settings.clone();
     vars.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), TABLE.to_owned());
     let all = snapkeep_domain::function::Function::ALL;
-    let read = |function| Settings::read(&vars, function).map(|settings| settings.problems);
+    let read = |function| read_settings(&vars, function).map(|(settings, _)| settings.problems);
     for function in all {
         for problem in read(function)? {
             if function == snapkeep_domain::function::Function::Prune {
@@ -240,6 +244,23 @@ fn begins(asked: Option<Timestamp>, left_at: Option<Timestamp>) -> Result<Timest
     }
 }
 
+/// The cloud that the arguments ask for.
+fn config(arguments: &Arguments, clock: &Clock, knobs: Knobs, saved: Option<Saved>) -> CloudConfig {
+    let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
+    config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
+    config.region.clone_from(&arguments.region);
+    config.knobs = knobs;
+    config.saved = saved;
+    config.ports = Ports {
+        lightsail: arguments.lightsail_port,
+        lighthouse: arguments.lighthouse_port,
+        dynamodb: arguments.dynamodb_port,
+        clock: arguments.clock_port,
+        events: arguments.events_port,
+    };
+    config
+}
+
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let folder = arguments.state.as_deref().map(StateFolder::open).transpose()?;
     let saved = folder.as_ref().map(StateFolder::read).transpose()?.flatten();
@@ -253,17 +274,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     // Before anything runs: a signal that comes early ends everything all the same.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
-    config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
-    config.region.clone_from(&arguments.region);
-    config.knobs = knobs.clone();
-    config.saved = saved;
-    config.ports = Ports {
-        lightsail: arguments.lightsail_port,
-        dynamodb: arguments.dynamodb_port,
-        clock: arguments.clock_port,
-        events: arguments.events_port,
-    };
+    let mut config = config(&arguments, &clock, knobs.clone(), saved);
     let mut settings = snapkeep_aws::environment::vars();
     settings.retain(|key, _| key.starts_with("SNAPKEEP_") || PASSED_ON.contains(&key.as_str()));
     add_notices(&mut settings, &arguments.region);

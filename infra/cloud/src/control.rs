@@ -4,6 +4,7 @@
 //! run at so many simulated seconds a real second; with 0 it stands still. `GET /knobs` and `PUT /knobs` read and turn the knobs of the embedded Lightsail.
 //! `GET /calls` answers how many calls of each operation there were and how many of them were throttled,
 //! `DELETE /calls` counts from zero again. The same of another account is below `/accounts/<its number>`.
+//! `/lighthouse/knobs` and `/lighthouse/calls` are those of the embedded Lighthouse.
 //! `GET /notices` answers what was put on the event bus and published to the topic, the oldest first, and
 //! `DELETE /notices` forgets it.
 
@@ -13,6 +14,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::SignedDuration;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::accounts::Accounts;
@@ -20,16 +23,24 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::http::{Shared, lock};
 use crate::knobs::Knobs;
+use crate::lighthouse;
+use crate::lighthouse::knobs::LighthouseKnobs;
 
 #[derive(Clone)]
 struct Control {
     clock: Clock,
     accounts: Accounts,
+    lighthouse: lighthouse::Shared,
     events: Events,
 }
 
-pub(crate) fn router(clock: &Clock, accounts: Accounts, events: Events) -> Router {
-    let control = Control { clock: clock.clone(), accounts, events };
+pub(crate) fn router(
+    clock: &Clock,
+    accounts: Accounts,
+    lighthouse: lighthouse::Shared,
+    events: Events,
+) -> Router {
+    let control = Control { clock: clock.clone(), accounts, lighthouse, events };
     let knobs = || get(read_knobs).put(write_knobs);
     let calls = || get(read_calls).delete(forget_calls);
     Router::new()
@@ -39,6 +50,8 @@ pub(crate) fn router(clock: &Clock, accounts: Accounts, events: Events) -> Route
         .route("/calls", calls())
         .route("/accounts/{account}/knobs", knobs())
         .route("/accounts/{account}/calls", calls())
+        .route("/lighthouse/knobs", get(read_lighthouse).put(write_lighthouse))
+        .route("/lighthouse/calls", get(lighthouse_calls).delete(forget_lighthouse_calls))
         .route("/notices", get(read_notices).delete(forget_notices))
         .with_state(control)
         .merge(clock.router())
@@ -91,22 +104,52 @@ async fn write_knobs(State(control): State<Control>, account: Account, body: Str
         Ok(lightsail) => lightsail,
         Err(refusal) => return refusal.into_response(),
     };
-    let mut lightsail = lock(&lightsail);
-    let turned = serde_json::from_str::<Map<String, Value>>(&body).and_then(|new| {
-        let mut all = serde_json::to_value(&lightsail.knobs)?;
+    turn(&mut lock(&lightsail).knobs, &body, Knobs::check)
+}
+
+/// Turns the knobs that a JSON object names, if all of them then make sense.
+fn turn<K: Serialize + DeserializeOwned>(
+    knobs: &mut K,
+    body: &str,
+    check: impl FnOnce(&K) -> Result<(), String>,
+) -> Response {
+    let turned = serde_json::from_str::<Map<String, Value>>(body).and_then(|new| {
+        let mut all = serde_json::to_value(&*knobs)?;
         if let Value::Object(all) = &mut all {
             all.extend(new);
         }
         serde_json::from_value(all)
     });
     let turned = turned.map_err(|error| error.to_string());
-    match turned.and_then(|knobs: Knobs| knobs.check().map(|()| knobs)) {
-        Ok(knobs) => {
-            lightsail.knobs = knobs;
-            axum::Json(&lightsail.knobs).into_response()
+    match turned.and_then(|turned: K| check(&turned).map(|()| turned)) {
+        Ok(turned) => {
+            *knobs = turned;
+            axum::Json(&*knobs).into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
+}
+
+async fn read_lighthouse(State(control): State<Control>) -> Response {
+    axum::Json(&lighthouse::wire::lock(&control.lighthouse).knobs).into_response()
+}
+
+async fn write_lighthouse(State(control): State<Control>, body: String) -> Response {
+    let mut lighthouse = lighthouse::wire::lock(&control.lighthouse);
+    turn(&mut lighthouse.knobs, &body, LighthouseKnobs::check)
+}
+
+async fn lighthouse_calls(State(control): State<Control>) -> Response {
+    let lighthouse = lighthouse::wire::lock(&control.lighthouse);
+    axum::Json(json!({"calls": lighthouse.calls, "throttled": lighthouse.throttled}))
+        .into_response()
+}
+
+async fn forget_lighthouse_calls(State(control): State<Control>) -> StatusCode {
+    let mut lighthouse = lighthouse::wire::lock(&control.lighthouse);
+    lighthouse.calls.clear();
+    lighthouse.throttled.clear();
+    StatusCode::NO_CONTENT
 }
 
 async fn read_calls(State(control): State<Control>, account: Account) -> Response {

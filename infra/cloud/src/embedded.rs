@@ -20,6 +20,8 @@ use crate::http::{self, Shared};
 use crate::knobs::Knobs;
 use crate::lambda::service::{self, Functions};
 use crate::lambda::{Function, FunctionConfig, LineSink};
+use crate::lighthouse::knobs::LighthouseKnobs;
+use crate::lighthouse::{self, Lighthouse};
 use crate::lightsail::{ACCOUNT, Lightsail};
 use crate::server::{Server, listen};
 
@@ -50,6 +52,8 @@ pub enum CloudError {
 pub struct Ports {
     /// Of Lightsail.
     pub lightsail: Option<u16>,
+    /// Of Lighthouse.
+    pub lighthouse: Option<u16>,
     /// Of DynamoDB.
     pub dynamodb: Option<u16>,
     /// Of the clock.
@@ -73,6 +77,8 @@ pub struct CloudConfig {
     pub ports: Ports,
     /// Faults, limits and unknowns of the embedded Lightsail.
     pub knobs: Knobs,
+    /// Those of the embedded Lighthouse.
+    pub lighthouse_knobs: LighthouseKnobs,
     /// Which events on the bus invoke which function.
     pub event_rules: Vec<EventRule>,
     /// What an earlier cloud left: its accounts with their knobs, and its ledger. Its time is the caller's to
@@ -87,6 +93,8 @@ pub struct Saved {
     /// The simulated time.
     pub at: Timestamp,
     accounts: BTreeMap<String, Lightsail>,
+    #[serde(default)]
+    lighthouse: Option<Lighthouse>,
     items: Vec<Value>,
 }
 
@@ -101,6 +109,7 @@ impl CloudConfig {
             ttl_attribute: None,
             ports: Ports::default(),
             knobs: Knobs::default(),
+            lighthouse_knobs: LighthouseKnobs::default(),
             event_rules: Vec::new(),
             saved: None,
         }
@@ -112,6 +121,8 @@ impl CloudConfig {
 pub struct Endpoints {
     /// The URL of Lightsail, for every Region.
     pub lightsail: String,
+    /// The URL of Tencent Cloud Lighthouse, for every Region.
+    pub lighthouse: String,
     /// The URL of STS, which assumes the roles of the knob `roles`.
     pub sts: String,
     /// The URL of DynamoDB.
@@ -134,6 +145,8 @@ pub struct Cloud {
     region: String,
     table: String,
     lightsail: Server,
+    lighthouse_state: lighthouse::Shared,
+    lighthouse: Server,
     dynamodb: DynamoDb,
     control: Server,
     events: Events,
@@ -149,10 +162,12 @@ impl Cloud {
     /// When a port is taken, or the table cannot be made.
     pub async fn start(config: CloudConfig) -> Result<Self, CloudError> {
         let failed = |service| move |source| CloudError::Listen { service, source };
-        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs, event_rules, saved } =
-            config;
-        let (mut others, items) =
-            saved.map_or_else(Default::default, |saved| (saved.accounts, saved.items));
+        let CloudConfig { clock, region, table, ttl_attribute, ports, knobs, .. } = config;
+        let CloudConfig { lighthouse_knobs, event_rules, saved, .. } = config;
+        let (mut others, lighthouse, items) = saved
+            .map_or_else(Default::default, |saved| (saved.accounts, saved.lighthouse, saved.items));
+        let lighthouse = lighthouse.unwrap_or_else(|| Lighthouse::new(lighthouse_knobs));
+        let lighthouse_state: lighthouse::Shared = Arc::new(Mutex::new(lighthouse));
         let home = others.remove(ACCOUNT).unwrap_or_else(|| Lightsail::new(knobs));
         let state: Shared = Arc::new(Mutex::new(home));
         let accounts = Accounts::new(state.clone());
@@ -162,6 +177,7 @@ impl Cloud {
             .merge(accounts::router(accounts.clone()));
         // All ports first: nothing runs yet if one of them is taken.
         let at_lightsail = listen(ports.lightsail).await.map_err(failed("Lightsail"))?;
+        let at_lighthouse = listen(ports.lighthouse).await.map_err(failed("Lighthouse"))?;
         let at_dynamodb = listen(ports.dynamodb).await.map_err(failed("DynamoDB"))?;
         let at_clock = listen(ports.clock).await.map_err(failed("the clock"))?;
         let at_bus = listen(ports.events).await.map_err(failed("the event bus"))?;
@@ -170,11 +186,15 @@ impl Cloud {
         dynamodb.put(&table, items)?;
         let lightsail =
             Server::start("lightsail", at_lightsail, lightsail).map_err(failed("Lightsail"))?;
+        let served = lighthouse::wire::router(lighthouse_state.clone(), clock.clone());
+        let lighthouse =
+            Server::start("lighthouse", at_lighthouse, served).map_err(failed("Lighthouse"))?;
         let functions = Functions::default();
         let events = Events::new(event_rules);
         let bus = wire::router(events.clone(), clock.clone());
         let bus = Server::start("events", at_bus, bus).map_err(failed("the event bus"))?;
-        let control = control::router(&clock, accounts.clone(), events.clone());
+        let control =
+            control::router(&clock, accounts.clone(), lighthouse_state.clone(), events.clone());
         let control = control.merge(service::router(functions.clone()));
         let control = Server::start("clock", at_clock, control).map_err(failed("the clock"))?;
         let sweeper = tokio::spawn(sweep(clock.clone(), dynamodb.database().clone()));
@@ -185,6 +205,8 @@ impl Cloud {
             region,
             table,
             lightsail,
+            lighthouse_state,
+            lighthouse,
             dynamodb,
             control,
             events,
@@ -211,6 +233,12 @@ impl Cloud {
         &self.state
     }
 
+    /// The Lighthouse itself, to look at and to make misbehave.
+    #[must_use]
+    pub fn lighthouse(&self) -> &lighthouse::Shared {
+        &self.lighthouse_state
+    }
+
     /// The other accounts, which roles lead to.
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
@@ -234,6 +262,7 @@ impl Cloud {
     pub fn endpoints(&self) -> Endpoints {
         Endpoints {
             lightsail: self.lightsail.url(),
+            lighthouse: self.lighthouse.url(),
             sts: format!("{}/sts", self.lightsail.url()),
             dynamodb: self.dynamodb.url(),
             clock: self.control.url(),
@@ -252,6 +281,7 @@ impl Cloud {
             [
                 ("AWS_ENDPOINT_URL_LIGHTSAIL", endpoints.lightsail.as_str()),
                 ("AWS_ENDPOINT_URL_STS", &endpoints.sts),
+                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &endpoints.events),
                 ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
                 // Any will do, but an SDK signs nothing without.
                 ("AWS_ACCESS_KEY_ID", "embedded"),
@@ -291,7 +321,13 @@ impl Cloud {
         let accounts: BTreeMap<_, &Lightsail> = all.iter().map(|(id, of)| (*id, &**of)).collect();
         let items = self.dynamodb.items(&self.table)?;
         let at = self.clock.now();
-        Ok(serde_json::json!({"at": at, "accounts": accounts, "items": items}))
+        let lighthouse = lighthouse::wire::lock(&self.lighthouse_state);
+        Ok(serde_json::json!({
+            "at": at,
+            "accounts": accounts,
+            "lighthouse": &*lighthouse,
+            "items": items,
+        }))
     }
 
     /// Ends everything, processes first, within seconds.
@@ -301,6 +337,7 @@ impl Cloud {
         join_all(functions.iter().map(Function::shutdown)).await;
         tokio::join!(
             self.lightsail.shutdown(),
+            self.lighthouse.shutdown(),
             self.control.shutdown(),
             self.bus.shutdown(),
             self.dynamodb.shutdown(),

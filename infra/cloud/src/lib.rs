@@ -12,6 +12,7 @@ pub mod events;
 pub mod http;
 pub mod knobs;
 pub mod lambda;
+pub mod lighthouse;
 pub mod lightsail;
 mod rates;
 pub mod runner;

@@ -17,7 +17,7 @@ use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Instance, SnapshotRef};
+use snapkeep_domain::snapshot::Instance;
 use snapkeep_domain::time::Slot;
 
 use crate::lane::{Lane, Run};
@@ -58,6 +58,8 @@ type Rank = ((Option<Timestamp>, Option<Slot>), ResourceId);
 struct Due {
     instance: Instance,
     protection: Protection,
+    /// Whether the ledger remembered it before this run.
+    known: bool,
     protected_since: Option<Timestamp>,
     /// The claimed intent, if its request must be made again.
     claimed: Option<Claimed>,
@@ -139,7 +141,8 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let _listing = run.listing.acquire().await;
         let mut seen: BTreeSet<ResourceId> = BTreeSet::new();
         let fetch = |token| run.inventory.instances(&lane.place, token);
-        pages::turn(run.deadline, "GetInstances", fetch, async |turned| {
+        let id = |instance: &Instance| instance.id.clone();
+        pages::turn(run.deadline, "list of instances", fetch, id, async |turned| {
             let Turned::Page(instances) = turned else { return };
             lane.answered();
             let fresh = instances.into_iter().filter(|instance| seen.insert(instance.id.clone()));
@@ -174,13 +177,13 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         known: Option<&Protected>,
         changed: &mut Vec<Protected>,
     ) -> Option<(Rank, Box<Due>)> {
-        let cx = &self.run.cx;
+        let run = self.run;
         let mut report = self.lane.report();
         report.count(Counter::Instances, 1);
-        let Settings { tag, policies, .. } = cx.settings;
+        let Settings { tag, policies, .. } = run.settings;
         let protection = Protection::read(&instance.tags, tag, policies);
         report.findings.extend(protection.problems(&instance));
-        let seen = Protected::seen(known, &instance, &protection, None, cx.now);
+        let seen = Protected::seen(known, &instance, &protection, None, run.now);
         let protected_since = seen.as_ref().or(known).and_then(|item| item.since);
         changed.extend(seen);
         match protection.opt_in {
@@ -194,13 +197,14 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             OptIn::Untagged => return None,
         }
         report.count(Counter::Protected, 1);
-        let due = create::due_slot(&protection, cx.now);
+        let due = create::due_slot(&protection, run.now);
         if known.is_some_and(|known| known.newest == Some(due)) {
             report.count(Counter::Served, 1);
             return None;
         }
         let rank = (Protected::rank(known), instance.id.clone());
-        Some((rank, Box::new(Due { instance, protection, protected_since, claimed: None })))
+        let known = known.is_some();
+        Some((rank, Box::new(Due { instance, protection, known, protected_since, claimed: None })))
     }
 
     /// Serves one resource: reads its records, plans, claims the slot, and asks for the snapshot.
@@ -231,7 +235,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         part: &mut ItemReport,
     ) -> Option<Box<Take>> {
         let (run, Due { instance, protection, .. }) = (self.run, due);
-        let slot = create::due_slot(protection, run.cx.now);
+        let slot = create::due_slot(protection, run.now);
         let recent = match run.ledger.recent(&instance.id, slot).await {
             Ok(recent) => recent,
             Err(error) => {
@@ -254,16 +258,22 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let mut facts = Facts {
             instance: instance.clone(),
             protection: protection.clone(),
+            known: due.known,
             protected_since: due.protected_since,
             records,
             looks: BTreeMap::new(),
         };
-        for snapshot in create::questions(&facts, &run.cx) {
-            let look = self.look(due, &snapshot, part).await;
-            facts.looks.insert(snapshot, look);
+        let cx = run.cx(self.lane);
+        for record in create::questions(&facts, &cx) {
+            let look = self.look(due, &record, part).await;
+            facts.looks.insert(record.snapshot(), look);
         }
-        match create::plan(&facts, &run.cx) {
+        match create::plan(&facts, &run.cx(self.lane)) {
             Verdict::Take(take) => Some(take),
+            Verdict::Track { replaces, record } => {
+                self.track(due, replaces, &record, part).await;
+                None
+            }
             Verdict::Served => {
                 part.counts.push(Counter::Served);
                 None
@@ -273,6 +283,23 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 part.findings.push(finding);
                 None
             }
+        }
+    }
+
+    /// Writes the record of a snapshot that a look showed before it was asked for again.
+    async fn track(&self, due: &Due, replaces: bool, record: &Record, part: &mut ItemReport) {
+        let ledger = self.run.ledger;
+        let written = match replaces {
+            false => ledger.claim(record).await,
+            true => ledger.advance(record).await,
+        };
+        match written {
+            Ok(Write::Done(written)) => {
+                part.counts.push(Counter::Tracked);
+                part.missed(&written);
+            }
+            Ok(Write::Conflict(_)) => part.counts.push(Counter::Conflicts),
+            Err(error) => part.failures.push(self.failed(&error, due)),
         }
     }
 
@@ -322,7 +349,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             resource: due.instance.id.clone(),
             instance: due.instance.name.clone(),
             name: intent.name.clone(),
-            tags: create::tags(&intent, &run.cx.settings.deployment),
+            tags: create::tags(&intent, &run.settings.deployment),
         };
         let answer = self.creator.create(&order).await;
         let error = answer.as_ref().err();
@@ -333,15 +360,15 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             lane.achieved();
         }
         if error.is_none_or(|error| error.kind.answered()) {
-            let note = Note::Answered(run.cx.now);
+            let note = Note::Answered(run.now);
             if let Err(error) = run.ledger.note(&due.instance.id, note).await {
                 part.failures.push(self.failed(&error, &due));
             }
         }
-        let mut settled = create::settle(&intent, &answer, None, lost, &run.cx);
+        let mut settled = create::settle(&intent, &answer, None, lost, &run.cx(lane));
         if settled == Settled::Look {
-            let look = self.look(&due, &intent.snapshot(), &mut part).await;
-            settled = create::settle(&intent, &answer, Some(&look), lost, &run.cx);
+            let look = self.look(&due, &intent, &mut part).await;
+            settled = create::settle(&intent, &answer, Some(&look), lost, &run.cx(lane));
         }
         match (settled, answer) {
             (Settled::Write(settlement), answer) => {
@@ -357,7 +384,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 self.write(&due, create::defer(&intent, &error, lost), Some(&error), &mut part)
                     .await;
             }
-            (_, Ok(())) => {}
+            (_, Ok(_)) => {}
         }
         lane.add(part);
         lane.done();
@@ -403,13 +430,12 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         self.lane.add(part);
     }
 
-    async fn look(&self, due: &Due, snapshot: &SnapshotRef, part: &mut ItemReport) -> Lookup {
-        match self.run.inventory.snapshot(snapshot).await {
-            Ok(Some(found)) => Lookup::Found(Box::new(found)),
-            Ok(None) => Lookup::Missing,
+    async fn look(&self, due: &Due, record: &Record, part: &mut ItemReport) -> Lookup {
+        match self.run.inventory.look_up(&record.snapshot()).await {
+            Ok(found) => self.run.found(self.lane, record, found),
             Err(error) => {
                 let failure = Failure::from(&error).in_place(&self.lane.place);
-                part.failures.push(failure.of(&due.instance.id, &snapshot.name));
+                part.failures.push(failure.of(&due.instance.id, &record.name));
                 Lookup::Unknown
             }
         }

@@ -2,22 +2,23 @@
 //! lease and its own failures, so that a place that hangs, throttles or refuses does not affect the
 //! others.
 
-use std::collections::BTreeSet;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_lock::Semaphore;
-use futures_util::future::{join, join_all, select};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use snapkeep_domain::answer::Lookup;
+use snapkeep_domain::capabilities::TagSupport;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
-use snapkeep_domain::ledger::record::FORMAT;
+use snapkeep_domain::ledger::record::{FORMAT, Record};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::place::Place;
-use snapkeep_domain::policy::settings::{Context, Regions, Settings};
+use snapkeep_domain::policy::settings::{Context, Provider, Regions, Settings};
+use snapkeep_domain::snapshot::Snapshot;
 
 use crate::ports::{
     Deadline, ErrorKind, Inventory, Invocation, Memory, ProviderError, RUNS_MAX, Relay, Remember,
@@ -25,10 +26,10 @@ use crate::ports::{
 };
 use crate::report::{Counter, Failure, ItemReport, Report, TickError};
 
+mod places;
+
 /// How many places are listed at once: their lists are held in memory.
 const LISTED_AT_ONCE: usize = 4;
-/// How often one run asks for the Regions at most.
-const REGIONS_TRIES: u32 = 3;
 
 /// One place in one run.
 pub(crate) struct Lane {
@@ -44,6 +45,8 @@ pub(crate) struct Lane {
     listed: Mutex<Option<Result<(), ProviderError>>>,
     /// Whether any page of its lists arrived.
     answered: AtomicBool,
+    /// Whether any snapshot of the place ever showed a tag.
+    shows_tags: AtomicBool,
     entry: Mutex<Entry>,
 }
 
@@ -98,6 +101,11 @@ impl Lane {
         self.answered.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that a snapshot of the place showed a tag.
+    pub(crate) fn shows_tags(&self) {
+        self.shows_tags.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn listed(&self, result: Result<(), ProviderError>) {
         *lock(&self.listed) = Some(result);
     }
@@ -117,7 +125,9 @@ pub(crate) struct Run<'a, I, L, D> {
     pub(crate) inventory: &'a I,
     pub(crate) ledger: &'a L,
     pub(crate) deadline: &'a D,
-    pub(crate) cx: Context<'a>,
+    pub(crate) settings: &'a Settings,
+    pub(crate) now: Timestamp,
+    lease: Lease,
     pub(crate) memory: Memory,
     pub(crate) listing: Semaphore,
     tick: Option<&'a Tick>,
@@ -148,7 +158,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             inventory,
             ledger,
             deadline,
-            cx: Context { settings, now: *now, lease: *lease },
+            settings,
+            now: *now,
+            lease: *lease,
             memory,
             listing: Semaphore::new(LISTED_AT_ONCE),
             tick: tick.as_ref(),
@@ -168,175 +180,39 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         self.memory.runs.iter().find(own)
     }
 
+    /// What the planners judge by in a lane.
+    pub(crate) fn cx(&self, lane: &Lane) -> Context<'a> {
+        let mut capabilities = self.inventory.capabilities(&lane.place);
+        if lane.shows_tags.load(Ordering::Relaxed) {
+            capabilities.tags = TagSupport::Yes;
+        }
+        Context { settings: self.settings, now: self.now, lease: self.lease, capabilities }
+    }
+
+    /// What a lookup showed of a record's snapshot.
+    pub(crate) fn found(&self, lane: &Lane, record: &Record, found: Vec<Snapshot>) -> Lookup {
+        if found.iter().any(|snapshot| !snapshot.tags.is_empty()) {
+            lane.shows_tags();
+        }
+        let Context { settings, capabilities, .. } = self.cx(lane);
+        record.look(found, &settings.deployment, &capabilities)
+    }
+
     fn lane(&self, place: &Place) -> Arc<Lane> {
+        let shown = |run: &LastRun| run.shows_tags && run.place == *place;
         let lane = Arc::new(Lane {
             place: place.to_owned(),
-            report: Mutex::new(Report::new(self.function, self.cx.now)),
+            report: Mutex::new(Report::new(self.function, self.now)),
             open: AtomicU64::new(0),
             achieved: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             listed: Mutex::default(),
             answered: AtomicBool::new(false),
+            shows_tags: AtomicBool::new(self.memory.runs.iter().any(shown)),
             entry: Mutex::default(),
         });
         lock(&self.lanes).push(Arc::clone(&lane));
         lane
-    }
-
-    /// The places in which the ledger knows an active resource.
-    pub(crate) fn known(&self) -> BTreeSet<Place> {
-        let active = self.memory.protected.iter().filter(|item| item.idle_since.is_none());
-        active.map(|item| item.place.clone()).collect()
-    }
-
-    /// Whether the configuration includes the place.
-    fn is_configured(&self, place: &Place) -> bool {
-        let region = place.at_home();
-        let named = match &self.cx.settings.regions {
-            Regions::All => true,
-            Regions::Only(names) => names.contains(&region),
-        };
-        named && self.inventory.places(vec![region]).contains(place)
-    }
-
-    /// Works in every place that is looked after, all at once: places that the ledger knows do not
-    /// wait for the list of Regions. Returns when the time is over, whatever is still under way.
-    pub(crate) async fn everywhere(&self, work: impl AsyncFn(&Lane)) -> Result<(), TickError> {
-        let (known, left_out): (Vec<Place>, Vec<Place>) =
-            self.known().into_iter().partition(|place| self.is_configured(place));
-        if self.function == Function::Prune && self.tick.is_none() {
-            left_out.iter().for_each(|place| self.is_left_out(place));
-        }
-        let known: BTreeSet<Place> = known.into_iter().collect();
-        let wanted = |place: &Place| self.tick.is_none_or(|tick| tick.place == *place);
-        let in_all = async |places: Vec<Place>| {
-            let lanes: Vec<Arc<Lane>> = places.iter().map(|place| self.lane(place)).collect();
-            join_all(lanes.iter().map(async |lane| {
-                work(lane).await;
-                lane.ended.store(true, Ordering::Relaxed);
-            }))
-            .await;
-        };
-        let here: Vec<Place> = known.iter().filter(|place| wanted(place)).cloned().collect();
-        let is_known = self.tick.is_some() && !here.is_empty();
-        let mut failed = None;
-        let all = join(in_all(here), async {
-            if is_known {
-                return;
-            }
-            match self.named(&known).await {
-                Ok(places) => {
-                    let others = places.into_iter().filter(|place| !known.contains(place));
-                    let others: Vec<Place> = others.filter(wanted).collect();
-                    if let (Some(tick), true) = (self.tick, others.is_empty()) {
-                        self.knows_not(tick);
-                    }
-                    in_all(others).await;
-                }
-                Err(error) => failed = Some(error),
-            }
-        });
-        self.within(self.deadline.end(), all).await;
-        match failed {
-            Some(error) if known.is_empty() => Err(error.into()),
-            Some(error) => {
-                lock(&self.report).failures.push(Failure::from(&error));
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Works in every place that the ledger knows, all at once, whatever the configuration says.
-    ///
-    /// # Errors
-    /// The ledger's error, if it answers for no place.
-    pub(crate) async fn where_known(
-        &self,
-        work: impl AsyncFn(&Lane) -> Result<(), TickError>,
-    ) -> Result<(), TickError> {
-        let wanted = |place: &Place| self.tick.is_none_or(|tick| tick.place == *place);
-        let places: Vec<Place> = self.known().into_iter().filter(wanted).collect();
-        if let (Some(tick), true) = (self.tick, places.is_empty()) {
-            self.knows_not(tick);
-        }
-        let lanes: Vec<Arc<Lane>> = places.iter().map(|place| self.lane(place)).collect();
-        let results = Mutex::new(Vec::new());
-        let all = join_all(lanes.iter().map(|lane| async {
-            let result = work(lane).await;
-            lane.ended.store(true, Ordering::Relaxed);
-            if let Err(error) = &result {
-                lane.fail(error.into());
-            }
-            lock(&results).push(result);
-        }));
-        self.within(self.deadline.end(), all).await;
-        let mut results = std::mem::take(&mut *lock(&results));
-        let all_failed =
-            !lanes.is_empty() && results.len() == lanes.len() && results.iter().all(Result::is_err);
-        if all_failed { results.swap_remove(0) } else { Ok(()) }
-    }
-
-    /// Reports a Tick event for a place that is not looked after.
-    fn knows_not(&self, tick: &Tick) {
-        let place = &tick.place;
-        let message = format!("a Tick event names the place `{place}`, which is not looked after");
-        let fix = "do nothing unless it happens again; then find out who sends the event";
-        let finding = Finding::new(Code::BadTick, message).named(place).fix(fix);
-        lock(&self.report).findings.push(finding);
-    }
-
-    /// The places that the configuration or the provider names.
-    async fn named(&self, known: &BTreeSet<Place>) -> Result<Vec<Place>, ProviderError> {
-        if let Regions::Only(names) = &self.cx.settings.regions {
-            return Ok(self.inventory.places(names.clone()));
-        }
-        let mut tries = 0;
-        let mut names = loop {
-            tries += 1;
-            match self.inventory.regions().await {
-                Ok(names) => break names,
-                Err(error) if tries >= REGIONS_TRIES || !error.kind.transient() => {
-                    return Err(error);
-                }
-                Err(_) => self.deadline.sleep(Duration::from_millis(500)).await,
-            }
-        };
-        names.sort();
-        names.dedup();
-        let places = self.inventory.places(names);
-        for place in known.iter().filter(|place| !places.contains(place)) {
-            let message = format!(
-                "the provider no longer names {place}, where there are snapshots of ours; it is looked after \
-                 all the same"
-            );
-            let fix =
-                "check whether the Region is enabled for the account, or is about to be closed";
-            let finding = Finding::new(Code::RegionUnnamed, message).named(place).fix(fix);
-            lock(&self.report).findings.push(finding);
-        }
-        Ok(places)
-    }
-
-    fn is_left_out(&self, place: &Place) {
-        let count = self.protected(place).filter(|item| item.idle_since.is_none()).count();
-        let region = place.region();
-        let resources = if count == 1 { "resource" } else { "resources" };
-        let message = format!(
-            "the configuration leaves out {place}, where the ledger knows {count} {resources}: nothing is \
-             taken or pruned there"
-        );
-        let fix = format!(
-            "add {region} to SNAPKEEP_REGIONS, and the account's role to SNAPKEEP_ROLE_ARNS"
-        );
-        let finding = Finding::new(Code::PlaceLeftOut, message).named(place);
-        lock(&self.report).findings.push(finding.value(count.to_string()).fix(fix));
-    }
-
-    /// Waits for `work`, at most until the time `until`.
-    pub(crate) async fn within(&self, until: Duration, work: impl Future<Output = impl Sized>) {
-        let left = until.saturating_sub(self.deadline.elapsed());
-        select(pin!(work), pin!(self.deadline.sleep(left))).await;
     }
 
     /// Takes the lane's lease; `false` when another run of this function holds it.
@@ -352,17 +228,18 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         let key = format!("{function}#{place}");
         let unreadable = self.memory.unreadable.iter().any(|item| item.sort_key == key);
         let entered = match last {
-            Some(last) if !last.lease.is_free(self.cx.now) => Ok(None),
+            Some(last) if !last.lease.is_free(self.now) => Ok(None),
             _ => {
                 let run = LastRun {
                     function,
                     place: place.clone(),
-                    at: self.cx.now,
+                    at: self.now,
                     seconds: 0,
                     counts: last.map(|last| last.counts.clone()).unwrap_or_default(),
                     failures: last.map_or(0, |last| last.failures),
                     left: last.map_or(0, |last| last.left),
-                    lease: self.cx.lease,
+                    shows_tags: lane.shows_tags.load(Ordering::Relaxed),
+                    lease: self.lease,
                     format: FORMAT,
                     version: last.map_or(0, |last| last.version),
                 };
@@ -425,14 +302,18 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             };
             let place = &lane.place;
             if error.kind == ErrorKind::RegionNotEnabled && any {
-                let needed = matches!(self.cx.settings.regions, Regions::Only(_))
-                    || self.protected(place).next().is_some();
+                let provider = self.settings.provider_of(place);
+                let by_name = |provider: &Provider| matches!(provider.regions, Regions::Only(_));
+                let needed =
+                    provider.is_some_and(by_name) || self.protected(place).next().is_some();
                 let code = if needed { Code::RegionUnreachable } else { Code::RegionNotEnabled };
                 let message =
                     format!("Region {place} is not enabled for the account ({})", error.code);
                 let mut finding = Finding::new(code, message).named(place.clone());
                 if needed {
-                    finding = finding.fix("enable the Region, or take it out of SNAPKEEP_REGIONS");
+                    let variable = provider.map_or("the Regions", |one| one.regions_variable);
+                    finding =
+                        finding.fix(format!("enable the Region, or take it out of {variable}"));
                     lane.fail(Failure::from(&error));
                 }
                 lane.report().findings.push(finding);
@@ -459,14 +340,15 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                     report.counts.iter().map(|(c, n)| (c.as_str().to_owned(), *n)).collect();
                 let failures = report.failures.len() as u64;
                 let seconds = self.deadline.elapsed().as_secs();
-                LastRun { seconds, counts, failures, left, lease: Lease::NONE, ..*run }
+                let shows_tags = lane.shows_tags.load(Ordering::Relaxed);
+                LastRun { seconds, counts, failures, left, shows_tags, lease: Lease::NONE, ..*run }
             };
             if let Err(error) = self.ledger.put_run(&run).await {
                 lane.fail(Failure::from(&error));
             }
         }
         let run = self.tick.map_or(1, |tick| tick.run + 1);
-        if goes_on && run <= RUNS_MAX && !self.cx.settings.dry_run {
+        if goes_on && run <= RUNS_MAX && !self.settings.dry_run {
             let tick = Tick { place: lane.place.clone(), run };
             if let Err(error) = relay.go_on(self.function, &tick).await {
                 // The next scheduled tick goes on.

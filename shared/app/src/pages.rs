@@ -11,9 +11,13 @@ use crate::ports::{Deadline, ErrorKind, Page, ProviderError};
 const PAGES_MAX: usize = 10_000;
 /// How often a list is begun at most; it begins anew when its tokens expire.
 const BEGUN_MAX: u32 = 3;
+/// How often a list is read again at most, because it is not as long as the provider says.
+const READ_AGAIN_MAX: u32 = 3;
 /// The first pause before a page is asked for again; it doubles up to `PAUSE_MAX`.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
+
+const MOVING: &str = "its length and its elements did not agree";
 
 /// What `turn` hands over.
 pub(crate) enum Turned<T> {
@@ -23,17 +27,20 @@ pub(crate) enum Turned<T> {
     Anew,
 }
 
-/// Turns all pages; `each` takes them one by one, and may take its time.
-pub(crate) async fn turn<T, F>(
+/// Turns all pages; `each` takes them one by one, and may take its time. `key` tells elements apart,
+/// where the provider says how many there are.
+pub(crate) async fn turn<T, K: Ord, F>(
     deadline: &impl Deadline,
     operation: &'static str,
     fetch: impl Fn(Option<String>) -> F,
+    key: impl Fn(&T) -> K,
     mut each: impl AsyncFnMut(Turned<T>),
 ) -> Result<(), ProviderError>
 where
     F: Future<Output = Result<Page<T>, ProviderError>>,
 {
-    let mut begun = 1;
+    let (mut begun, mut read_again) = (1, 0);
+    let mut count = Count::new();
     let mut broken = None;
     let mut used = BTreeSet::new();
     let mut token: Option<String> = None;
@@ -41,12 +48,22 @@ where
     for _ in 0..PAGES_MAX {
         let error = match fetch(token.clone()).await {
             Ok(page) => {
+                let steady = count.add(&page, &key);
                 each(Turned::Page(page.elements)).await;
                 broken = broken.or(page.broken.into_iter().next());
                 // An empty token ends the list, like a missing one.
-                let Some(next) = page.next.filter(|next| !next.is_empty()) else {
-                    return broken.map_or(Ok(()), Err);
-                };
+                let next = page.next.filter(|next| !next.is_empty());
+                if !steady || (next.is_none() && !count.is_whole()) {
+                    read_again += 1;
+                    if read_again > READ_AGAIN_MAX {
+                        return Err(distrust(operation, "MovingList", MOVING.to_owned()));
+                    }
+                    (token, broken, count) = (None, None, Count::new());
+                    used.clear();
+                    each(Turned::Anew).await;
+                    continue;
+                }
+                let Some(next) = next else { return broken.map_or(Ok(()), Err) };
                 // A circle would show some elements twice, and others perhaps never.
                 if !used.insert(next.clone()) {
                     return Err(distrust(
@@ -67,7 +84,7 @@ where
         };
         if error.kind == ErrorKind::BadPageToken && token.is_some() && begun < BEGUN_MAX {
             begun += 1;
-            token = None;
+            (token, count) = (None, Count::new());
             used.clear();
             each(Turned::Anew).await;
             continue;
@@ -82,6 +99,32 @@ where
         tries += 1;
     }
     Err(distrust(operation, "TooManyPages", format!("no end after {PAGES_MAX} pages")))
+}
+
+/// How many different elements a list showed, and how many the provider says it has. A list that
+/// moves while its pages are turned by offsets may show an element twice, and another never.
+struct Count<K> {
+    total: Option<usize>,
+    seen: BTreeSet<K>,
+    broken: usize,
+}
+
+impl<K: Ord> Count<K> {
+    fn new() -> Self {
+        Count { total: None, seen: BTreeSet::new(), broken: 0 }
+    }
+
+    /// Adds a page; `false` if the total has changed.
+    fn add<T>(&mut self, page: &Page<T>, key: impl Fn(&T) -> K) -> bool {
+        let Some(total) = page.total else { return true };
+        self.seen.extend(page.elements.iter().map(key));
+        self.broken += page.broken.len();
+        *self.total.get_or_insert(total) == total
+    }
+
+    fn is_whole(&self) -> bool {
+        self.total.is_none_or(|total| total == self.seen.len() + self.broken)
+    }
 }
 
 /// Returns all elements of a list, for callers that have time and keep no pace.
@@ -173,14 +216,14 @@ mod tests {
             Turned::Anew => found.clear(),
         };
         // No future here waits.
-        let result = turn(&clock, "List", fetch, each).now_or_never().unwrap();
+        let result = turn(&clock, "List", fetch, |number| *number, each).now_or_never().unwrap();
         let calls = *calls.lock().unwrap();
         (found, result, calls)
     }
 
     fn page(elements: &[u32], next: Option<&str>) -> Answer {
         let next = next.map(str::to_owned);
-        Ok(Page { elements: elements.to_vec(), broken: Vec::new(), next })
+        Ok(Page { elements: elements.to_vec(), broken: Vec::new(), next, total: None })
     }
 
     fn error(kind: ErrorKind) -> ProviderError {
@@ -233,6 +276,31 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_moves_is_read_again_until_it_is_whole() {
+        let counted = |elements: &[u32], total: usize, next: Option<&str>| {
+            page(elements, next).map(|page| Page { total: Some(total), ..page })
+        };
+        // One goes from the first page while the second is asked for: the third is never shown.
+        let (found, result, _) = turned(|call, token| match (call, token) {
+            (1, _) => counted(&[1, 2], 4, Some("2")),
+            (2, _) => counted(&[4], 3, None),
+            (_, None) => counted(&[2, 3], 3, Some("2")),
+            _ => counted(&[4], 3, None),
+        });
+        assert_eq!((found, result), (vec![2, 3, 4], Ok(())));
+        // Another took its place, so that only the elements show it.
+        let (found, result, _) = turned(|call, token| match (call, token) {
+            (1, _) => counted(&[1, 2], 3, Some("2")),
+            (2, _) => counted(&[2], 3, None),
+            (_, None) => counted(&[0, 1], 3, Some("2")),
+            _ => counted(&[2], 3, None),
+        });
+        assert_eq!((found, result), (vec![0, 1, 2], Ok(())));
+        let (_, never, calls) = turned(|_, _| counted(&[1], 2, None));
+        assert_eq!((never.unwrap_err().code.as_str(), calls), ("MovingList", 4));
+    }
+
+    #[test]
     fn a_token_that_is_too_old_begins_the_list_anew() {
         let (found, result, _) = turned(|call, token| match (call, token) {
             (2, _) => Err(error(ErrorKind::BadPageToken)),
@@ -254,6 +322,7 @@ mod tests {
                 elements: vec![1],
                 broken: vec![error(ErrorKind::Indeterminate)],
                 next: Some("a".to_owned()),
+                total: None,
             }),
             _ => page(&[2], None),
         });

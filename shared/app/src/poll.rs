@@ -59,8 +59,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         let (run, lane) = (self.run, self.lane);
         let open = run.ledger.open(&lane.place).await?;
         lane.report().unreadable(&open.unreadable);
-        let records =
-            open.records.into_iter().filter(|record| poll::wants_look(record, run.cx.now));
+        let records = open.records.into_iter().filter(|record| poll::wants_look(record, run.now));
         // Records that have been under way longest go first, so that a short budget starves none.
         let rank =
             |record: &Record| -> (Timestamp, String) { (record.entered(), record.name.clone()) };
@@ -82,9 +81,8 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
 
     async fn follow(&self, mut followed: Box<Followed>) -> Turn<Box<Followed>> {
         let (run, lane, record) = (self.run, self.lane, &followed.record);
-        let (look, heard) = match run.inventory.snapshot(&record.snapshot()).await {
-            Ok(Some(found)) => (Lookup::Found(Box::new(found)), Heard::Through),
-            Ok(None) => (Lookup::Missing, Heard::Through),
+        let (look, heard) = match run.inventory.look_up(&record.snapshot()).await {
+            Ok(found) => (run.found(lane, record, found), Heard::Through),
             Err(error) => {
                 let (kind, heard) = (error.kind, heard(&error));
                 followed.error = Some(error);
@@ -111,7 +109,7 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
     /// Writes the step that follows from an answer.
     async fn settle(&self, record: &Record, look: &Lookup, part: &mut ItemReport) {
         let (run, lane) = (self.run, self.lane);
-        let step = poll::settle(record, look, &run.cx);
+        let step = poll::settle(record, look, &run.cx(lane));
         let Some(next) = step.next else {
             part.findings.extend(step.finding);
             return;

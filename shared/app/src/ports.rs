@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
@@ -28,16 +29,24 @@ pub struct Page<T> {
     pub broken: Vec<ProviderError>,
     /// The token of the next page; `None` on the last page.
     pub next: Option<String>,
+    /// How many elements the whole list has, if the provider says so. A list that does not have as
+    /// many different ones is read again.
+    pub total: Option<usize>,
 }
 
 /// Reads what exists at the provider.
 pub trait Inventory: Sync {
-    /// The Regions that the provider names, in our own account.
-    fn regions(&self) -> impl Future<Output = Result<Vec<Place>, ProviderError>> + Send;
+    /// The Regions that a provider names, in our own account.
+    fn regions(
+        &self,
+        provider: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<Place>, ProviderError>> + Send;
     /// These Regions in every account that is looked after.
     fn places(&self, regions: Vec<Place>) -> Vec<Place> {
         regions
     }
+    /// What the provider can do in a place.
+    fn capabilities(&self, place: &Place) -> Capabilities;
     /// A page of the instances of a place.
     fn instances(
         &self,
@@ -58,11 +67,28 @@ pub trait Inventory: Sync {
         place: &Place,
         token: Option<String>,
     ) -> impl Future<Output = Result<Page<Snapshot>, ProviderError>> + Send;
-    /// One snapshot; `None` if there is none.
-    fn snapshot(
+    /// What a reference may mean: the snapshot of its id or name, if there is one; without an id
+    /// where names do not identify snapshots, all snapshots of its source.
+    fn look_up(
         &self,
         of: &SnapshotRef,
-    ) -> impl Future<Output = Result<Option<Snapshot>, ProviderError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Snapshot>, ProviderError>> + Send;
+    /// The quota of snapshots of a place; `None` if the provider tells none.
+    fn quota(
+        &self,
+        _place: &Place,
+    ) -> impl Future<Output = Result<Option<Quota>, ProviderError>> + Send {
+        std::future::ready(Ok(None))
+    }
+}
+
+/// How many snapshots a place may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// In all.
+    pub total: u64,
+    /// How many more may be made.
+    pub available: u64,
 }
 
 /// A request for a snapshot.
@@ -82,11 +108,12 @@ pub struct SnapshotRequest {
 
 /// Creates snapshots.
 pub trait Creator: Sync {
-    /// Asks for a snapshot; `Ok` means that the provider accepted the request.
+    /// Asks for a snapshot; `Ok` means that the provider accepted the request, and has the
+    /// snapshot's id where names do not identify snapshots.
     fn create(
         &self,
         order: &SnapshotRequest,
-    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+    ) -> impl Future<Output = Result<Option<Box<str>>, ProviderError>> + Send;
 }
 
 /// Deletes snapshots, and does nothing else.

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use futures_util::stream;
 use snapkeep_domain::answer::{Lookup, ProviderError};
+use snapkeep_domain::capabilities::TagSupport;
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::protected::Age;
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::policy::settings::Settings;
+use snapkeep_domain::policy::settings::{Context, Settings};
 use snapkeep_domain::prune::{self, Facts, Listing, Plan, SourceStatus, Step, Verdict};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{HOLD, Instance, SnapshotRef};
+use snapkeep_domain::snapshot::{HOLD, Instance, Snapshot, SnapshotRef};
 
 use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
@@ -114,33 +115,22 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         if known && !self.recall(&mut facts).await {
             return None;
         }
-        // Snapshots come first: one that is made in between is then in neither list, which is
-        // harmless.
-        let deployment = &run.cx.settings.deployment;
-        let snapshots = |token| run.inventory.snapshots(&lane.place, token);
-        let listed = pages::turn(run.deadline, "GetInstanceSnapshots", snapshots, async |turned| {
-            match turned {
-                Turned::Page(page) => {
-                    page.iter().for_each(|one| facts.listing.add(one, deployment))
-                }
-                // Snapshots that only the broken list showed may be gone.
-                Turned::Anew => facts.listing = Listing::default(),
-            }
-        })
-        .await;
+        // Instances come first: where the provider states only a snapshot's disk, they say whose it
+        // is. A snapshot of an instance that is made in between is nobody's in this run.
         let instances = |token| run.inventory.instances(&lane.place, token);
+        let id = |instance: &Instance| instance.id.clone();
+        let listed =
+            pages::turn(run.deadline, "list of instances", instances, id, async |turned| {
+                let one = |instance: Instance| (instance.id.clone(), instance);
+                match turned {
+                    Turned::Page(page) => facts.instances.extend(page.into_iter().map(one)),
+                    Turned::Anew => facts.instances.clear(),
+                }
+            })
+            .await;
         let listed = match listed {
             Err(error) => Err(error),
-            Ok(()) => {
-                pages::turn(run.deadline, "GetInstances", instances, async |turned| {
-                    let one = |instance: Instance| (instance.id.clone(), instance);
-                    match turned {
-                        Turned::Page(page) => facts.instances.extend(page.into_iter().map(one)),
-                        Turned::Anew => facts.instances.clear(),
-                    }
-                })
-                .await
-            }
+            Ok(()) => self.list_snapshots(&mut facts).await,
         };
         let ours = facts.listing.sources().next().is_some();
         if !known && ours && listed.is_ok() && !self.recall(&mut facts).await {
@@ -150,6 +140,37 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         lane.listed(listed);
         lane.report().count(Counter::Instances, if whole { facts.instances.len() } else { 0 });
         whole.then_some(facts)
+    }
+
+    /// Lists the snapshots of the place.
+    async fn list_snapshots(&self, facts: &mut Facts) -> Result<(), ProviderError> {
+        let (run, lane) = (self.run, self.lane);
+        let Context { settings, mut capabilities, .. } = run.cx(lane);
+        let disks = facts.disks();
+        let listing = &mut facts.listing;
+        let snapshots = |token| run.inventory.snapshots(&lane.place, token);
+        let id = |snapshot: &Snapshot| snapshot.id.clone();
+        pages::turn(run.deadline, "list of snapshots", snapshots, id, async |turned| {
+            match turned {
+                Turned::Page(page) => {
+                    for one in &page {
+                        let source =
+                            |disk: &str| disks.get(disk).map(|(id, name)| (id, name.as_str()));
+                        listing.add(&one.traced(source), &settings.deployment, &capabilities);
+                    }
+                    if listing.shows_tags() {
+                        capabilities.tags = TagSupport::Yes;
+                    }
+                }
+                // Snapshots that only the broken list showed may be gone.
+                Turned::Anew => *listing = Listing::default(),
+            }
+        })
+        .await?;
+        if listing.shows_tags() {
+            lane.shows_tags();
+        }
+        Ok(())
     }
 
     /// Adds the ledger's live records of the place; `false` if they cannot be read.
@@ -177,7 +198,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     /// Looks up by name what the lists should have shown.
     async fn ask(&self, facts: &mut Facts) {
         let (run, lane) = (self.run, self.lane);
-        let questions = facts.questions();
+        let questions = facts.questions(&run.cx(lane));
         let sources = questions.sources.into_iter().map(|(id, name)| Question::Source(id, name));
         let snapshots = questions.snapshots.into_iter().map(Question::Snapshot);
         let all: Vec<Question> = sources.chain(snapshots).collect();
@@ -219,12 +240,18 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
                     with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
                 })
             }
-            Question::Snapshot(of) => run.inventory.snapshot(of).await.map(|found| {
+            Question::Snapshot(of) => run.inventory.look_up(of).await.map(|found| {
+                let found = found.into_iter().next();
                 let look = found.map_or(Lookup::Missing, |found| Lookup::Found(Box::new(found)));
                 with(facts, |facts| {
                     // The list lagged behind: the snapshot exists, and counts.
                     if let Lookup::Found(found) = &look {
-                        facts.listing.add(found, &run.cx.settings.deployment);
+                        let disks = facts.disks();
+                        let source =
+                            |disk: &str| disks.get(disk).map(|(id, name)| (id, name.as_str()));
+                        let Context { settings, capabilities, .. } = run.cx(lane);
+                        let found = found.traced(source);
+                        facts.listing.add(&found, &settings.deployment, &capabilities);
                     }
                     facts.looks.insert(of.clone(), look);
                 });
@@ -264,10 +291,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             report.count(Counter::Foreign, facts.listing.foreign());
             report.findings.extend(facts.listing.findings());
             let (place, snapshots) = (&lane.place, facts.listing.len());
-            report.findings.extend(prune::memory_short(place, snapshots, run.cx.settings));
+            report.findings.extend(prune::memory_short(place, snapshots, run.settings));
         }
         for id in facts.resources() {
-            let mut plan = facts.plan(&id, &run.cx);
+            let mut plan = facts.plan(&id, &run.cx(lane));
             steps.append(&mut plan.steps);
             if plan.remember.is_some() || plan.newest.is_some() {
                 to_remember.push((id, plan.remember.take(), plan.newest.take()));
@@ -275,11 +302,11 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             self.tell(plan);
         }
         drop(facts);
-        if run.cx.settings.dry_run {
+        if run.settings.dry_run {
             self.dry_run(&steps);
             return Vec::new();
         }
-        let capped = prune::cap_marks(&lane.place, &mut steps, run.cx.settings);
+        let capped = prune::cap_marks(&lane.place, &mut steps, run.settings);
         if let Some(finding) = capped {
             let mut report = lane.report();
             report.count(Counter::Braked, 1);
@@ -331,10 +358,10 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
 
     /// Reports the ages of the newest snapshots from the ledger, when there are no lists.
     fn ages_remembered(&self) {
-        let cx = &self.run.cx;
+        let (settings, now) = (self.run.settings, self.run.now);
         let mut report = self.lane.report();
         for item in self.run.protected(&self.lane.place) {
-            let Some(age) = item.age(cx.settings.pending_timeout, cx.now) else { continue };
+            let Some(age) = item.age(settings.pending_timeout, now) else { continue };
             report.findings.extend(prune::overdue(&age));
             aged(&mut report, age);
         }

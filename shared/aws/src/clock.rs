@@ -30,13 +30,23 @@ pub struct ClockError {
     why: String,
 }
 
+/// The machine's time, which requests to Tencent Cloud are signed with.
+#[must_use]
+pub fn system() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "a signature counts for the service's clock")]
+    Timestamp::now()
+}
+
 impl Clock {
     /// The clock that the environment selects: `SNAPKEEP_CLOCK_URL` is refused unless it and the
-    /// endpoints of both services are loopback.
+    /// endpoints of all services are loopback; `elsewhere` is another provider's that is not.
     ///
     /// # Errors
     /// The variable to change.
-    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
+    pub fn from_vars(
+        var: impl Fn(&str) -> Option<String>,
+        elsewhere: Option<(&'static str, String)>,
+    ) -> Result<Self, BadSettings> {
         const KEY: &str = "SNAPKEEP_CLOCK_URL";
         let Some(url) = var(KEY) else { return Ok(Clock::Real) };
         let bad = |key, value: &str, accepted: &str| {
@@ -52,6 +62,10 @@ impl Clock {
                 let accepted = format!("a loopback URL while {KEY} is set; unset {KEY} otherwise");
                 return Err(bad(service, &endpoint, &accepted));
             }
+        }
+        if let Some((endpoint, value)) = elsewhere {
+            let accepted = format!("a loopback URL while {KEY} is set; unset {KEY} otherwise");
+            return Err(bad(endpoint, &value, &accepted));
         }
         url.parse().map(Clock::Simulated).map_err(|_| bad(KEY, &url, accepted))
     }
@@ -141,12 +155,15 @@ mod tests {
     fn a_simulated_clock_is_for_loopback_only() {
         let key = |refused: Result<Clock, BadSettings>| refused.unwrap_err().0.remove(0).key;
         let clock = |url: &'static str, lightsail: &'static str| {
-            Clock::from_vars(move |key| match key {
-                "SNAPKEEP_CLOCK_URL" => Some(url.to_owned()),
-                "AWS_ENDPOINT_URL_LIGHTSAIL" => Some(lightsail.to_owned()),
-                "AWS_ENDPOINT_URL" => Some("http://localhost:1".to_owned()),
-                _ => None,
-            })
+            Clock::from_vars(
+                move |key| match key {
+                    "SNAPKEEP_CLOCK_URL" => Some(url.to_owned()),
+                    "AWS_ENDPOINT_URL_LIGHTSAIL" => Some(lightsail.to_owned()),
+                    "AWS_ENDPOINT_URL" => Some("http://localhost:1".to_owned()),
+                    _ => None,
+                },
+                None,
+            )
         };
         let (clock_url, lightsail) = ("http://127.0.0.1:1/", "http://[::1]:2");
         assert!(matches!(clock(clock_url, lightsail), Ok(Clock::Simulated(_))));
@@ -161,6 +178,10 @@ mod tests {
         }
         let real = "https://lightsail.eu-west-1.amazonaws.com";
         assert_eq!(key(clock(clock_url, real)).as_deref(), Some("AWS_ENDPOINT_URL_LIGHTSAIL"));
-        assert!(matches!(Clock::from_vars(|_| None), Ok(Clock::Real)));
+        assert!(matches!(Clock::from_vars(|_| None, None), Ok(Clock::Real)));
+        let all_here = |_: &str| Some("http://127.0.0.1:1".to_owned());
+        let there = Some(("SNAPKEEP_OTHER_ENDPOINT", "https://example.com".to_owned()));
+        let refused = key(Clock::from_vars(all_here, there));
+        assert_eq!(refused.as_deref(), Some("SNAPKEEP_OTHER_ENDPOINT"));
     }
 }

@@ -19,8 +19,9 @@ use snapkeep_domain::time::after;
 use crate::clock::{Budget, Clock};
 use crate::dynamodb::DynamoLedger;
 use crate::event::{self, BadEvent};
-use crate::lightsail::{Accounts, LightsailCreator, LightsailDeleter, LightsailInventory};
+use crate::lightsail::Accounts;
 use crate::notifications::Notifications;
+use crate::providers::{Access, Inventories, read_settings};
 use crate::{sdk, telemetry};
 
 /// Why an invocation failed; `kind` is a stable word for alarms.
@@ -53,9 +54,8 @@ impl From<BadEvent> for Failed {
 struct Wiring {
     settings: Settings,
     clock: Clock,
-    sdk: aws_config::SdkConfig,
-    accounts: Accounts,
-    inventory: LightsailInventory,
+    access: Access,
+    inventory: Inventories,
     ledger: DynamoLedger,
     notifications: Notifications,
 }
@@ -63,20 +63,20 @@ struct Wiring {
 impl Wiring {
     async fn from_env(function: Function) -> Result<Self, BadSettings> {
         let vars: BTreeMap<String, String> = crate::environment::vars();
-        let settings = Settings::read(&vars, function)?;
+        let (settings, providers) = read_settings(&vars, function)?;
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
-        let clock = Clock::from_vars(filled)?;
+        let clock = Clock::from_vars(filled, providers.endpoint_elsewhere())?;
         let sdk = sdk::sdk_config().await;
         let accounts =
             Accounts::by_roles(&sdk, &settings.roles, &settings.deployment, function).await;
+        let access = Access::new(&sdk, accounts, &providers, &vars);
         Ok(Wiring {
-            inventory: LightsailInventory::new(&sdk, &accounts),
+            inventory: access.inventories(),
             ledger: DynamoLedger::new(aws_sdk_dynamodb::Client::new(&sdk), settings.table.clone()),
             notifications: Notifications::new(&sdk, &settings),
             settings,
             clock,
-            sdk,
-            accounts,
+            access,
         })
     }
 }
@@ -88,7 +88,7 @@ impl Wiring {
 pub async fn create() -> Result<(), Error> {
     const FUNCTION: Function = Function::Create;
     let wiring = start(FUNCTION).await?;
-    let creator = LightsailCreator::new(&wiring.sdk, &wiring.accounts);
+    let creator = wiring.access.creators();
     let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, FUNCTION, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         create::run(inventory, &creator, ledger, notifications, settings, invocation).await
@@ -117,7 +117,7 @@ pub async fn poll() -> Result<(), Error> {
 pub async fn prune() -> Result<(), Error> {
     const FUNCTION: Function = Function::Prune;
     let wiring = start(FUNCTION).await?;
-    let deleter = LightsailDeleter::new(&wiring.sdk, &wiring.accounts);
+    let deleter = wiring.access.deleters();
     let serving: LocalBoxFuture<'_, _> = Box::pin(serve(&wiring, FUNCTION, async |invocation| {
         let Wiring { inventory, ledger, notifications, settings, .. } = &wiring;
         prune::run(inventory, &deleter, ledger, notifications, settings, invocation).await

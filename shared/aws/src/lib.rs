@@ -10,5 +10,6 @@ pub mod event;
 pub mod function;
 pub mod lightsail;
 pub mod notifications;
+pub mod providers;
 pub mod sdk;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use aws_config::SdkConfig;
 use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
 };
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
@@ -60,7 +61,7 @@ impl LightsailDeleter {
 }
 
 impl Inventory for LightsailInventory {
-    async fn regions(&self) -> Result<Vec<Place>, ProviderError> {
+    async fn regions(&self, _provider: Option<&str>) -> Result<Vec<Place>, ProviderError> {
         const OPERATION: &str = "GetRegions";
         let answer = self.0.home(OPERATION)?.get_regions().send().await;
         let answer = answer.map_err(|e| error::provider_error(OPERATION, &e))?;
@@ -75,6 +76,11 @@ impl Inventory for LightsailInventory {
 
     fn places(&self, regions: Vec<Place>) -> Vec<Place> {
         self.0.places(regions)
+    }
+
+    fn capabilities(&self, _place: &Place) -> Capabilities {
+        // One namespace of names for each Region, tags from the beginning, deletions at once.
+        Capabilities::default()
     }
 
     async fn instances(
@@ -127,22 +133,22 @@ impl Inventory for LightsailInventory {
         Ok(page(elements, answer.next_page_token))
     }
 
-    async fn snapshot(&self, of: &SnapshotRef) -> Result<Option<Snapshot>, ProviderError> {
+    async fn look_up(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
         const OPERATION: &str = "GetInstanceSnapshot";
         let SnapshotRef { place, name, .. } = of;
         let call =
             self.0.of(OPERATION, place)?.get_instance_snapshot().instance_snapshot_name(name);
         let answer = error::unless_missing(OPERATION, call.send().await)?;
-        let Some(answer) = answer else { return Ok(None) };
+        let Some(answer) = answer else { return Ok(Vec::new()) };
         let found = mapping::answered(OPERATION, answer.instance_snapshot)?;
         let found = mapping::snapshot(OPERATION, place, &found)?;
         mapping::same_name(OPERATION, name, &found.name)?;
-        Ok(Some(found))
+        Ok(vec![found])
     }
 }
 
 impl Creator for LightsailCreator {
-    async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
+    async fn create(&self, order: &SnapshotRequest) -> Result<Option<Box<str>>, ProviderError> {
         const OPERATION: &str = "CreateInstanceSnapshot";
         let call = self
             .0
@@ -152,7 +158,7 @@ impl Creator for LightsailCreator {
             .instance_name(&order.instance)
             .set_tags(Some(mapping::tags_for(&order.tags)));
         // The snapshot's own state shows its progress, so the returned operations are not needed.
-        call.send().await.map(drop).map_err(|e| error::provider_error(OPERATION, &e))
+        call.send().await.map(|_| None).map_err(|e| error::provider_error(OPERATION, &e))
     }
 }
 
@@ -168,7 +174,7 @@ impl Deleter for LightsailDeleter {
 
 /// A page of the elements that can be read, and the errors of the others.
 fn page<T>(found: impl Iterator<Item = Result<T, ProviderError>>, next: Option<String>) -> Page<T> {
-    let mut page = Page { elements: Vec::new(), broken: Vec::new(), next };
+    let mut page = Page { elements: Vec::new(), broken: Vec::new(), next, total: None };
     for element in found {
         match element {
             Ok(element) => page.elements.push(element),

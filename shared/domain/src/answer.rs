@@ -23,6 +23,10 @@ pub enum ErrorKind {
     RegionNotEnabled,
     /// The page token is too old or unknown: the list must be read again from its beginning.
     BadPageToken,
+    /// The provider never does this with this resource.
+    NotSupported,
+    /// The deletion was requested before and is under way.
+    UnderWay,
     /// The provider refused the request for another reason.
     Refused,
     /// There was no answer, or a server error: the effect may have happened.

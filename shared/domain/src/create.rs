@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
-use crate::ledger::record::{Fields, Recognition, Record, State, Subject};
+use crate::ledger::record::{Fields, GONE_AFTER, Recognition, Record, State, Subject};
 use crate::policy::settings::Context;
 use crate::policy::tags::{OptIn, Protection};
 use crate::poll::{foreign, name_taken};
 use crate::snapshot::{
     ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotRef, SnapshotState,
-    TIMEZONE, Tags, snapshot_name,
+    TIMEZONE, Tags, snapshot_name_at,
 };
 use crate::time::{Slot, after, elapsed, format_duration};
 
@@ -24,6 +24,8 @@ pub struct Facts {
     pub instance: Instance,
     /// What its tags say.
     pub protection: Protection,
+    /// Whether the ledger remembered it before this run.
+    pub known: bool,
     /// Since when it has been protected.
     pub protected_since: Option<Timestamp>,
     /// Its records from the due slot on, the newest before that, and all that are in flight.
@@ -37,6 +39,13 @@ pub struct Facts {
 pub enum Verdict {
     /// Claim the intent, then ask for the snapshot.
     Take(Box<Take>),
+    /// The snapshot exists already: write this record, which says so.
+    Track {
+        /// Whether it replaces a record; otherwise the slot has none.
+        replaces: bool,
+        /// The record.
+        record: Box<Record>,
+    },
     /// The due slot has what it needs.
     Served,
     /// The due slot waits for this reason.
@@ -60,24 +69,34 @@ pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
     protection.policy.schedule.latest(&protection.policy.zone, now)
 }
 
-/// The snapshots to look up before a plan can be made: those of older intents whose effect is unknown,
-/// and of failed attempts that are about to be repeated, because their snapshots may exist after
-/// all.
+/// The records whose snapshots must be looked up before a plan can be made: older intents whose
+/// effect is unknown, and failed attempts that are about to be repeated, because their snapshots
+/// may exist after all. Where a request cannot be repeated under its name, also the intent of the
+/// due slot, and its first attempt if the ledger knows nothing of the resource.
 #[must_use]
-pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<SnapshotRef> {
+pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<Record> {
     let due = due_slot(&facts.protection, cx.now);
     let asks = |record: &&Record| match record.state {
-        State::Intended => {
-            record.slot != due && is_doubtful(record, cx) && record.intent_is_free(cx.now)
+        State::Intended if record.slot == due => {
+            !cx.capabilities.unique_names
+                && record.effect_unknown()
+                && record.intent_is_free(cx.now)
         }
+        State::Intended => is_doubtful(record, cx) && record.intent_is_free(cx.now),
         State::Failed => {
-            record.slot == due && !record.superseded && cx.now >= next_attempt_at(record)
+            record.slot == due
+                && !record.superseded
+                && !record.refused_for_good
+                && cx.now >= next_attempt_at(record)
         }
         _ => false,
     };
-    let mut all: Vec<SnapshotRef> =
-        facts.records.iter().filter(asks).map(Record::snapshot).collect();
-    all.dedup();
+    let mut all: Vec<Record> = facts.records.iter().filter(asks).cloned().collect();
+    all.dedup_by_key(|record| record.snapshot());
+    let opted_in = facts.protection.opt_in == OptIn::On;
+    if opted_in && !cx.capabilities.unique_names && !facts.known && facts.records.is_empty() {
+        all.push(intent(facts, due, 1, 0, cx));
+    }
     all
 }
 
@@ -110,20 +129,60 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
         Some(r) if matches!(r.state, State::Intended | State::Failed) => {}
         Some(_) => return Verdict::Served,
     }
+    if let Some(why) = &instance.unready {
+        let finding = Finding::new(Code::CreateDeferred, format!("slot {slot} waits: {why}"));
+        let finding = finding.of(&instance.id, &instance.name).value(why.clone());
+        return Verdict::Wait(
+            finding.fix("look at the instance; the slot is taken once a snapshot can be made"),
+        );
+    }
     if let Some(why) = in_the_way(facts, slot, cx) {
         return about(Code::WaitingForPending, format!("slot {slot} waits: {why}"));
     }
+    let first = || intent(facts, slot, 1, missed(facts, slot), cx);
     match record {
-        None => Verdict::Take(Box::new(Take {
-            replaces: false,
-            intent: intent(facts, slot, 1, missed(facts, slot), cx),
-            superseded: None,
-        })),
-        Some(old) if old.state == State::Intended => {
-            let intent = old.taken_over(cx.now, cx.lease);
-            Verdict::Take(Box::new(Take { replaces: true, intent, superseded: None }))
-        }
+        None => looked_first(facts, &first(), false, cx).unwrap_or_else(|| {
+            Verdict::Take(Box::new(Take { replaces: false, intent: first(), superseded: None }))
+        }),
+        Some(old) if old.state == State::Intended => looked_first(facts, old, true, cx)
+            .unwrap_or_else(|| {
+                let intent = old.taken_over(cx.now, cx.lease);
+                Verdict::Take(Box::new(Take { replaces: true, intent, superseded: None }))
+            }),
         Some(failed) => retry(facts, failed, cx),
+    }
+}
+
+/// What follows from the look that comes before a request which cannot be repeated; `None` if the
+/// request may be made. A look that finds nothing counts only some time after the last request.
+fn looked_first(
+    facts: &Facts,
+    record: &Record,
+    replaces: bool,
+    cx: &Context<'_>,
+) -> Option<Verdict> {
+    let look = facts.looks.get(&record.snapshot())?;
+    let waits = |why: &str| {
+        let message = format!("slot {} waits: {why}", record.slot);
+        let Instance { id, name, .. } = &facts.instance;
+        Some(Verdict::Wait(Finding::new(Code::WaitingForPending, message).of(id, name)))
+    };
+    match look {
+        Lookup::Found(found) => {
+            match record.recognises(found, &cx.settings.deployment, &cx.capabilities) {
+                Recognition::Ours => {
+                    let made = record.as_made(found, &cx.capabilities);
+                    let record = made.observed(&found.state, cx.now, "it was asked for before");
+                    Some(Verdict::Track { replaces, record: Box::new(record) })
+                }
+                _ => waits("whether its snapshot exists could not be determined"),
+            }
+        }
+        Lookup::Missing if replaces && elapsed(record.asked_at(), cx.now) < GONE_AFTER => {
+            waits("its request had no answer, and its snapshot may still appear")
+        }
+        Lookup::Missing => None,
+        Lookup::Unknown => waits("whether its snapshot exists could not be determined"),
     }
 }
 
@@ -134,6 +193,12 @@ fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
         let Instance { id, name, .. } = &facts.instance;
         Verdict::Wait(Finding::new(code, message).of(id, name))
     };
+    if failed.refused_for_good {
+        let message = format!("slot {slot} gets no snapshot: {reason}");
+        let finding = Finding::new(Code::NotSupported, message);
+        let Instance { id, name, .. } = &facts.instance;
+        return Verdict::Wait(finding.of(id, name).fix(NOT_SUPPORTED_FIX));
+    }
     if *attempt >= ATTEMPTS_MAX {
         return wait(
             Code::AttemptsExhausted,
@@ -170,7 +235,7 @@ fn is_doubtful(record: &Record, cx: &Context<'_>) -> bool {
 /// Whether the lookup showed that a failed attempt has a good snapshot after all.
 fn came_about(facts: &Facts, record: &Record, cx: &Context<'_>) -> bool {
     matches!(facts.looks.get(&record.snapshot()), Some(Lookup::Found(found))
-        if record.recognises(found, &cx.settings.deployment) == Recognition::Ours
+        if record.recognises(found, &cx.settings.deployment, &cx.capabilities) == Recognition::Ours
             && found.state != SnapshotState::Error)
 }
 
@@ -218,6 +283,10 @@ fn missed(facts: &Facts, due: Slot) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// What to do about a resource that the provider makes no snapshots of.
+const NOT_SUPPORTED_FIX: &str =
+    "back this instance up by other means, and tag it off so that it is no longer reported";
+
 /// The finding about the missed slots that a record carries: those before it that have no snapshot.
 #[must_use]
 pub fn missed_slots(record: &Record) -> Option<Finding> {
@@ -235,14 +304,22 @@ pub fn missed_slots(record: &Record) -> Option<Finding> {
 }
 
 fn intent(facts: &Facts, slot: Slot, attempt: u32, missed: u32, cx: &Context<'_>) -> Record {
-    let Instance { id, name, place, .. } = &facts.instance;
+    let Instance { id, name, place, disk, .. } = &facts.instance;
     let subject = Subject {
         resource: id.clone(),
         resource_name: name.clone(),
         place: place.clone(),
         slot,
         attempt,
-        name: snapshot_name(&cx.settings.deployment, id, name, slot, attempt),
+        name: snapshot_name_at(
+            &cx.capabilities,
+            &cx.settings.deployment,
+            (id, name),
+            slot,
+            attempt,
+        ),
+        snapshot_id: None,
+        disk: disk.as_deref().map(Into::into),
         policy: facts.protection.policy.text().into(),
     };
     Record::intended(subject, missed, cx.now, cx.lease)
@@ -289,7 +366,7 @@ pub enum Outcome {
 #[must_use]
 pub fn settle(
     intent: &Record,
-    answer: &Result<(), ProviderError>,
+    answer: &Result<Option<Box<str>>, ProviderError>,
     look: Option<&Lookup>,
     lost: bool,
     cx: &Context<'_>,
@@ -298,47 +375,71 @@ pub fn settle(
         Settled::Write(Box::new(Settlement { next, outcome, finding }))
     };
     let error = match answer {
-        Ok(()) => {
-            let next = intent.moved(State::Requested, cx.now, "the provider took the request");
+        Ok(id) => {
+            let next = intent.with_id(id.clone()).moved(
+                State::Requested,
+                cx.now,
+                "the provider took the request",
+            );
             return write(next, Outcome::Requested, None);
         }
         Err(error) => error,
     };
+    if error.kind.effect_unknown() && !cx.capabilities.unique_names {
+        return Settled::Write(Box::new(defer(intent, error, true)));
+    }
     if error.kind.transient() {
         return Settled::Again;
+    }
+    if error.kind == ErrorKind::NotSupported {
+        return Settled::Write(Box::new(not_supported(intent, error, cx)));
     }
     if error.kind != ErrorKind::NameTaken {
         return Settled::Write(Box::new(defer(intent, error, lost)));
     }
     match look {
         None => Settled::Look,
-        Some(Lookup::Found(found)) => match intent.recognises(found, &cx.settings.deployment) {
-            Recognition::Ours if found.state == SnapshotState::Error => {
-                let next = intent.as_made(found).observed(
-                    &found.state,
-                    cx.now,
-                    "the provider reports an error",
-                );
-                let message = format!("the provider reports an error for {}", intent.name);
-                let finding = Finding::new(Code::AttemptFailed, message)
+        Some(Lookup::Found(found)) => {
+            match intent.recognises(found, &cx.settings.deployment, &cx.capabilities) {
+                Recognition::Ours if found.state == SnapshotState::Error => {
+                    let next = intent.as_made(found, &cx.capabilities).observed(
+                        &found.state,
+                        cx.now,
+                        "the provider reports an error",
+                    );
+                    let message = format!("the provider reports an error for {}", intent.name);
+                    let finding = Finding::new(Code::AttemptFailed, message)
                     .of(&intent.resource, &intent.resource_name)
                     .value(intent.attempt.to_string())
                     .fix("look at the instance if the next attempt, which is made automatically, fails too");
-                write(next, Outcome::Failed, Some(finding))
+                    write(next, Outcome::Failed, Some(finding))
+                }
+                Recognition::Ours => {
+                    let again = "it was asked for before";
+                    let made = intent.as_made(found, &cx.capabilities);
+                    let next = made.moved(State::Requested, cx.now, again);
+                    write(next, Outcome::Tracked, None)
+                }
+                Recognition::Unknown => Settled::Write(Box::new(defer(intent, error, lost))),
+                Recognition::Foreign => doubt(intent, error, lost, cx),
             }
-            Recognition::Ours => {
-                let again = "it was asked for before";
-                let next = intent.as_made(found).moved(State::Requested, cx.now, again);
-                write(next, Outcome::Tracked, None)
-            }
-            Recognition::Unknown => Settled::Write(Box::new(defer(intent, error, lost))),
-            Recognition::Foreign => doubt(intent, error, lost, cx),
-        },
+        }
         // No snapshot has the name: a resource of another kind has it, or the request was made just
         // now.
         Some(Lookup::Missing) => doubt(intent, error, lost, cx),
         Some(Lookup::Unknown) => Settled::Write(Box::new(defer(intent, error, lost))),
     }
+}
+
+/// The provider refuses the resource for good.
+fn not_supported(intent: &Record, error: &ProviderError, cx: &Context<'_>) -> Settlement {
+    let next = intent.refused(cx.now, error.to_string());
+    let message = format!("{} cannot be snapshotted: {error}", intent.resource_name);
+    let finding = Finding::new(Code::NotSupported, message)
+        .of(&intent.resource, &intent.resource_name)
+        .value(error.code.clone())
+        .fix(NOT_SUPPORTED_FIX);
+    Settlement { next, outcome: Outcome::Failed, finding: Some(finding) }
 }
 
 /// The name belongs to something that is not ours, which is believed at the second look.

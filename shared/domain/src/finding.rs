@@ -95,6 +95,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// A provider's variable is invalid, or its name is unknown: none of its places is served.
+    BadProvider = "bad-provider", Error, Notify::WhileActive(Topic::Failed);
     /// A tag's key or value cannot be read, or does nothing; nothing of the resource is pruned.
     BadTag = "bad-tag", Warning, Notify::WhileActive(Topic::HeldBack);
     /// A named policy, or a variable this function can do without, cannot be read.
@@ -117,6 +119,8 @@ codes! {
     AttemptFailed = "attempt-failed", Error, Notify::OnEvent(Topic::Failed);
     /// A failed slot waits for its next attempt.
     RetryLater = "retry-later", Info, Notify::Never;
+    /// The provider makes no snapshots of this resource, for good; the slot gets no other attempt.
+    NotSupported = "not-supported", Error, Notify::WhileActive(Topic::Failed);
     /// The slot's attempts are used up; the next slot comes.
     AttemptsExhausted = "attempts-exhausted", Error, Notify::WhileActive(Topic::Failed);
     /// A snapshot has been pending for longer than `SNAPKEEP_PENDING_TIMEOUT`.
@@ -127,6 +131,12 @@ codes! {
     SeenAgain = "seen-again", Warning, Notify::OnEvent(Topic::Available);
     /// A snapshot of ours without a record was taken into the ledger.
     Adopted = "adopted", Info, Notify::Never;
+    /// A second snapshot has the name of a slot's snapshot; it is kept, and counts in no rule.
+    Twin = "twin", Warning, Notify::WhileActive(Topic::HeldBack);
+    /// A failed snapshot that the provider does not delete in its state uses up quota.
+    UsesQuota = "uses-quota", Warning, Notify::WhileActive(Topic::Failed);
+    /// A place's quota does not suffice for what its policies keep; `value` is what they need.
+    QuotaShort = "quota-short", Warning, Notify::WhileActive(Topic::Failed);
     /// A snapshot carries this deployment's tag, but is not ours.
     LookAlike = "look-alike", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The newest available snapshot is older than two periods and a day; nothing is pruned.

@@ -5,12 +5,14 @@
 //!
 //! A newcomer's map: [`policy`] is what people configure: the variables, the tags, and what
 //! schedules and retention rules mean. [`snapshot`] is what the provider shows, and which of it is
-//! ours; [`answer`] is what the provider answers. [`ledger`] is what we remember and intend.
+//! ours; [`answer`] is what the provider answers, and
+//! [`capabilities`] what it can do. [`ledger`] is what we remember and intend.
 //! [`create`], [`poll`] and [`prune`] plan from these three. A [`finding`] is what people should
 //! know, and a [`notice`] is what they are sent. [`time`], [`place`], [`resource`] and [`function`]
 //! are the terms that all of them use.
 
 pub mod answer;
+pub mod capabilities;
 pub mod create;
 pub mod finding;
 pub mod function;

@@ -52,12 +52,16 @@ fn about(record: &Record, code: Code, message: String) -> Finding {
 /// Settles an intent that no invocation works on any more; its snapshot may have been requested.
 fn intended(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
     match look {
-        Lookup::Found(snapshot) => match record.recognises(snapshot, &cx.settings.deployment) {
-            Recognition::Ours => observed(&record.as_made(snapshot), snapshot, cx.now),
-            Recognition::Unknown => Step::default(),
-            Recognition::Foreign => doubted(record, cx.now),
-        },
-        Lookup::Missing if slot_passed(record, cx.now) => {
+        Lookup::Found(snapshot) => {
+            match record.recognises(snapshot, &cx.settings.deployment, &cx.capabilities) {
+                Recognition::Ours => {
+                    observed(&record.as_made(snapshot, &cx.capabilities), snapshot, cx.now)
+                }
+                Recognition::Unknown => Step::default(),
+                Recognition::Foreign => doubted(record, cx.now),
+            }
+        }
+        Lookup::Missing if slot_passed(record, cx.now) && !may_appear(record, cx) => {
             let message =
                 format!("slot {} passed without a snapshot: {}", record.slot, record.reason);
             Step {
@@ -94,7 +98,11 @@ fn requested(record: &Record, look: &Lookup, cx: &Context<'_>) -> Step {
 
 /// Notes what the provider shows, and reports a snapshot that takes too long.
 fn followed(record: &Record, snapshot: &Snapshot, cx: &Context<'_>) -> Step {
-    let mut step = observed(record, snapshot, cx.now);
+    let known = record.identified(snapshot, &cx.capabilities);
+    let mut step = observed(&known, snapshot, cx.now);
+    if step.next.is_none() && known != *record {
+        step.next = Some(known);
+    }
     let waiting = step.next.as_ref().unwrap_or(record);
     let age = elapsed(waiting.asked_at(), cx.now);
     if waiting.state == State::Pending && age > cx.settings.pending_timeout {
@@ -161,6 +169,14 @@ pub fn name_taken(record: &Record, now: Timestamp) -> Step {
             .fix("rename or remove the resource that has this name; the next attempt uses another name"),
         ),
     }
+}
+
+/// Whether a snapshot that a look did not show may still appear: where a request cannot be repeated,
+/// only a look some time after it counts.
+fn may_appear(record: &Record, cx: &Context<'_>) -> bool {
+    !cx.capabilities.unique_names
+        && record.effect_unknown()
+        && elapsed(record.asked_at(), cx.now) < GONE_AFTER
 }
 
 /// Whether the record's slot is no longer the latest of the schedule that made it.

@@ -27,7 +27,7 @@ pub mod guard;
 pub mod listing;
 mod resource;
 
-pub use delete::{LastLook, intent, last_look, settle};
+pub use delete::{LastLook, last_look, settle};
 pub use guard::{Guard, cap_marks, memory_short};
 pub use listing::{Listing, Other, Seen};
 pub use resource::Verdict;
@@ -180,7 +180,7 @@ impl Facts {
 
     /// What to look up by name, given the lists.
     #[must_use]
-    pub fn questions(&self) -> Questions {
+    pub fn questions(&self, cx: &Context<'_>) -> Questions {
         let sources = self.listing.sources();
         let sources = sources
             .filter(|(id, _)| !self.instances.contains_key(id))
@@ -188,10 +188,28 @@ impl Facts {
             .collect();
         let snapshots = self.records.values().flatten();
         let snapshots = snapshots
-            .filter(|r| could_vanish(r) && !self.listing.shows(&r.resource, &r.name))
+            .filter(|r| could_vanish(r) && !self.listing.shows(r))
+            .filter(|r| cx.capabilities.unique_names || r.snapshot_id.is_some())
             .map(Record::snapshot)
             .collect();
         Questions { sources, snapshots }
+    }
+
+    /// The resources by the disks that their snapshots are taken of, where the provider states only
+    /// these: each with the resource's name.
+    #[must_use]
+    pub fn disks(&self) -> BTreeMap<String, (ResourceId, String)> {
+        let of_records = self.records.values().flatten().filter_map(|record| {
+            let disk = record.disk.as_deref()?.to_owned();
+            Some((disk, (record.resource.clone(), record.resource_name.clone())))
+        });
+        let of_protected = self.protected.values().filter_map(|item| {
+            Some((item.disk.clone()?, (item.resource.clone(), item.name.clone())))
+        });
+        let of_instances = self.instances.values().filter_map(|instance| {
+            Some((instance.disk.clone()?, (instance.id.clone(), instance.name.clone())))
+        });
+        of_records.chain(of_protected).chain(of_instances).collect()
     }
 
     /// Every resource that the lists or the ledger contain.
@@ -235,7 +253,7 @@ impl Facts {
         if !record.may_be_rescued(cx.now) {
             return None;
         }
-        let other = self.listing.other(&record.name)?;
+        let other = self.listing.other(record)?;
         // A snapshot that is not settled keeps its mark for now, because it is not deleted in that
         // state. Nothing is decided either while the provider does not say what it was taken from.
         let settled = matches!(other.state, SnapshotState::Available | SnapshotState::Error);
@@ -298,6 +316,7 @@ pub fn takes_part(item: &Protected) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::Capabilities;
     use crate::function::Function;
     use crate::ledger::lease::Lease;
     use crate::ledger::record::{Fields, Mark};
@@ -321,6 +340,8 @@ mod tests {
             source: source.clone(),
             source_name: "web".to_owned(),
             source_place: None,
+            disk: None,
+            deletable: true,
             created_at: slot.timestamp(),
             state: SnapshotState::Available,
             tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
@@ -336,11 +357,17 @@ mod tests {
         let place: Place = "eu-west-1".parse().unwrap();
         let mut facts = Facts::of(place.clone());
         let tags = [("snapkeep".to_owned(), String::new())].into();
-        let instance =
-            Instance { id: id.clone(), name: "web".to_owned(), place: place.clone(), tags };
+        let instance = Instance {
+            id: id.clone(),
+            name: "web".to_owned(),
+            place: place.clone(),
+            tags,
+            disk: None,
+            unready: None,
+        };
         facts.instances.insert(id.clone(), instance);
         for slot in ["2026-11-19T03:00:00Z", "2026-11-20T03:00:00Z"] {
-            facts.listing.add(&snapshot(&id, slot), "snapkeep");
+            facts.listing.add(&snapshot(&id, slot), "snapkeep", &Capabilities::default());
         }
         let (_, seen) = facts.listing.of(&id).unwrap();
         let adopted = |(name, seen): (&str, &Seen)| seen.adopted(name, (&id, "web", &place), now);
@@ -356,7 +383,8 @@ mod tests {
         records[1] = Record::stored(elsewhere);
         facts.records.insert(id.clone(), records);
         let settings = settings("last=1");
-        let plan = facts.plan(&id, &Context { settings: &settings, now, lease });
+        let capabilities = Capabilities::default();
+        let plan = facts.plan(&id, &Context { settings: &settings, now, lease, capabilities });
         let verdicts: Vec<&Verdict> = plan.verdicts.iter().map(|judged| &judged.verdict).collect();
         let (disagrees, floor) = (Guard::RecordDisagrees, Guard::Floor);
         assert_eq!(verdicts, [&Verdict::Guarded(disagrees), &Verdict::Guarded(floor)]);
@@ -368,6 +396,10 @@ mod tests {
         let id = ResourceId("arn:web".to_owned());
         let (name, timezone) = ("default".to_owned(), "UTC".to_owned());
         let seen = Seen {
+            name: None,
+            disk: None,
+            untagged: false,
+            deletable: true,
             slot: "2026-11-19T03:00:00Z".parse().unwrap(),
             attempt: 1,
             state: SnapshotState::Available,
@@ -390,10 +422,11 @@ mod tests {
         let mut facts = Facts::of(place);
         let asked = gone.snapshot();
         facts.records.insert(id.clone(), vec![gone, made]);
-        assert_eq!(facts.questions().snapshots, [asked.clone()].into());
-        facts.looks.insert(asked, Lookup::Missing);
         let settings = settings("all");
-        let cx = Context { settings: &settings, now, lease: Lease::until(now) };
+        let (lease, capabilities) = (Lease::until(now), Capabilities::default());
+        let cx = Context { settings: &settings, now, lease, capabilities };
+        assert_eq!(facts.questions(&cx).snapshots, [asked.clone()].into());
+        facts.looks.insert(asked, Lookup::Missing);
         let steps = facts.plan(&id, &cx).steps;
         let deleted = |step: &Step| matches!(step, Step::Write(r) if r.state == State::Deleted);
         assert!(steps.len() == 1 && deleted(&steps[0]), "{steps:?}");

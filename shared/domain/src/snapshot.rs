@@ -1,11 +1,13 @@
 //! What the provider shows, and which of it is ours: names, ownership and holds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use sha2::{Digest, Sha256};
 
+use crate::capabilities::{Capabilities, TagSupport};
 use crate::place::Place;
 use crate::policy::PolicyText;
 use crate::resource::ResourceId;
@@ -45,6 +47,10 @@ pub struct Instance {
     pub place: Place,
     /// The tags that people set.
     pub tags: Tags,
+    /// The disk that its snapshots are taken of, where the provider states only that with them.
+    pub disk: Option<String>,
+    /// Why no snapshot can be made of it for now, if its state shows that.
+    pub unready: Option<String>,
 }
 
 /// The state of a snapshot at the provider.
@@ -65,12 +71,14 @@ pub enum SnapshotState {
 pub struct Snapshot {
     /// The provider's own id of the snapshot.
     pub id: String,
-    /// Its name, unique in its Region.
+    /// Its name: what identifies it, if the provider's capabilities say so.
     pub name: String,
     /// Its place.
     pub place: Place,
     /// The id of its source; empty if the provider does not state it.
     pub source: ResourceId,
+    /// The disk that it was taken of, where the provider states that instead of the source.
+    pub disk: Option<String>,
     /// The name of its source.
     pub source_name: String,
     /// The place of its source; absent if the provider does not state it.
@@ -79,6 +87,8 @@ pub struct Snapshot {
     pub created_at: Timestamp,
     /// Its state.
     pub state: SnapshotState,
+    /// Whether the provider deletes it in this state, as far as that is known.
+    pub deletable: bool,
     /// Its tags.
     pub tags: Tags,
     /// The size of the source's disks in GB: an upper bound of what is billed.
@@ -94,6 +104,9 @@ pub struct SnapshotRef {
     pub source: ResourceId,
     /// Its name.
     pub name: String,
+    /// The provider's id, where names do not identify snapshots. Without it, all snapshots of the
+    /// source are meant.
+    pub id: Option<Box<str>>,
 }
 
 /// The ownership of a snapshot.
@@ -127,6 +140,25 @@ pub fn snapshot_name(
     slot: Slot,
     attempt: u32,
 ) -> String {
+    let capabilities = Capabilities::default();
+    snapshot_name_at(&capabilities, deployment, (resource, resource_name), slot, attempt)
+}
+
+/// The same name as short as a provider wants it.
+#[must_use]
+pub fn snapshot_name_at(
+    capabilities: &Capabilities,
+    deployment: &str,
+    (resource, resource_name): (&ResourceId, &str),
+    slot: Slot,
+    attempt: u32,
+) -> String {
+    let suffix = name_suffix(deployment, resource, slot, attempt);
+    stem(resource, resource_name, capabilities.stem_chars) + &suffix
+}
+
+/// The part of a name that tells whose snapshot it is: slot and hash.
+fn name_suffix(deployment: &str, resource: &ResourceId, slot: Slot, attempt: u32) -> String {
     let mut hash = Sha256::new();
     for part in [deployment, &resource.0, &attempt.to_string()] {
         // Each part is hashed with its length: no two different triples give the same bytes.
@@ -135,32 +167,86 @@ pub fn snapshot_name(
     }
     let digest = hash.finalize();
     let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let suffix = format!("-{}-{hex}", slot.compact());
-    let mut stem: String = resource_name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
-        .take(NAME_CHARS_MAX - suffix.len() - 1)
-        .collect();
-    if !stem.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        stem.insert(0, 'i');
-    }
-    stem + &suffix
+    format!("-{}-{hex}", slot.compact())
+}
+
+/// The part of a name that people read: what remains of the instance's name, or the last part of
+/// its id.
+fn stem(resource: &ResourceId, name: &str, chars: usize) -> String {
+    let legal = |text: &str| -> String {
+        let kept = text.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c));
+        kept.skip_while(|c| !c.is_ascii_alphanumeric()).take(chars).collect()
+    };
+    let of_id = || legal(resource.0.rsplit([':', '/']).next().unwrap_or_default());
+    [legal(name), of_id()].into_iter().find(|stem| !stem.is_empty()).unwrap_or_else(|| "i".into())
+}
+
+/// The slot that a name's suffix states, whoever made the snapshot.
+fn slot_of_name(name: &str) -> Option<Slot> {
+    let (rest, hex) = name.rsplit_once('-')?;
+    let (_, slot) = rest.rsplit_once('-')?;
+    let lower = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if hex.len() == 8 && hex.chars().all(lower) { Slot::from_compact(slot) } else { None }
 }
 
 impl Snapshot {
     /// What it is asked for by.
     #[must_use]
-    pub fn reference(&self) -> SnapshotRef {
-        let Snapshot { place, source, name, .. } = self;
-        SnapshotRef { place: place.clone(), source: source.clone(), name: name.clone() }
+    pub fn reference(&self, capabilities: &Capabilities) -> SnapshotRef {
+        let Snapshot { place, source, name, id, .. } = self;
+        let id = (!capabilities.unique_names).then(|| id.as_str().into());
+        SnapshotRef { place: place.clone(), source: source.clone(), name: name.clone(), id }
     }
 
-    /// The ownership of this snapshot. Tags can be edited and copied; name and origin cannot.
+    /// What identifies it in its place.
     #[must_use]
-    pub fn ownership(&self, deployment: &str) -> Ownership {
-        if self.tags.get(MANAGED_BY).map(String::as_str) != Some(deployment) {
-            return Ownership::Foreign;
+    pub fn key(&self, capabilities: &Capabilities) -> &str {
+        if capabilities.unique_names { &self.name } else { &self.id }
+    }
+
+    /// The same snapshot with its source, if the provider states only the disk, and that is the
+    /// source's.
+    #[must_use]
+    pub fn traced<'a>(
+        &self,
+        source_of: impl FnOnce(&str) -> Option<(&'a ResourceId, &'a str)>,
+    ) -> Cow<'_, Snapshot> {
+        let found = match &self.disk {
+            Some(disk) if self.source.0.is_empty() => source_of(disk),
+            _ => None,
+        };
+        let Some((source, name)) = found else { return Cow::Borrowed(self) };
+        let (source, source_name) = (source.clone(), name.to_owned());
+        Cow::Owned(Snapshot { source, source_name, ..self.clone() })
+    }
+
+    /// The ownership of this snapshot. Tags can be edited and copied; name and origin cannot,
+    /// except where names do not identify a snapshot.
+    #[must_use]
+    pub fn ownership(&self, deployment: &str, capabilities: &Capabilities) -> Ownership {
+        match self.tags.get(MANAGED_BY) {
+            Some(owner) if owner == deployment => self.ownership_by_tags(deployment, capabilities),
+            None if capabilities.tags == TagSupport::Unproven && self.tags.is_empty() => {
+                self.ownership_by_name(deployment)
+            }
+            _ => Ownership::Foreign,
         }
+    }
+
+    /// Without tags, name and origin decide. A name that could be ours is not foreign before its
+    /// origin is known.
+    fn ownership_by_name(&self, deployment: &str) -> Ownership {
+        let Some(slot) = slot_of_name(&self.name) else { return Ownership::Foreign };
+        if self.source.0.is_empty() {
+            return Ownership::Unknown;
+        }
+        match self.attempt(deployment, slot, false) {
+            Some(attempt) => Ownership::Ours { slot, attempt },
+            None => Ownership::Foreign,
+        }
+    }
+
+    fn ownership_by_tags(&self, deployment: &str, capabilities: &Capabilities) -> Ownership {
         if self.source.0.is_empty() {
             return Ownership::Unknown;
         }
@@ -178,13 +264,24 @@ impl Snapshot {
         if self.source_place.as_ref().is_some_and(|place| *place != self.place) {
             return Ownership::LookAlike("it lies in another place than what it was taken of");
         }
-        let named_so = |attempt: &u32| {
-            snapshot_name(deployment, &self.source, &self.source_name, slot, *attempt) == self.name
-        };
-        match (1..=ATTEMPTS_MAX).find(named_so) {
+        match self.attempt(deployment, slot, capabilities.unique_names) {
             Some(attempt) => Ownership::Ours { slot, attempt },
             None => Ownership::LookAlike("its name is not the one that its tags give"),
         }
+    }
+
+    /// The attempt at a slot that its name shows. Where instances can be renamed, only the suffix
+    /// counts.
+    fn attempt(&self, deployment: &str, slot: Slot, whole: bool) -> Option<u32> {
+        let named_so = |attempt: &u32| match whole {
+            true => {
+                let name =
+                    snapshot_name(deployment, &self.source, &self.source_name, slot, *attempt);
+                name == self.name
+            }
+            false => self.name.ends_with(&name_suffix(deployment, &self.source, slot, *attempt)),
+        };
+        (1..=ATTEMPTS_MAX).find(named_so)
     }
 
     /// The policy that its tags state, so that it explains itself without the ledger.
@@ -292,6 +389,8 @@ mod tests {
             place: "eu-west-1".parse().unwrap(),
             source_name: "web.1".into(),
             source_place: None,
+            disk: None,
+            deletable: true,
             created_at: slot.timestamp(),
             state: SnapshotState::Available,
             tags: [(MANAGED_BY, "dep"), (SLOT, "2026-11-20T03:00:00Z"), (SOURCE, &source.0)]
@@ -305,8 +404,11 @@ mod tests {
     #[test]
     fn ours_needs_tags_name_and_origin() {
         let slot = "2026-11-20T03:00:00Z".parse().unwrap();
-        assert_eq!(ours().ownership("dep"), Ownership::Ours { slot, attempt: 2 });
-        assert_eq!(ours().ownership("dep2"), Ownership::Foreign);
+        assert_eq!(
+            ours().ownership("dep", &Capabilities::default()),
+            Ownership::Ours { slot, attempt: 2 }
+        );
+        assert_eq!(ours().ownership("dep2", &Capabilities::default()), Ownership::Foreign);
         let breakers: [fn(&mut Snapshot); 9] = [
             |s| s.source_place = Some("us-east-1".parse().unwrap()),
             |s| drop(s.tags.insert(SOURCE.into(), "arn:of-another".into())),
@@ -320,11 +422,14 @@ mod tests {
         ];
         let mut late = ours();
         late.source.0.clear();
-        assert_eq!(late.ownership("dep"), Ownership::Unknown);
+        assert_eq!(late.ownership("dep", &Capabilities::default()), Ownership::Unknown);
         for broken in breakers {
             let mut snapshot = ours();
             broken(&mut snapshot);
-            assert!(matches!(snapshot.ownership("dep"), Ownership::LookAlike(_)));
+            assert!(matches!(
+                snapshot.ownership("dep", &Capabilities::default()),
+                Ownership::LookAlike(_)
+            ));
         }
     }
 
@@ -341,8 +446,15 @@ mod tests {
         assert!(whole.starts_with(&"x".repeat(228)), "{whole}");
         let long = snapshot_name("dep", &id, &"x".repeat(300), slot, 1);
         assert!(long.len() <= NAME_CHARS_MAX && long.ends_with(&name["web-1".len()..]), "{long}");
-        assert!(snapshot_name("dep", &id, "_ü", slot, 1).starts_with("i_--"));
-        assert_eq!(snapshot_name("dep", &id, &"_".repeat(300), slot, 1).len(), NAME_CHARS_MAX);
+        let arn = ResourceId("arn:aws:lightsail:eu-west-1:1:Instance/u-1".into());
+        for (from, stem) in [("_ü-a b.c", "a"), ("我的a", "a"), ("服务器", "u-1"), ("", "u-1")]
+        {
+            let name = snapshot_name("dep", &arn, from, slot, 1);
+            assert!(name.starts_with(stem), "{name}");
+        }
+        let short = Capabilities { stem_chars: 34, ..Capabilities::default() };
+        let long = snapshot_name_at(&short, "dep", (&id, &"x".repeat(300)), slot, 1);
+        assert_eq!((long.len(), &long[34..]), (60, &name["web-1".len()..]));
         let mut all: Vec<_> =
             (1..=5).map(|a| snapshot_name("dep", &id, "web-1", slot, a)).collect();
         all.push(snapshot_name("de", &ResourceId("pid".into()), "web-1", slot, 1));

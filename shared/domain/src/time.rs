@@ -34,6 +34,14 @@ impl Slot {
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%dT%H%M%SZ").to_string()
     }
+
+    /// Reads what [`Slot::compact`] wrote, and nothing else.
+    #[must_use]
+    pub fn from_compact(text: &str) -> Option<Slot> {
+        let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
+        let slot = Slot::at(civil.to_zoned(TimeZone::UTC).ok()?.timestamp());
+        (slot.compact() == text).then_some(slot)
+    }
 }
 
 /// The form in tags and in the ledger: RFC 3339 in UTC, whole seconds, `2026-11-20T03:00:00Z`.

@@ -24,7 +24,7 @@ pub use memory::MemoryProvider;
 #[must_use]
 pub fn named(place: &Place, name: &str) -> SnapshotRef {
     let source = ResourceId(String::new());
-    SnapshotRef { place: place.clone(), source, name: name.to_owned() }
+    SnapshotRef { place: place.clone(), source, name: name.to_owned(), id: None }
 }
 
 /// Changes a record past its state machine, as a ledger that somebody wrote into may hold it.

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Page, ProviderError, SnapshotRequest,
 };
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, SnapshotState, Tags};
@@ -137,7 +138,14 @@ impl MemoryProvider {
         let id = ResourceId(inner.id("instance"));
         let home = inner.regions.entry(region.to_owned()).or_default();
         assert!(home.is_free(name), "{name} is taken in {region}");
-        let instance = Instance { id, name: name.to_owned(), place: place(region), tags };
+        let instance = Instance {
+            id,
+            name: name.to_owned(),
+            place: place(region),
+            tags,
+            disk: None,
+            unready: None,
+        };
         home.instances.insert(name.to_owned(), instance.clone());
         instance
     }
@@ -278,12 +286,16 @@ pub(crate) fn page<T>(
     let more = elements.len() > PAGE;
     elements.truncate(PAGE);
     let next = elements.last().filter(|_| more).map(|last| name(last).clone());
-    Ok(Page { elements, broken: Vec::new(), next })
+    Ok(Page { elements, broken: Vec::new(), next, total: None })
 }
 
 impl Inventory for MemoryProvider {
-    async fn regions(&self) -> Result<Vec<Place>, ProviderError> {
+    async fn regions(&self, _provider: Option<&str>) -> Result<Vec<Place>, ProviderError> {
         Ok(self.lock().regions.keys().map(|name| place(name)).collect())
+    }
+
+    fn capabilities(&self, _region: &Place) -> Capabilities {
+        Capabilities::default()
     }
 
     async fn instances(
@@ -314,13 +326,15 @@ impl Inventory for MemoryProvider {
         page(all, token, |snapshot| &snapshot.name)
     }
 
-    async fn snapshot(&self, of: &SnapshotRef) -> Result<Option<Snapshot>, ProviderError> {
-        Ok(self.lock().region(&of.place)?.snapshots.get(&of.name).map(|s| s.snapshot.clone()))
+    async fn look_up(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
+        let mut inner = self.lock();
+        let found = inner.region(&of.place)?.snapshots.get(&of.name);
+        Ok(found.map(|stored| stored.snapshot.clone()).into_iter().collect())
     }
 }
 
 impl Creator for MemoryProvider {
-    async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
+    async fn create(&self, order: &SnapshotRequest) -> Result<Option<Box<str>>, ProviderError> {
         const OPERATION: &str = "create";
         let mut inner = self.lock();
         let id = inner.id("snapshot");
@@ -339,6 +353,8 @@ impl Creator for MemoryProvider {
             source: instance.id.clone(),
             source_name: instance.name.clone(),
             source_place: Some(order.place.clone()),
+            disk: None,
+            deletable: true,
             created_at: now + CREATED_LAG,
             state: SnapshotState::Pending,
             tags: order.tags.clone(),
@@ -347,7 +363,7 @@ impl Creator for MemoryProvider {
         let stored = Stored { snapshot, ready_at: Some(ready_at) };
         region.snapshots.insert(order.name.clone(), stored);
         inner.settle();
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -10,6 +10,7 @@ use snapkeep_app::ports::{Deleter, ErrorKind, Inventory};
 use snapkeep_aws::clock::Clock;
 use snapkeep_aws::lightsail::{Accounts, LightsailDeleter, LightsailInventory};
 use snapkeep_aws::{environment, sdk};
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
@@ -43,7 +44,7 @@ impl Account {
     pub(super) async fn of_environment(zone: Option<&str>) -> Result<Self, BoxError> {
         let vars = environment::vars();
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
-        let clock = Clock::from_vars(filled)?;
+        let clock = Clock::from_vars(filled, None)?;
         let sdk = sdk::sdk_config().await;
         let region = sdk.region().map(ToString::to_string);
         let region = region.ok_or("no Region: set AWS_REGION to the Region of the deployment")?;
@@ -157,8 +158,9 @@ impl Account {
             place: self.region.clone(),
             source: ResourceId(String::new()),
             name: snapshot.to_owned(),
+            id: None,
         };
-        Ok(self.inventory.snapshot(&of).await?)
+        Ok(self.inventory.look_up(&of).await?.into_iter().next())
     }
 
     async fn snapshots(&self) -> Result<Vec<Snapshot>, BoxError> {
@@ -192,7 +194,7 @@ impl Account {
         }
         for snapshot in self.snapshots_of(name).await? {
             left += 1;
-            match self.deleter.delete(&snapshot.reference()).await {
+            match self.deleter.delete(&snapshot.reference(&Capabilities::default())).await {
                 Err(error) if error.kind != ErrorKind::NotFound => {
                     refused = Some(error.to_string())
                 }

@@ -9,6 +9,7 @@ use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
 use jiff::SignedDuration;
 use serde_json::Value;
+use snapkeep_aws::providers::read_settings;
 use snapkeep_aws::sdk;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::place::Place;
@@ -83,7 +84,7 @@ impl Deployment {
                 .remove(function)
                 .ok_or_else(|| format!("deployment {id} has no function `{function}`"))?;
             // What prune uses is what the others do, and more.
-            settings = Some(Settings::read(&vars, Function::Prune)?);
+            settings = Some(read_settings(&vars, Function::Prune)?.0);
             names.insert(function, name);
         }
         let settings = settings.ok_or("no settings")?;
@@ -102,10 +103,11 @@ impl Deployment {
         if self.settings.max_deletes == Some(0) {
             return refuse("SNAPKEEP_MAX_DELETES is 0".to_owned());
         }
-        if let Regions::Only(names) = &self.settings.regions
-            && !names.contains(region)
-        {
-            return refuse(format!("SNAPKEEP_REGIONS does not contain {region}"));
+        match self.settings.provider_of(region).map(|provider| &provider.regions) {
+            Some(Regions::Only(names)) if !names.contains(region) => {
+                return refuse(format!("SNAPKEEP_REGIONS does not contain {region}"));
+            }
+            _ => {}
         }
         let waits = self.settings.grace.saturating_add(AFTER_THE_GRACE);
         if waits > SignedDuration::try_from(patience)? {

@@ -1,5 +1,6 @@
 //! Takes a snapshot of ours that has no record into the ledger.
 
+use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::ledger::record::{Recognition, Record, State};
 use snapkeep_domain::snapshot::SnapshotState;
@@ -17,7 +18,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let ledger = self.run.ledger;
         let claimed = match ledger.claim(record).await {
             Ok(Write::Conflict(Some(standing)))
-                if standing.name != record.name && !record.superseded =>
+                if standing.attempt != record.attempt && !record.superseded =>
             {
                 ledger.claim(&record.superseded()).await
             }
@@ -41,19 +42,34 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         if standing.live().is_some() {
             return;
         }
-        let look = self.run.inventory.snapshot(&record.snapshot()).await;
-        let deployment = &self.run.cx.settings.deployment;
-        match look {
-            Ok(Some(found)) if standing.recognises(&found, deployment) == Recognition::Ours => {
+        let (run, lane) = (self.run, self.lane);
+        let cx = run.cx(lane);
+        let deployment = &cx.settings.deployment;
+        match run.inventory.look_up(&record.snapshot()).await {
+            Ok(found) => {
+                let Lookup::Found(found) = run.found(lane, record, found) else { return };
+                // The tombstone's own snapshot was another one.
+                if standing.snapshot_id.as_deref().is_some_and(|id| *id != *found.id) {
+                    let message = format!(
+                        "{} ({}) is a second snapshot of slot {}; it is kept, and counts in no rule",
+                        record.name, found.id, record.slot
+                    );
+                    let finding = about(Code::Twin, message).value(found.id.clone());
+                    part.findings.push(finding.fix("delete it by hand if it is not needed"));
+                    return;
+                }
+                if standing.recognises(&found, deployment, &cx.capabilities) != Recognition::Ours {
+                    return;
+                }
                 // Only an available snapshot replaces a tombstone.
                 if standing.state == State::Deleted && found.state != SnapshotState::Available {
                     return;
                 }
-                let next = standing.observed(&found.state, self.run.cx.now, "seen again");
+                let known = standing.identified(&found, &cx.capabilities);
+                let next = known.observed(&found.state, run.now, "seen again");
                 let finding = about(Code::SeenAgain, format!("{} is there again", record.name));
                 self.write(&next, Some(Counter::Adopted), Some(finding), part).await;
             }
-            Ok(_) => {}
             Err(error) => {
                 let failure = Failure::from(&error).in_place(&self.lane.place);
                 part.failures.push(failure.of(&record.resource, &record.name));

@@ -26,7 +26,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         let intent = match todo.intent.take() {
             Some(intent) => intent,
             None => {
-                let intent = prune::intent(record, &run.cx);
+                let intent = record.deleting(run.now, run.cx(lane).lease);
                 match self.write(&intent, None, None, &mut part).await {
                     Some(written) => written,
                     None => return done(part, None),
@@ -34,9 +34,11 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             }
         };
         // The last look comes immediately before each try.
-        let found = match run.inventory.snapshot(&record.snapshot()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => {
+        let look = run.inventory.look_up(&record.snapshot()).await;
+        let look = look.map(|found| run.found(lane, record, found));
+        let found = match look {
+            Ok(Lookup::Found(found)) => *found,
+            Ok(_) => {
                 // After a lost answer, our own request deleted it.
                 if todo.lost {
                     pruned(&intent, &mut part);
@@ -47,7 +49,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Err(error) => return self.again(todo, intent, error, part),
         };
         let look = Lookup::Found(Box::new(found.clone()));
-        match prune::last_look(&intent, judged, &look, &run.cx) {
+        match prune::last_look(&intent, judged, &look, &run.cx(lane)) {
             LastLook::Delete => {}
             other => {
                 lane.achieved();
@@ -57,7 +59,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         }
         let answer = self.deleter.delete(&record.snapshot()).await;
         todo.lost |= answer.as_ref().is_err_and(|error| error.kind.effect_unknown());
-        let settled = prune::settle(&intent, &found, &answer, &run.cx);
+        let settled = prune::settle(&intent, &found, &answer, &run.cx(lane));
         match (settled, answer) {
             (LastLook::Again | LastLook::Wait, Err(error)) => self.again(todo, intent, error, part),
             (LastLook::Delete, _) => {

@@ -220,6 +220,10 @@ mod tests {
                 oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
             })),
             has_residue: false,
+            snapshot_id: None,
+            disk: None,
+            adopted_untagged: false,
+            refused_for_good: false,
         })
     }
 

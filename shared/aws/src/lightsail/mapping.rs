@@ -37,7 +37,8 @@ pub(super) fn instance(
 ) -> Result<Instance, ProviderError> {
     let (id, name) = identity(operation, shape.arn(), shape.name())?;
     let tags = tags(operation, shape.tags())?;
-    Ok(Instance { id: ResourceId(id), name, place: place.clone(), tags })
+    let (id, place) = (ResourceId(id), place.clone());
+    Ok(Instance { id, name, place, tags, disk: None, unready: None })
 }
 
 pub(super) fn snapshot(
@@ -64,6 +65,8 @@ pub(super) fn snapshot(
         source: ResourceId(text(shape.from_instance_arn())),
         source_name: text(shape.from_instance_name()),
         source_place: place_of(operation, shape.from_instance_arn(), place)?,
+        disk: None,
+        deletable: true,
         created_at,
         state,
         tags: tags(operation, shape.tags())?,

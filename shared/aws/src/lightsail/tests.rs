@@ -74,7 +74,7 @@ fn ok(body: &Value) -> Answer {
 
 fn named(region: &str) -> SnapshotRef {
     let source = ResourceId("arn".to_owned());
-    SnapshotRef { place: region.parse().unwrap(), source, name: "web-s".to_owned() }
+    SnapshotRef { place: region.parse().unwrap(), source, name: "web-s".to_owned(), id: None }
 }
 
 fn snapshot(name: &str) -> Value {
@@ -163,7 +163,7 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     ] {
         let (sdk, _) = wire(move |_| Some((status, body.clone())));
         let inventory = LightsailInventory::new(&sdk, &Accounts::default());
-        assert_eq!(inventory.snapshot(&named("eu-west-1")).await.unwrap(), None);
+        assert_eq!(inventory.look_up(&named("eu-west-1")).await.unwrap(), []);
         assert_eq!(
             inventory.instance(&place(), &ResourceId("arn".to_owned()), "web").await.unwrap(),
             None
@@ -188,7 +188,7 @@ async fn only_a_not_found_of_lightsail_means_that_there_is_none() {
     for (answer, kind) in other {
         let (sdk, _) = wire(move |_| answer.clone());
         let error = LightsailInventory::new(&sdk, &Accounts::default())
-            .snapshot(&named("eu-west-1"))
+            .look_up(&named("eu-west-1"))
             .await
             .unwrap_err();
         assert_eq!(error.kind, kind, "{error:?}");
@@ -215,9 +215,9 @@ async fn what_was_never_sent_had_no_effect() {
 async fn the_regions_come_from_home() {
     let body = json!({"regions": [{"name": "eu-west-1"}, {"name": "xx-new-1"}]});
     let (sdk, wire) = wire(move |_| ok(&body));
-    let regions = LightsailInventory::new(&sdk, &Accounts::default()).regions().await.unwrap();
+    let regions = LightsailInventory::new(&sdk, &Accounts::default()).regions(None).await.unwrap();
     assert_eq!(regions, ["eu-west-1", "xx-new-1"].map(|name| name.parse().unwrap()));
     assert_eq!(wire.seen.lock().unwrap()[0].0, "lightsail.us-east-1.amazonaws.com");
     let (sdk, _) = self::wire(|_| ok(&json!({"regions": [{}]})));
-    assert!(LightsailInventory::new(&sdk, &Accounts::default()).regions().await.is_err());
+    assert!(LightsailInventory::new(&sdk, &Accounts::default()).regions(None).await.is_err());
 }

@@ -60,6 +60,9 @@ pub struct Protected {
     /// The value of its hold, if it carried one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
+    /// The disk that its snapshots are taken of, where the provider states that as their origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// The policy in force, with the resource's overrides.
     pub policy: Arc<PolicyText>,
     /// Since when it has neither taken part nor had a live record.
@@ -108,6 +111,7 @@ impl Protected {
             standing,
             since,
             hold: protection.hold.as_ref().map(Hold::text),
+            disk: instance.disk.clone().or_else(|| known.and_then(|known| known.disk.clone())),
             policy: protection.policy.text().into(),
             idle_since: match (standing, has_records) {
                 (Standing::On, _) | (_, Some(true)) => None,
@@ -145,6 +149,7 @@ impl Protected {
             standing: Standing::Gone,
             since: None,
             hold: Some(HOLD_UNKNOWN.to_owned()),
+            disk: None,
             policy,
             idle_since: None,
             newest: None,
@@ -251,7 +256,8 @@ mod tests {
         let policies = Policies::read(crate::policy::Policy::default(), "");
         let protection = Protection::read(&tags, "snapkeep", &policies);
         let (id, name) = (ResourceId("arn:web".to_owned()), "web".to_owned());
-        let instance = Instance { id, name, place: "eu-west-1".parse().unwrap(), tags };
+        let place = "eu-west-1".parse().unwrap();
+        let instance = Instance { id, name, place, tags, disk: None, unready: None };
         Protected::seen(known, &instance, &protection, has_records, at(now))
     }
 

@@ -1,11 +1,14 @@
 //! The ledger's record of one (resource, slot), and its state machine.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::answer::Lookup;
+use crate::capabilities::Capabilities;
 use crate::ledger::lease::Lease;
 use crate::place::Place;
 use crate::policy::PolicyText;
@@ -76,6 +79,18 @@ pub struct Fields {
     pub reason: String,
     /// The snapshot's name.
     pub name: String,
+    /// The provider's id of the snapshot, where names do not identify it, as soon as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<Box<str>>,
+    /// The disk that it is taken of, where the provider states that as its origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Box<str>>,
+    /// Whether it was adopted by name and origin alone, so that nobody knows its retention.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adopted_untagged: bool,
+    /// Whether the provider refused the attempt for good: the slot gets no other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub refused_for_good: bool,
     /// The place of the snapshot.
     #[serde(rename = "region")]
     pub place: Place,
@@ -103,6 +118,10 @@ pub struct Fields {
     /// Whether a failed attempt left a residue at the provider.
     #[serde(default, alias = "remains")]
     pub has_residue: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -137,8 +156,13 @@ impl Record {
     /// What its snapshot is asked for by.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotRef {
-        let Fields { place, resource, name, .. } = &self.0;
-        SnapshotRef { place: place.clone(), source: resource.clone(), name: name.clone() }
+        let Fields { place, resource, name, snapshot_id, .. } = &self.0;
+        SnapshotRef {
+            place: place.clone(),
+            source: resource.clone(),
+            name: name.clone(),
+            id: snapshot_id.clone(),
+        }
     }
 
     /// The state, which is the sparse index's key; `None` for tombstones and settled failures. A
@@ -207,10 +231,48 @@ impl Record {
         self.state == State::Intended && !self.lease.is_none()
     }
 
-    /// Whether the snapshot of its name is the record's.
+    /// What identifies its snapshot in its place, as far as it is known.
     #[must_use]
-    pub fn recognises(&self, found: &Snapshot, deployment: &str) -> Recognition {
-        match found.ownership(deployment) {
+    pub fn snapshot_key(&self) -> &str {
+        self.snapshot_id.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The snapshot of the record among those that a lookup showed. If several could be it, it is
+    /// the oldest one.
+    #[must_use]
+    pub fn look(
+        &self,
+        found: Vec<Snapshot>,
+        deployment: &str,
+        capabilities: &Capabilities,
+    ) -> Lookup {
+        let own = |one: &Snapshot| match (&self.snapshot_id, capabilities.unique_names) {
+            (_, true) => true,
+            (Some(id), false) => **id == one.id,
+            (None, false) => match self.recognises(one, deployment, capabilities) {
+                Recognition::Ours => true,
+                Recognition::Unknown => one.name == self.name,
+                Recognition::Foreign => false,
+            },
+        };
+        let all = found.into_iter().filter(own);
+        let first = all.min_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        first.map_or(Lookup::Missing, |found| Lookup::Found(Box::new(found)))
+    }
+
+    /// Whether a snapshot that was looked up for it is the record's.
+    #[must_use]
+    pub fn recognises(
+        &self,
+        found: &Snapshot,
+        deployment: &str,
+        capabilities: &Capabilities,
+    ) -> Recognition {
+        if !self.can_be(found) {
+            return Recognition::Foreign;
+        }
+        let found = self.traced(found);
+        match found.ownership(deployment, capabilities) {
             _ if found.source.0.is_empty() => Recognition::Unknown,
             Ownership::Ours { slot, attempt }
                 if (slot, attempt) == (self.slot, self.attempt)
@@ -223,14 +285,30 @@ impl Record {
     }
 
     /// Whether the snapshot that the provider accepted the request for is still the record's. Its
-    /// tags may be gone by now; only another origin shows that it is something else.
+    /// tags may be gone by now; only another id or origin shows that it is something else.
     #[must_use]
     pub fn recognises_origin(&self, found: &Snapshot) -> Recognition {
-        match &found.source {
+        match &self.traced(found).source {
+            _ if !self.can_be(found) => Recognition::Foreign,
             source if source.0.is_empty() => Recognition::Unknown,
             source if *source == self.resource => Recognition::Ours,
             _ => Recognition::Foreign,
         }
+    }
+
+    /// Whether neither id nor disk shows that it is another snapshot.
+    fn can_be(&self, found: &Snapshot) -> bool {
+        let same = |own: &Option<Box<str>>, other: Option<&str>| match (own, other) {
+            (Some(own), Some(other)) => **own == *other,
+            _ => true,
+        };
+        same(&self.snapshot_id, Some(&found.id)) && same(&self.disk, found.disk.as_deref())
+    }
+
+    /// A snapshot of the record's disk was taken of the record's resource.
+    fn traced<'a>(&self, found: &'a Snapshot) -> Cow<'a, Snapshot> {
+        let own = (&self.resource, self.resource_name.as_str());
+        found.traced(|disk| (self.disk.as_deref() == Some(disk)).then_some(own))
     }
 }
 
@@ -281,6 +359,10 @@ mod tests {
             times: [(state, at)].into(),
             reason: "before".to_owned(),
             name: "name".to_owned(),
+            snapshot_id: None,
+            disk: None,
+            adopted_untagged: false,
+            refused_for_good: false,
             place: "eu-west-1".parse().unwrap(),
             resource_name: "web".to_owned(),
             policy: PolicyText {

@@ -32,6 +32,9 @@ pub struct LastRun {
     /// How many items it left for the next run.
     #[serde(default)]
     pub left: u64,
+    /// Whether any snapshot of the place ever showed a tag.
+    #[serde(default)]
+    pub shows_tags: bool,
     /// The time until which the lane belongs to a run.
     #[serde(default, rename = "held_until", skip_serializing_if = "Lease::is_none")]
     pub lease: Lease,

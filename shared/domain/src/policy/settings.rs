@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::capabilities::Capabilities;
 use crate::finding::Finding;
 use crate::function::Function;
 use crate::ledger::lease::Lease;
@@ -28,6 +29,17 @@ pub enum Regions {
     All,
     /// These Regions.
     Only(Vec<Place>),
+}
+
+/// A provider whose places are looked after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// What its places begin with, before a colon; `None` for the one without a name.
+    pub name: Option<&'static str>,
+    /// The Regions to look after.
+    pub regions: Regions,
+    /// The variable that names them.
+    pub regions_variable: &'static str,
 }
 
 /// The metrics to emit; each costs money every month.
@@ -100,8 +112,8 @@ pub struct Settings {
     pub orphan_keep: Option<SignedDuration>,
     /// A snapshot that is pending for longer blocks no later slot.
     pub pending_timeout: SignedDuration,
-    /// The Regions to look after.
-    pub regions: Regions,
+    /// The providers that are looked after.
+    pub providers: Vec<Provider>,
     /// The roles for the other accounts that are looked after.
     pub roles: Vec<RoleArn>,
     /// The prefix of the tags that people set on instances.
@@ -130,6 +142,8 @@ pub struct Context<'a> {
     /// The lease of this run's claims: it lasts until the run ends, at most an invocation's longest
     /// life.
     pub lease: Lease,
+    /// What the provider can do in the place.
+    pub capabilities: Capabilities,
 }
 
 /// The error of a start: one message that names every invalid variable with its value and expected
@@ -172,6 +186,8 @@ impl Reader<'_> {
     }
 }
 
+/// The variable that names the Regions of the provider without a name.
+const REGIONS: &str = "SNAPKEEP_REGIONS";
 /// The variable in which Lambda states a function's memory, in MB.
 const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
@@ -201,6 +217,12 @@ pub const VARIABLES: [&str; 21] = [
 ];
 
 impl Settings {
+    /// The provider of a place, if it is looked after.
+    #[must_use]
+    pub fn provider_of(&self, place: &Place) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name == place.provider())
+    }
+
     /// Reads the variables for this function.
     ///
     /// # Errors
@@ -231,6 +253,7 @@ impl Settings {
         let default = Policy { schedule, zone, retention, ..default };
         let policies = vars.get("SNAPKEEP_POLICIES").map_or("", String::as_str);
         let policies = Policies::read(default, policies);
+        let provider = nameless(reader.read(REGIONS, &schedule_users, Regions::All, regions));
         let prune = [Prune];
         let duration = |text: &str| parse_duration(text);
         let settings = Settings {
@@ -251,7 +274,7 @@ impl Settings {
                 SignedDuration::from_hours(6),
                 duration,
             ),
-            regions: reader.read("SNAPKEEP_REGIONS", &schedule_users, Regions::All, regions),
+            providers: vec![provider],
             roles: reader.read("SNAPKEEP_ROLE_ARNS", &all, Vec::new(), role_arns),
             tag: reader.read("SNAPKEEP_TAG", &schedule_users, "snapkeep".to_owned(), |text| {
                 tag_text(text, 100)
@@ -272,6 +295,11 @@ impl Settings {
         problems.extend(unknown_variables(vars));
         Ok(Settings { problems, ..settings })
     }
+}
+
+/// The provider without a name.
+fn nameless(regions: Regions) -> Provider {
+    Provider { name: None, regions, regions_variable: REGIONS }
 }
 
 fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Finding> {
@@ -304,7 +332,10 @@ mod tests {
         assert_eq!(settings.grace, SignedDuration::from_hours(72));
         assert_eq!((settings.max_delete_percent, settings.max_deletes), (50, None));
         assert_eq!(settings.pending_timeout, SignedDuration::from_hours(6));
-        assert_eq!((settings.regions, settings.tag.as_str()), (Regions::All, "snapkeep"));
+        assert_eq!(
+            (settings.providers[0].regions.clone(), settings.tag.as_str()),
+            (Regions::All, "snapkeep")
+        );
         assert!(!settings.dry_run && settings.problems.is_empty());
     }
 
@@ -413,7 +444,7 @@ mod tests {
         assert_eq!(settings.policies.default.zone.name(), "Europe/Berlin");
         assert!(!settings.dry_run);
         let regions = ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap());
-        assert_eq!(settings.regions, Regions::Only(regions.into()));
+        assert_eq!(settings.providers[0].regions, Regions::Only(regions.into()));
         assert!(read(Function::Prune, &[("SNAPKEEP_DRY_RUN", "yes")]).unwrap().dry_run);
         for bad in ["all eu-west-1", "EU-WEST-1", "everywhere"] {
             assert!(read(Function::Create, &[("SNAPKEEP_REGIONS", bad)]).is_err(), "{bad}");

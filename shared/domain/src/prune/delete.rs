@@ -1,4 +1,4 @@
-//! The last steps of a deletion: the intent, the last look at the snapshot itself, and the meaning
+//! The last steps of a deletion: the last look at the snapshot itself, and the meaning
 //! of the answer.
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
@@ -6,12 +6,6 @@ use crate::finding::{Code, Finding};
 use crate::ledger::record::{Recognition, Record};
 use crate::policy::settings::Context;
 use crate::snapshot::{Snapshot, SnapshotState};
-
-/// The intent to delete, written before the last look.
-#[must_use]
-pub fn intent(record: &Record, cx: &Context<'_>) -> Record {
-    record.deleting(cx.now, cx.lease)
-}
 
 /// The result of the last look, or of the provider's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +43,12 @@ pub fn last_look(
     };
     let (_, zone) = intent.policy.retention();
     let held = found.hold().is_some_and(|hold| hold.holds(cx.now, &zone));
-    let why = match intent.recognises(found, &cx.settings.deployment) {
+    let why = match intent.recognises(found, &cx.settings.deployment, &cx.capabilities) {
         Recognition::Unknown => "the provider does not tell of what it was taken",
         Recognition::Foreign => "it is no longer ours",
         Recognition::Ours if held => "it is held",
         Recognition::Ours if found.state != *judged => "its state has changed since it was judged",
+        Recognition::Ours if !found.deletable => "the provider does not delete it in its state",
         Recognition::Ours => return LastLook::Delete,
     };
     object(intent, found, why, cx)
@@ -72,9 +67,11 @@ pub fn settle(
     match answer {
         Ok(()) => LastLook::Delete,
         Err(error) => match error.kind {
-            ErrorKind::NotFound => LastLook::Gone,
+            ErrorKind::NotFound | ErrorKind::UnderWay => LastLook::Gone,
             ErrorKind::Throttled | ErrorKind::Busy => LastLook::Again,
-            ErrorKind::Denied | ErrorKind::Refused => object(intent, found, &error.to_string(), cx),
+            ErrorKind::Denied | ErrorKind::NotSupported | ErrorKind::Refused => {
+                object(intent, found, &error.to_string(), cx)
+            }
             _ => LastLook::Wait,
         },
     }

@@ -65,7 +65,9 @@ pub(super) fn resolve(
             resolve_live(plan, instance, subject, known, cx)
         }
         (None, Some(SourceStatus::Gone { name_lives })) => {
-            resolve_gone(plan, subject, &facts.place, known, *name_lives, cx)
+            // Where the source was asked for by its id, only the list shows its name's next owner.
+            let again = || facts.instances.values().any(|instance| instance.name == name);
+            resolve_gone(plan, subject, &facts.place, known, *name_lives || again(), cx)
         }
         (None, Some(SourceStatus::Unknown) | None) => {
             let message = format!("whether {name} still exists could not be determined");
@@ -256,8 +258,10 @@ fn resolve_gone(
     let recorded = record.map(|record| record.policy.retention());
     let (keep, zone) = recorded.unwrap_or_else(|| (Keep::All, Zone::utc()));
     let rebuilt = || {
-        let policy = subject.candidates.first().map(|c| c.seen.policy.clone());
-        policy.map(|policy| Protected::rebuilt(id, name, place, policy))
+        let seen = subject.candidates.first()?.seen;
+        let disk = seen.disk.as_deref().map(str::to_owned);
+        let policy = seen.policy.clone();
+        Some(Protected { disk, ..Protected::rebuilt(id, name, place, policy) })
     };
     plan.remember = match known {
         Some(known) => known.gone(true, cx.now),

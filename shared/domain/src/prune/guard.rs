@@ -34,6 +34,10 @@ pub enum Guard {
     OrphanKept,
     /// Its record disagrees with the provider.
     RecordDisagrees,
+    /// Another snapshot is that of its slot.
+    Twin,
+    /// The provider does not delete it in its state.
+    NotDeletable,
     /// It is a failed attempt of a slot that may be tried again.
     RetryPending,
     /// No available snapshot is left, or the minimum would be undercut.
@@ -61,6 +65,8 @@ impl Guard {
             | Guard::OrphanKept
             | Guard::RecordDisagrees => true,
             Guard::RetryPending
+            | Guard::Twin
+            | Guard::NotDeletable
             | Guard::Floor
             | Guard::Stale
             | Guard::Future
@@ -79,6 +85,8 @@ impl fmt::Display for Guard {
             Guard::Unreadable => "bad configuration",
             Guard::OrphanKept => "its resource is gone",
             Guard::RecordDisagrees => "its record disagrees",
+            Guard::Twin => "another snapshot is that of its slot",
+            Guard::NotDeletable => "not deletable in its state",
             Guard::RetryPending => "its slot may be tried again",
             Guard::Floor => "minimum kept",
             Guard::Stale => "newest available is stale",
@@ -130,6 +138,9 @@ pub(super) struct Brake<'a> {
     pub(super) times: &'a [Timestamp],
     /// The indices into `times` to be newly marked, each with the policy of its own record.
     pub(super) marks: Vec<(usize, &'a PolicyText)>,
+    /// Whether some were adopted without tags: nobody knows what was promised of them, so that any
+    /// surprise needs a confirmation.
+    pub(super) untagged: bool,
 }
 
 impl Brake<'_> {
@@ -160,7 +171,8 @@ impl Brake<'_> {
         settings: &Settings,
     ) -> Option<Finding> {
         let surprises = self.surprises();
-        let percent = usize::try_from(settings.max_delete_percent).unwrap_or(usize::MAX);
+        let percent = if self.untagged { 0 } else { settings.max_delete_percent };
+        let percent = usize::try_from(percent).unwrap_or(usize::MAX);
         if surprises.saturating_mul(100) <= percent.saturating_mul(self.times.len()) {
             return None;
         }

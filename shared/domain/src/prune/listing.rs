@@ -6,17 +6,26 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::capabilities::Capabilities;
 use crate::finding::{Code, Finding};
 use crate::ledger::record::{Record, Subject};
 use crate::place::Place;
 use crate::policy::{PolicyText, PolicyTexts};
 use crate::resource::ResourceId;
-use crate::snapshot::{Hold, Ownership, Snapshot, SnapshotState};
+use crate::snapshot::{Hold, MANAGED_BY, Ownership, Snapshot, SnapshotState};
 use crate::time::Slot;
 
 /// A snapshot of ours.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// Its name, where another key identifies it.
+    pub name: Option<Box<str>>,
+    /// The disk that it was taken of, where the provider states that as its origin.
+    pub disk: Option<Box<str>>,
+    /// Whether name and origin alone say that it is ours, because it shows no tags.
+    pub untagged: bool,
+    /// Whether the provider deletes it in its state.
+    pub deletable: bool,
     /// The slot that it was taken for.
     pub slot: Slot,
     /// The attempt that its name shows.
@@ -36,6 +45,8 @@ pub struct Seen {
 /// A snapshot that is not ours.
 #[derive(Clone, Debug)]
 pub struct Other {
+    /// Its name, where another key identifies it.
+    pub name: Option<Box<str>>,
     /// Its state.
     pub state: SnapshotState,
     /// Whether the provider does not say what it was taken from, so that it may be ours.
@@ -49,7 +60,7 @@ impl Seen {
     #[must_use]
     pub fn adopted(
         &self,
-        name: &str,
+        key: &str,
         (resource, resource_name, place): (&ResourceId, &str, &Place),
         now: Timestamp,
     ) -> Record {
@@ -59,10 +70,19 @@ impl Seen {
             place: place.clone(),
             slot: self.slot,
             attempt: self.attempt,
-            name: name.to_owned(),
+            name: self.name(key).to_owned(),
+            snapshot_id: self.name.is_some().then(|| key.into()),
+            disk: self.disk.clone(),
             policy: Arc::clone(&self.policy),
         };
-        Record::adopted(subject, self.created_at, &self.state, now)
+        let record = Record::adopted(subject, self.created_at, &self.state, now);
+        if self.untagged { record.untagged() } else { record }
+    }
+
+    /// Its name, given the key that identifies it.
+    #[must_use]
+    pub fn name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.name.as_deref().unwrap_or(key)
     }
 }
 
@@ -72,7 +92,7 @@ struct Group {
     snapshots: BTreeMap<String, Seen>,
 }
 
-/// The snapshots of a place. Each counts once: if something changes while pages are turned, a list
+/// The snapshots of a place, by the key that identifies them. Each counts once: if something changes while pages are turned, a list
 /// may show an element twice, and the later page is the more recent one. If that page does not
 /// state the origin, the group of the earlier element is unknown: a snapshot among the others does
 /// not count as ours, whatever a group says.
@@ -81,17 +101,22 @@ pub struct Listing {
     ours: BTreeMap<ResourceId, Group>,
     others: BTreeMap<String, Other>,
     policies: PolicyTexts,
+    /// Whether any snapshot of the place showed a tag.
+    shows_tags: bool,
 }
 
 impl Listing {
     /// Adds a snapshot that a list or a lookup showed.
-    pub fn add(&mut self, snapshot: &Snapshot, deployment: &str) {
-        let Snapshot { name, state, .. } = snapshot;
+    pub fn add(&mut self, snapshot: &Snapshot, deployment: &str, capabilities: &Capabilities) {
+        let Snapshot { state, .. } = snapshot;
+        let key = snapshot.key(capabilities);
+        let name = || (key != snapshot.name).then(|| snapshot.name.as_str().into());
+        self.shows_tags |= !snapshot.tags.is_empty();
         if let Some(group) = self.ours.get_mut(&snapshot.source) {
-            group.snapshots.remove(name);
+            group.snapshots.remove(key);
         }
-        self.others.remove(name);
-        let (slot, attempt) = match snapshot.ownership(deployment) {
+        self.others.remove(key);
+        let (slot, attempt) = match snapshot.ownership(deployment, capabilities) {
             Ownership::Ours { slot, attempt } => (slot, attempt),
             other => {
                 let look_alike = match other {
@@ -99,12 +124,16 @@ impl Listing {
                     _ => None,
                 };
                 let unknown = other == Ownership::Unknown;
-                let other = Other { state: state.clone(), unknown, look_alike };
-                self.others.insert(name.clone(), other);
+                let other = Other { name: name(), state: state.clone(), unknown, look_alike };
+                self.others.insert(key.to_owned(), other);
                 return;
             }
         };
         let seen = Seen {
+            name: name(),
+            disk: snapshot.disk.as_deref().map(Into::into),
+            untagged: !snapshot.tags.contains_key(MANAGED_BY),
+            deletable: snapshot.deletable,
             slot,
             attempt,
             state: state.clone(),
@@ -117,7 +146,22 @@ impl Listing {
         if group.name != snapshot.source_name {
             group.name.clone_from(&snapshot.source_name);
         }
-        group.snapshots.insert(name.clone(), seen);
+        group.snapshots.insert(key.to_owned(), seen);
+    }
+
+    /// Whether any snapshot showed a tag. Then those that showed none are not ours, whatever their
+    /// names say.
+    pub fn shows_tags(&mut self) -> bool {
+        if self.shows_tags {
+            for group in self.ours.values_mut() {
+                for (key, seen) in group.snapshots.extract_if(.., |_, seen| seen.untagged) {
+                    let Seen { name, state, .. } = seen;
+                    let other = Other { name, state, unknown: false, look_alike: None };
+                    self.others.insert(key, other);
+                }
+            }
+        }
+        self.shows_tags
     }
 
     /// The sources of our snapshots: id and name.
@@ -132,7 +176,7 @@ impl Listing {
         ours.map(|(name, seen)| (name.as_str(), seen))
     }
 
-    /// Our snapshots of a resource by name, and the resource's name.
+    /// Our snapshots of a resource by key, and the resource's name.
     #[must_use]
     pub fn of(&self, id: &ResourceId) -> Option<(&str, BTreeMap<&str, &Seen>)> {
         let group = self.ours.get(id)?;
@@ -140,17 +184,19 @@ impl Listing {
         (!seen.is_empty()).then_some((&group.name, seen))
     }
 
-    /// Whether the lists showed anything of this name, ours or not.
+    /// Whether the lists showed a record's snapshot, ours or not.
     #[must_use]
-    pub fn shows(&self, id: &ResourceId, name: &str) -> bool {
-        let ours = self.ours.get(id).is_some_and(|group| group.snapshots.contains_key(name));
-        ours || self.others.contains_key(name)
+    pub fn shows(&self, record: &Record) -> bool {
+        let key = record.snapshot_key();
+        let group = self.ours.get(&record.resource);
+        group.is_some_and(|group| group.snapshots.contains_key(key))
+            || self.others.contains_key(key)
     }
 
-    /// The snapshot of this name, if it is not ours.
+    /// A record's snapshot, if it is not ours.
     #[must_use]
-    pub fn other(&self, name: &str) -> Option<&Other> {
-        self.others.get(name)
+    pub fn other(&self, record: &Record) -> Option<&Other> {
+        self.others.get(record.snapshot_key())
     }
 
     /// How many snapshots are not ours.
@@ -174,11 +220,12 @@ impl Listing {
     /// The findings about look-alikes.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let finding = |(name, other): (&String, &Other)| {
+        let finding = |(key, other): (&String, &Other)| {
             let why = other.look_alike?;
+            let name = other.name.as_deref().unwrap_or(key);
             let message = format!("{name} carries this deployment's tag, but is not ours: {why}");
             let fix = "remove its snapkeep: tags if they were copied; snapkeep never touches this snapshot";
-            Some(Finding::new(Code::LookAlike, message).named(name.clone()).fix(fix))
+            Some(Finding::new(Code::LookAlike, message).named(name).fix(fix))
         };
         self.others.iter().filter_map(finding).collect()
     }
@@ -200,6 +247,8 @@ mod tests {
             place: "eu-west-1".parse().unwrap(),
             source_name: "web".to_owned(),
             source_place: None,
+            disk: None,
+            deletable: true,
             created_at: slot.timestamp(),
             state: SnapshotState::Pending,
             tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
@@ -212,42 +261,42 @@ mod tests {
     fn a_snapshot_and_its_record_take_little_memory() {
         // The texts come on top: a place may have a hundred thousand snapshots.
         let bytes = size_of::<Seen>() + size_of::<Record>();
-        assert!(bytes <= 460, "{bytes}");
+        assert!(bytes <= 560, "{bytes}");
     }
 
     #[test]
     fn an_element_that_pages_show_twice_counts_once_and_the_later_one_is_the_fresher() {
         let mut listing = Listing::default();
         for hour in [1, 2, 1] {
-            listing.add(&snapshot(hour), "dep");
+            listing.add(&snapshot(hour), "dep", &Capabilities::default());
         }
         let later = Snapshot { state: SnapshotState::Available, ..snapshot(1) };
-        listing.add(&later, "dep");
+        listing.add(&later, "dep", &Capabilities::default());
         let (name, ours) = listing.of(&later.source).unwrap();
         assert_eq!((name, ours.len(), listing.len()), ("web", 2, 2));
         assert_eq!(ours[later.name.as_str()].state, SnapshotState::Available);
         // Its tags came or went while the pages were turned.
         let bare = Snapshot { tags: BTreeMap::new(), ..later.clone() };
-        listing.add(&bare, "dep");
+        listing.add(&bare, "dep", &Capabilities::default());
         assert_eq!((listing.len(), listing.foreign()), (2, 1));
-        listing.add(&later, "dep");
+        listing.add(&later, "dep", &Capabilities::default());
         assert_eq!((listing.len(), listing.foreign()), (2, 0));
     }
 
     #[test]
     fn an_element_that_a_later_page_shows_without_its_origin_is_no_longer_ours() {
         let (mut listing, ours) = (Listing::default(), snapshot(1));
-        listing.add(&ours, "dep");
+        listing.add(&ours, "dep", &Capabilities::default());
         let mut late = ours.clone();
         late.source.0.clear();
-        listing.add(&late, "dep");
+        listing.add(&late, "dep", &Capabilities::default());
         assert!(listing.of(&ours.source).is_none() && listing.sources().next().is_none());
         assert_eq!((listing.len(), listing.foreign()), (1, 1));
         // The other snapshots of its resource are still ours.
-        listing.add(&snapshot(2), "dep");
+        listing.add(&snapshot(2), "dep", &Capabilities::default());
         let (_, left) = listing.of(&ours.source).unwrap();
         assert!(left.keys().eq(&[snapshot(2).name.as_str()]) && listing.len() == 2);
-        listing.add(&ours, "dep");
+        listing.add(&ours, "dep", &Capabilities::default());
         let (_, both) = listing.of(&ours.source).unwrap();
         assert_eq!((both.len(), listing.len(), listing.foreign()), (2, 2, 0));
     }
@@ -257,9 +306,8 @@ mod tests {
         let mut listing = Listing::default();
         let mut late = snapshot(1);
         late.source.0.clear();
-        listing.add(&late, "dep");
-        assert!(listing.other(&late.name).unwrap().unknown);
+        listing.add(&late, "dep", &Capabilities::default());
+        assert!(listing.others[&late.name].unknown);
         assert!(listing.findings().is_empty());
-        assert!(listing.shows(&ResourceId("arn:web".to_owned()), &late.name));
     }
 }

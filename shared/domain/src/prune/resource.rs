@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::finding::{Code, Finding};
 use crate::ledger::record::{Mark, Record, State};
+use crate::place::Place;
 use crate::policy::keep::KeptBy;
 use crate::policy::settings::{Context, Settings};
 use crate::prune::candidate::{Candidate, candidates};
@@ -45,7 +46,7 @@ pub(super) fn judge(
 ) {
     let (settings, now) = (cx.settings, cx.now);
     let (name, seen) = facts.listing.of(id).unwrap_or(("", BTreeMap::new()));
-    let candidates = candidates(seen, records, &facts.place);
+    let candidates = candidates(seen, records, &facts.place, &cx.capabilities);
     let subject = Subject { id, name, candidates: &candidates, records };
     let effective = resolve(plan, &subject, facts, cx);
     let held = |c: &Candidate<'_>| {
@@ -55,11 +56,11 @@ pub(super) fn judge(
 
     let available: Vec<&Candidate<'_>> = candidates.iter().filter(|c| c.is_available()).collect();
     let times: Vec<Timestamp> = available.iter().map(|c| c.seen.slot.timestamp()).collect();
-    let mut kept = if effective.orphan {
-        vec![Vec::new(); times.len()]
-    } else {
-        effective.keep.judge(&times, &effective.zone)
+    let by_rules = |times: &[Timestamp]| match effective.orphan {
+        true => vec![Vec::new(); times.len()],
+        false => effective.keep.judge(times, &effective.zone),
     };
+    let mut kept = by_rules(&times);
     let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
     let named = |at: usize| available.get(at).and_then(|c| c.record.or(c.disagrees));
     let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(now));
@@ -70,6 +71,10 @@ pub(super) fn judge(
     let rulings: Vec<Option<Verdict>> = candidates
         .iter()
         .map(|c| {
+            if c.is_leaving {
+                let reasons = would_keep(c, &candidates, &by_rules, &effective, settings);
+                return leaving(c, &reasons, held(c), &effective);
+            }
             let reasons =
                 if c.is_available() { kept.next().unwrap_or_default() } else { Vec::new() };
             ruling(c, reasons, held(c), times.is_empty(), &effective)
@@ -85,25 +90,61 @@ pub(super) fn judge(
 
     let mark = mark(&candidates, &rulings, cx);
     for (c, ruling) in candidates.iter().zip(rulings) {
-        let (verdict, step) = match (ruling, c.record) {
-            (_, None) if c.disagrees.is_some() => {
-                let message = format!("the record of {} says something else; it is kept", c.name);
-                plan.findings.push(Finding::new(Code::RecordDisagrees, message).of(id, name));
-                (Verdict::Guarded(Guard::RecordDisagrees), None)
-            }
-            (_, None) => {
-                let adopted = c.seen.adopted(c.name, (id, name, &facts.place), now);
-                (Verdict::Adopt, Some(Step::Adopt(Box::new(adopted))))
+        let (verdict, step, finding) = match (ruling, c.record) {
+            (_, None) => unrecorded(c, (id, name, &facts.place), now),
+            (None, Some(_)) if !c.seen.deletable => {
+                (Verdict::Guarded(Guard::NotDeletable), None, Some(uses_quota(c)))
             }
             (None, Some(record)) => condemn(c, record, braked, &mark, &effective, cx),
+            (Some(ruling), Some(_)) if c.is_leaving => (ruling, None, None),
             (Some(ruling), Some(record)) => spared(c, record, ruling, now),
         };
+        plan.findings.extend(finding.map(|finding| finding.of(id, name)));
         plan.findings.extend(bad_hold(c, id));
         let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
         plan.findings.extend(floor.map(|finding| finding.of(id, name)));
         plan.judge(c.name, c.seen.slot, verdict);
         plan.steps.extend(step);
     }
+}
+
+/// The decision about a snapshot, with the step and the finding that follow from it.
+type Decision = (Verdict, Option<Step>, Option<Finding>);
+
+/// Decides about a snapshot without a record of its own.
+fn unrecorded(
+    c: &Candidate<'_>,
+    (id, name, place): (&ResourceId, &str, &Place),
+    now: Timestamp,
+) -> Decision {
+    if c.disagrees.is_some() {
+        let message = format!("the record of {} says something else; it is kept", c.name);
+        let finding = Finding::new(Code::RecordDisagrees, message);
+        return (Verdict::Guarded(Guard::RecordDisagrees), None, Some(finding));
+    }
+    if c.is_twin {
+        return (Verdict::Guarded(Guard::Twin), None, Some(twin(c)));
+    }
+    let adopted = c.seen.adopted(c.key, (id, name, place), now);
+    (Verdict::Adopt, Some(Step::Adopt(Box::new(adopted))), None)
+}
+
+fn twin(c: &Candidate<'_>) -> Finding {
+    let message = format!(
+        "{} ({}) is a second snapshot of slot {}; it is kept, and counts in no rule",
+        c.name, c.key, c.seen.slot
+    );
+    let fix = "delete it by hand if it is not needed";
+    Finding::new(Code::Twin, message).value(c.key).fix(fix)
+}
+
+fn uses_quota(c: &Candidate<'_>) -> Finding {
+    let message = format!(
+        "{} ({}) failed, and the provider does not delete it in its state; it uses up quota",
+        c.name, c.key
+    );
+    let fix = "ask the provider to remove it; it is deleted as soon as the provider allows it";
+    Finding::new(Code::UsesQuota, message).value(c.key).fix(fix)
 }
 
 fn floor_keeps(c: &Candidate<'_>) -> Finding {
@@ -151,6 +192,43 @@ fn ruling(
     }
 }
 
+/// Why a snapshot whose deletion was begun would be kept today, by the policy or by the minimum.
+fn would_keep(
+    c: &Candidate<'_>,
+    candidates: &[Candidate<'_>],
+    by_rules: impl Fn(&[Timestamp]) -> Vec<Vec<KeptBy>>,
+    effective: &EffectivePolicy,
+    settings: &Settings,
+) -> Vec<KeptBy> {
+    let with = |one: &&Candidate<'_>| one.is_available() || one.key == c.key;
+    let all: Vec<_> = candidates.iter().filter(with).collect();
+    let times: Vec<_> = all.iter().map(|one| one.seen.slot.timestamp()).collect();
+    let mut kept = by_rules(&times);
+    settings.min_keep.protect(&mut kept, &times, &effective.zone, |_| false, |_| false);
+    let own = all.iter().position(|one| one.key == c.key);
+    own.and_then(|own| kept.into_iter().nth(own)).unwrap_or_default()
+}
+
+/// Rules on a snapshot whose deletion was begun: it is asked for again only if everything still
+/// condemns it.
+fn leaving(
+    c: &Candidate<'_>,
+    reasons: &[KeptBy],
+    held: bool,
+    effective: &EffectivePolicy,
+) -> Option<Verdict> {
+    match effective.guard {
+        _ if matches!(c.seen.state, SnapshotState::Pending | SnapshotState::Other(_)) => {
+            Some(Verdict::NotAvailable)
+        }
+        _ if held => Some(Verdict::Guarded(Guard::Held)),
+        Some(guard) => Some(Verdict::Guarded(guard)),
+        None if c.seen.state == SnapshotState::Error || reasons.is_empty() => None,
+        None if reasons == [KeptBy::Minimum] => Some(Verdict::Guarded(Guard::Floor)),
+        None => Some(Verdict::Waiting),
+    }
+}
+
 /// The brake's finding, if it stops the new marks.
 fn brake(
     candidates: &[Candidate<'_>],
@@ -160,17 +238,18 @@ fn brake(
     settings: &Settings,
 ) -> Option<Finding> {
     let mut names = Vec::new();
-    let mut marks = Vec::new();
+    let (mut marks, mut untagged) = (Vec::new(), false);
     let available = candidates.iter().enumerate().filter(|(_, c)| c.is_available());
     for (at, (index, c)) in available.enumerate() {
         let newly = |r: &&Record| matches!(r.state, State::Available | State::Failed);
         if let Some(record) = c.record.filter(newly).filter(|_| condemned(index)) {
             names.push(c.name);
+            untagged |= record.adopted_untagged;
             marks.push((at, &*record.policy));
         }
     }
     let EffectivePolicy { keep, zone, confirmed, .. } = effective;
-    Brake { times, marks }.holds(&names, keep, zone, confirmed, settings)
+    Brake { times, marks, untagged }.holds(&names, keep, zone, confirmed, settings)
 }
 
 /// A mark that is made now: it says how many snapshots outlive it, and the newest and oldest of
@@ -206,10 +285,10 @@ fn condemn(
     mark: &Mark,
     effective: &EffectivePolicy,
     cx: &Context<'_>,
-) -> (Verdict, Option<Step>) {
+) -> Decision {
     let now = cx.now;
     match record.state {
-        State::Available | State::Failed if braked => (Verdict::Guarded(Guard::Brake), None),
+        State::Available | State::Failed if braked => (Verdict::Guarded(Guard::Brake), None, None),
         State::Available | State::Failed => {
             let reason = match c.seen.state {
                 SnapshotState::Error => "the provider reports an error for it".to_owned(),
@@ -221,45 +300,40 @@ fn condemn(
                 }
             };
             let marked = record.marked(mark.clone(), reason);
-            (Verdict::Mark, Some(Step::Mark(Box::new(marked))))
+            (Verdict::Mark, Some(Step::Mark(Box::new(marked))), None)
         }
         // Another run is deleting it.
-        State::Deleting if record.being_deleted(now) => (Verdict::Waiting, None),
+        State::Deleting if record.being_deleted(now) => (Verdict::Waiting, None, None),
         State::Expiring | State::Deleting => match &record.mark {
             Some(mark) if now >= mark.execute_at.max(after(mark.at, cx.settings.grace)) => {
                 let (record, judged) = (Box::new(record.clone()), c.seen.state.clone());
-                (Verdict::Delete, Some(Step::Delete { record, judged }))
+                (Verdict::Delete, Some(Step::Delete { record, judged }), None)
             }
-            Some(_) => (Verdict::Waiting, None),
+            Some(_) => (Verdict::Waiting, None, None),
             // Without a mark, nobody was notified: the deletion must begin anew.
             None => {
                 let next = record.observed(&c.seen.state, now, "rescued: no mark");
-                (Verdict::Guarded(Guard::RecordDisagrees), Some(Step::Rescue(Box::new(next))))
+                (Verdict::Guarded(Guard::RecordDisagrees), Some(Step::Rescue(Box::new(next))), None)
             }
         },
         // `poll` has not settled the record yet.
         State::Intended | State::Requested | State::Pending | State::Deleted => {
-            (Verdict::NotAvailable, None)
+            (Verdict::NotAvailable, None, None)
         }
     }
 }
 
 /// Decides about a snapshot that stays: it is rescued, or its mark waits.
-fn spared(
-    c: &Candidate<'_>,
-    record: &Record,
-    ruling: Verdict,
-    now: Timestamp,
-) -> (Verdict, Option<Step>) {
+fn spared(c: &Candidate<'_>, record: &Record, ruling: Verdict, now: Timestamp) -> Decision {
     let why = match &ruling {
-        _ if !record.may_be_rescued(now) => return (ruling, None),
+        _ if !record.may_be_rescued(now) => return (ruling, None, None),
         Verdict::Kept(reasons) => {
             let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
             format!("rescued: kept by {}", reasons.join(", "))
         }
         Verdict::Guarded(guard) if guard.rescues() => format!("rescued: {guard}"),
-        _ => return (ruling, None),
+        _ => return (ruling, None, None),
     };
     let next = record.observed(&c.seen.state, now, &why);
-    (ruling, Some(Step::Rescue(Box::new(next))))
+    (ruling, Some(Step::Rescue(Box::new(next))), None)
 }

@@ -90,6 +90,7 @@ async fn remembers_runs(ledger: &impl Remember) {
         counts: [("requested".to_owned(), 3)].into(),
         failures: 0,
         left: 2,
+        shows_tags: true,
         lease: Lease::until(slot(1).timestamp()),
         format: FORMAT,
         version: 0,
@@ -302,6 +303,10 @@ fn record(resource: &str, hour: i64) -> Record {
         foreign_since: None,
         mark: None,
         has_residue: false,
+        snapshot_id: None,
+        disk: None,
+        adopted_untagged: false,
+        refused_for_good: false,
     })
 }
 

@@ -44,7 +44,7 @@ pub async fn provider(world: &impl World) {
 }
 
 async fn names_its_regions(world: &impl World) {
-    let named = world.inventory().regions().await.unwrap();
+    let named = world.inventory().regions(None).await.unwrap();
     for region in places(world) {
         assert!(named.contains(&region), "{region} is not among {named:?}");
     }
@@ -59,7 +59,7 @@ async fn finds_nothing_where_nothing_is(world: &impl World) {
         inventory.instance(region, &ResourceId(String::new()), "nobody").await.unwrap(),
         None
     );
-    assert_eq!(inventory.snapshot(&named(region, "nothing")).await.unwrap(), None);
+    assert_eq!(inventory.look_up(&named(region, "nothing")).await.unwrap(), []);
     let order = order(region, "nobody", "nothing");
     fails(world.creator().create(&order).await, ErrorKind::NotFound);
     fails(world.deleter().delete(&named(region, "nothing")).await, ErrorKind::NotFound);
@@ -106,7 +106,7 @@ async fn deletes_one_snapshot(world: &impl World) {
     }
     let stays = snapshot(world, region, "deleted-2").await;
     world.deleter().delete(&named(region, "deleted-1")).await.unwrap();
-    assert_eq!(world.inventory().snapshot(&named(region, "deleted-1")).await.unwrap(), None);
+    assert_eq!(world.inventory().look_up(&named(region, "deleted-1")).await.unwrap(), []);
     let left = snapshots(world, region).await;
     assert!(left.iter().all(|snapshot| snapshot.name != "deleted-1") && left.contains(&stays));
     fails(world.deleter().delete(&named(region, "deleted-1")).await, ErrorKind::NotFound);
@@ -122,7 +122,7 @@ async fn keeps_regions_apart(world: &impl World) {
     world.settle().await;
     assert_ne!(instance(world, here, "apart").await.id, instance(world, there, "apart").await.id);
     world.deleter().delete(&named(there, "apart-1")).await.unwrap();
-    assert_eq!(world.inventory().snapshot(&named(there, "apart-1")).await.unwrap(), None);
+    assert_eq!(world.inventory().look_up(&named(there, "apart-1")).await.unwrap(), []);
     assert_eq!(snapshot(world, here, "apart-1").await.place, *here);
 }
 
@@ -245,8 +245,8 @@ async fn instance(world: &impl World, region: &Place, name: &str) -> Instance {
 }
 
 async fn snapshot(world: &impl World, region: &Place, name: &str) -> Snapshot {
-    let found = world.inventory().snapshot(&named(region, name)).await.unwrap();
-    found.unwrap_or_else(|| panic!("no snapshot {name} in {region}"))
+    let found = world.inventory().look_up(&named(region, name)).await.unwrap();
+    found.into_iter().next().unwrap_or_else(|| panic!("no snapshot {name} in {region}"))
 }
 
 async fn listed(world: &impl World, region: &Place, name: &str) -> Snapshot {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use snapkeep_app::ports::{ErrorKind, Invocation};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::Record;
 use snapkeep_domain::place::Place;
@@ -123,7 +124,7 @@ pub(super) fn slot_of(
     resource: &ResourceId,
     deployment: &str,
 ) -> Option<Timestamp> {
-    match snapshot.ownership(deployment) {
+    match snapshot.ownership(deployment, &Capabilities::default()) {
         Ownership::Ours { slot, .. }
             if snapshot.source == *resource && snapshot.state == SnapshotState::Available =>
         {

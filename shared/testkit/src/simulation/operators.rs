@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::ErrorKind;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::ledger::record::State;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::Protection;
@@ -410,7 +411,7 @@ impl World {
 }
 
 fn ours(snapshot: &Snapshot, deployment: &str) -> bool {
-    matches!(snapshot.ownership(deployment), Ownership::Ours { .. })
+    matches!(snapshot.ownership(deployment, &Capabilities::default()), Ownership::Ours { .. })
 }
 
 fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snapshot {
@@ -420,6 +421,8 @@ fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snaps
         place: instance.place.clone(),
         source: instance.id.clone(),
         source_name: instance.name.clone(),
+        disk: None,
+        deletable: true,
         source_place: Some(instance.place.clone()),
         created_at: now,
         state: SnapshotState::Available,

@@ -9,6 +9,7 @@ use snapkeep_app::ports::{
     Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Page,
     ProviderError, Records, Relay, Remember, SnapshotRequest, Tick, Unreadable, Write,
 };
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::protected::Protected;
 use snapkeep_domain::ledger::record::{Record, State};
@@ -139,7 +140,7 @@ impl Ports {
         };
         let size = self.world.page_size();
         let from: usize = token.and_then(|token| token.parse().ok()).unwrap_or_default();
-        let mut page = Page { elements: Vec::new(), broken: Vec::new(), next: None };
+        let mut page = Page { elements: Vec::new(), broken: Vec::new(), next: None, total: None };
         self.told(|doing| {
             let view = views(doing).entry(region.to_owned()).or_default();
             if from == 0 {
@@ -247,11 +248,17 @@ impl Ports {
 }
 
 impl Inventory for Ports {
-    async fn regions(&self) -> Result<Vec<Place>, ProviderError> {
+    async fn regions(&self, provider: Option<&str>) -> Result<Vec<Place>, ProviderError> {
         match self.turn("regions", "").await {
             Some(Fault::Before(kind)) => Err(refusal("regions", kind)),
-            _ => self.world.provider.regions().await.map(|regions| self.world.named(regions)),
+            _ => {
+                self.world.provider.regions(provider).await.map(|regions| self.world.named(regions))
+            }
         }
+    }
+
+    fn capabilities(&self, region: &Place) -> Capabilities {
+        self.world.provider.capabilities(region)
     }
 
     async fn instances(
@@ -265,7 +272,7 @@ impl Inventory for Ports {
             self.page("instances", region, token, |doing| &mut doing.instances, whole, past).await;
         match page {
             Err(_) if self.sabotaged(Sabotage::TrustsBrokenLists) => {
-                Ok(Page { elements: whole()?, broken: Vec::new(), next: None })
+                Ok(Page { elements: whole()?, broken: Vec::new(), next: None, total: None })
             }
             Ok(mut page) if self.sabotaged(Sabotage::OverlooksInstances) => {
                 page.elements.pop();
@@ -305,7 +312,7 @@ impl Inventory for Ports {
             // The first pages arrived.
             let mut elements = whole()?;
             elements.truncate(elements.len() - elements.len() / 4);
-            page = Ok(Page { elements, broken: Vec::new(), next: None });
+            page = Ok(Page { elements, broken: Vec::new(), next: None, total: None });
         }
         if let (Some(sabotage), Ok(page)) = (self.world.sabotage(), &mut page) {
             sabotage.distort(&mut page.elements);
@@ -313,32 +320,35 @@ impl Inventory for Ports {
         page
     }
 
-    async fn snapshot(&self, of: &SnapshotRef) -> Result<Option<Snapshot>, ProviderError> {
+    async fn look_up(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
         let SnapshotRef { place: region, name, .. } = of;
         let answer = match self.turn_in("snapshot", name, Some(region)).await {
-            Some(Fault::Before(_)) if self.sabotaged(Sabotage::TakesAnErrorForGone) => Ok(None),
+            Some(Fault::Before(_)) if self.sabotaged(Sabotage::TakesAnErrorForGone) => {
+                Ok(Vec::new())
+            }
             Some(Fault::Before(kind)) => Err(refusal("snapshot", kind)),
             Some(Fault::Stale) => {
-                let now = self.world.provider.snapshot(of).await?;
-                let now = now.map(|found| self.world.shown(found));
+                let now = self.world.provider.look_up(of).await?.into_iter();
+                let now = now.map(|found| self.world.shown(found)).collect();
                 let past = self.world.past_snapshots(region);
-                Ok(past.map_or(now, |past| past.into_iter().find(|s| s.name == *name)))
+                let named = |past: Vec<Snapshot>| past.into_iter().filter(|s| s.name == *name);
+                Ok(past.map_or(now, |past| named(past).collect()))
             }
             _ => {
-                let found = self.world.provider.snapshot(of).await;
-                found.map(|found| found.map(|found| self.world.shown(found)))
+                let found = self.world.provider.look_up(of).await;
+                found.map(|found| found.into_iter().map(|one| self.world.shown(one)).collect())
             }
         };
         if let Ok(found) = &answer {
-            self.world.looked(self.me, of, found.as_ref());
+            self.world.looked(self.me, of, found.first());
         }
         answer.map(|mut found| {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
-            if let (Some(sabotage), Some(found)) = (self.world.sabotage(), &mut found)
+            if let Some(sabotage) = self.world.sabotage()
                 // This sabotage is not about what poll sees.
                 && (!counts || self.world.function(self.me) == Some(Function::Prune))
             {
-                sabotage.distort(std::slice::from_mut(found));
+                sabotage.distort(&mut found);
             }
             found
         })
@@ -346,7 +356,7 @@ impl Inventory for Ports {
 }
 
 impl Creator for Ports {
-    async fn create(&self, order: &SnapshotRequest) -> Result<(), ProviderError> {
+    async fn create(&self, order: &SnapshotRequest) -> Result<Option<Box<str>>, ProviderError> {
         let fault = self.turn_in("create", &order.name, Some(&order.place)).await;
         if let Some(Fault::Before(kind)) = fault {
             return Err(refusal("create", kind));

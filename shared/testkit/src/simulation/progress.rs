@@ -165,6 +165,14 @@ impl Watch {
             if ours.any(|slot| slot >= due.timestamp()) {
                 continue;
             }
+            // So may that of another attempt, which is in the making or stuck.
+            let in_the_making = |r: &Record| {
+                let state = matches!(r.state, State::Requested | State::Pending);
+                r.resource == instance.id && r.superseded && r.slot == due && state
+            };
+            if records.iter().any(in_the_making) {
+                continue;
+            }
             let own = |r: &&Record| r.resource == instance.id && !r.superseded && r.slot >= due;
             let taken = records.iter().find(own);
             let holds = taken.is_some_and(|record| match record.state {

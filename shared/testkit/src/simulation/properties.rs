@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::{Report, TickError};
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::ledger::record::{EDGES, INVOCATION_LIFE, Record, State};
 use snapkeep_domain::place::Place;
@@ -186,7 +187,11 @@ impl Watch {
     }
 
     fn backed_off(&mut self, doing: &RunningInvocation, made: &Snapshot, entry: &Made) {
-        let Ownership::Ours { attempt, .. } = made.ownership(&entry.deployment) else { return };
+        let Ownership::Ours { attempt, .. } =
+            made.ownership(&entry.deployment, &Capabilities::default())
+        else {
+            return;
+        };
         let key = (entry.deployment.clone(), entry.resource.clone(), entry.slot.clone());
         let tried = self.tried.entry(key).or_default();
         let last = tried.last_key_value().map(|(attempt, at)| (*attempt, *at));

@@ -5,6 +5,7 @@ use crate::alter;
 use jiff::SignedDuration;
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::Report;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::policy::Retention;
@@ -134,7 +135,8 @@ impl Sabotage {
             Sabotage::KeepsOrphans => settings.orphan_keep = None,
             Sabotage::ForgetsTheFloor => settings.min_keep = MinKeep::Count(0),
             Sabotage::SkipsARegion => {
-                settings.regions = Regions::Only(vec![super::REGIONS[0].parse().unwrap()]);
+                settings.providers[0].regions =
+                    Regions::Only(vec![super::REGIONS[0].parse().unwrap()]);
             }
             _ => {}
         }
@@ -211,6 +213,8 @@ impl World {
                 source: instance.id.clone(),
                 source_name: instance.name.clone(),
                 source_place: None,
+                disk: None,
+                deletable: true,
                 created_at: self.now(),
                 state: SnapshotState::Available,
                 tags: order.tags.clone(),
@@ -224,7 +228,10 @@ impl World {
     /// A snapshot in the Region that no deployment made, as a victim of sabotage.
     pub(super) fn some_foreign(&self, region: &str) -> Option<String> {
         let mut all = self.provider.all_snapshots();
-        all.retain(|s| *s.place == *region && s.ownership("none") == Ownership::Foreign);
+        all.retain(|s| {
+            *s.place == *region
+                && s.ownership("none", &Capabilities::default()) == Ownership::Foreign
+        });
         all.retain(|s| !self.lock().watch.made(&s.id));
         all.retain(|s| s.state != SnapshotState::Pending);
         all.first().map(|snapshot| snapshot.name.clone())

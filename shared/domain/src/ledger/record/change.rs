@@ -5,11 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{EDGES, FORMAT, Fields, Mark, Record, State, Times};
+use crate::capabilities::Capabilities;
 use crate::ledger::lease::Lease;
 use crate::place::Place;
 use crate::policy::{PolicyText, PolicyTexts};
 use crate::resource::ResourceId;
-use crate::snapshot::{Snapshot, SnapshotState};
+use crate::snapshot::{MANAGED_BY, Snapshot, SnapshotState};
 use crate::time::Slot;
 
 /// The subject of a new record; the method that begins it sets the state.
@@ -27,13 +28,27 @@ pub struct Subject {
     pub attempt: u32,
     /// The snapshot's name.
     pub name: String,
+    /// The provider's id of the snapshot, if that identifies it and is known.
+    pub snapshot_id: Option<Box<str>>,
+    /// The disk that it is taken of, where the provider states that as its origin.
+    pub disk: Option<Box<str>>,
     /// The policy under which the snapshot is made.
     pub policy: Arc<PolicyText>,
 }
 
 impl Subject {
     fn begin(self, times: Times, reason: &str, lease: Lease) -> Record {
-        let Subject { resource, resource_name, place, slot, attempt, name, policy } = self;
+        let Subject {
+            resource,
+            resource_name,
+            place,
+            slot,
+            attempt,
+            name,
+            snapshot_id,
+            disk,
+            policy,
+        } = self;
         Record(Fields {
             resource,
             slot,
@@ -45,6 +60,10 @@ impl Subject {
             times,
             reason: reason.to_owned(),
             name,
+            snapshot_id,
+            disk,
+            adopted_untagged: false,
+            refused_for_good: false,
             place,
             resource_name,
             policy,
@@ -87,17 +106,16 @@ impl Record {
 }
 
 impl Record {
-    fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
-        let mut next = self.clone();
-        change(&mut next.0);
-        next
+    fn with(mut self, change: impl FnOnce(&mut Fields)) -> Self {
+        change(&mut self.0);
+        self
     }
 
     /// The same record moved to `state`; the ledger's compare-and-set increments the version.
     #[must_use]
     pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Self {
         debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
-        self.with(|next| {
+        self.clone().with(|next| {
             if next.state != state {
                 next.times.insert(state, now);
             }
@@ -128,6 +146,8 @@ impl Record {
     #[must_use]
     pub fn taken_over(&self, now: Timestamp, lease: Lease) -> Self {
         self.moved(State::Intended, now, "taken over").with(|next| {
+            // The request that is made now is the one whose effect may be unknown later.
+            next.times.insert(State::Intended, now);
             next.lease = lease;
             next.foreign_since = self.foreign_since;
         })
@@ -136,7 +156,7 @@ impl Record {
     /// A new intent that replaces this failed attempt.
     #[must_use]
     pub fn replaced_by(&self, intent: &Record) -> Self {
-        intent.with(|next| (next.version, next.missed) = (self.version, self.missed))
+        intent.clone().with(|next| (next.version, next.missed) = (self.version, self.missed))
     }
 
     /// The residue of this failed attempt as an item of its own; the missed slots stay with the
@@ -149,13 +169,13 @@ impl Record {
     /// The same record as an item of its own, beside that of the slot.
     #[must_use]
     pub fn superseded(&self) -> Self {
-        self.with(|item| item.superseded = true)
+        self.clone().with(|item| item.superseded = true)
     }
 
     /// An intent that is kept for the next tick; `free` if it cannot have had an effect.
     #[must_use]
     pub fn deferred(&self, reason: String, free: bool) -> Self {
-        self.with(|next| {
+        self.clone().with(|next| {
             next.reason = reason;
             if free {
                 next.lease = Lease::NONE;
@@ -172,11 +192,44 @@ impl Record {
 
     /// An intent whose snapshot exists, with the retention under which the snapshot was made,
     /// because the policy may have changed since. The schedule stays that of the intent, because
-    /// the slot is of it.
+    /// the slot is of it. A snapshot without tags says nothing of its retention.
     #[must_use]
-    pub fn as_made(&self, found: &Snapshot) -> Self {
+    pub fn as_made(&self, found: &Snapshot, capabilities: &Capabilities) -> Self {
         let schedule = self.policy.schedule.clone();
-        self.with(|next| next.policy = PolicyText { schedule, ..found.policy_text() }.into())
+        let identified = self.identified(found, capabilities);
+        if !found.tags.contains_key(MANAGED_BY) {
+            return identified;
+        }
+        identified.with(|next| next.policy = PolicyText { schedule, ..found.policy_text() }.into())
+    }
+
+    /// The record with the id of its snapshot, where that identifies it.
+    #[must_use]
+    pub fn identified(&self, found: &Snapshot, capabilities: &Capabilities) -> Self {
+        self.clone().with(|next| {
+            if !capabilities.unique_names {
+                next.snapshot_id = Some(found.id.as_str().into());
+            }
+            next.disk = found.disk.as_deref().map(Into::into).or(next.disk.take());
+        })
+    }
+
+    /// The record with the id that the provider gave the snapshot.
+    #[must_use]
+    pub fn with_id(&self, id: Option<Box<str>>) -> Self {
+        self.clone().with(|next| next.snapshot_id = id)
+    }
+
+    /// A failed attempt that the provider refused for good.
+    #[must_use]
+    pub fn refused(&self, now: Timestamp, reason: impl Into<String>) -> Self {
+        self.moved(State::Failed, now, reason).with(|next| next.refused_for_good = true)
+    }
+
+    /// The adopted record of a snapshot without tags.
+    #[must_use]
+    pub fn untagged(self) -> Self {
+        self.with(|next| next.adopted_untagged = true)
     }
 
     /// The record with a deletion that is announced.
@@ -196,13 +249,13 @@ impl Record {
     /// Notes since when a lookup by name has answered "not found"; `None` if it no longer does.
     #[must_use]
     pub fn missing(&self, since: Option<Timestamp>) -> Self {
-        self.with(|next| next.missing_since = since)
+        self.clone().with(|next| next.missing_since = since)
     }
 
     /// Notes since when a lookup by name has shown something that is not ours.
     #[must_use]
     pub fn foreign(&self, since: Timestamp) -> Self {
-        self.with(|next| next.foreign_since = Some(since))
+        self.clone().with(|next| next.foreign_since = Some(since))
     }
 
     /// The failed attempt without its residue, which is gone.
@@ -214,7 +267,7 @@ impl Record {
     /// The record after its missed slots were reported.
     #[must_use]
     pub fn missed_reported(&self) -> Self {
-        self.with(|next| next.missed = 0)
+        self.clone().with(|next| next.missed = 0)
     }
 
     /// The same record with a policy text that all records with this text share.
@@ -227,6 +280,6 @@ impl Record {
     /// The record as the ledger holds it under this version.
     #[must_use]
     pub fn at_version(&self, version: u64) -> Self {
-        self.with(|next| next.version = version)
+        self.clone().with(|next| next.version = version)
     }
 }
