@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_cloud::clock::Clock;
-use snapkeep_cloud::embedded::{Cloud, CloudConfig};
+use snapkeep_cloud::embedded::{Cloud, CloudConfig, Endpoints};
 use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::http;
 use snapkeep_cloud::knobs::{Fault, Knobs};
@@ -329,7 +329,9 @@ fn deploy(
         let mut config = FunctionConfig::new(name, binary(name));
         config.env = variables(vars);
         config.env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), table.unwrap_or("ledger").to_owned());
-        config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), cloud.endpoints().clock);
+        let Endpoints { clock, lighthouse, .. } = cloud.endpoints();
+        config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), clock);
+        config.env.entry("SNAPKEEP_LIGHTHOUSE_ENDPOINT".to_owned()).or_insert(lighthouse);
         config.timeout = timeout;
         // The bus knows the first deployment only.
         let function = if table.is_some() {

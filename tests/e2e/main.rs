@@ -12,6 +12,7 @@ mod faults;
 mod foreign_snapshots;
 mod harness;
 mod insights;
+mod lighthouse;
 mod logs;
 mod prune;
 mod size;

@@ -12,7 +12,7 @@ mod exhaustive;
 /// How many histories CI runs; `SNAPKEEP_SEEDS` says otherwise.
 const SEEDS: u64 = 2000;
 /// Every sabotage is caught within so many.
-const SABOTAGE_SEEDS: u64 = 3000;
+const SABOTAGE_SEEDS: u64 = 2000;
 
 /// Seeds that found something, with a word on what it was. Histories change with the runners: what holds
 /// each fault is a test of its own, beside the code.

@@ -12,7 +12,9 @@ use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::{Age, Protected};
-use snapkeep_domain::ledger::record::{FORMAT, Fields, INVOCATION_LIFE, Mark, Record, State};
+use snapkeep_domain::ledger::record::{
+    FORMAT, Fields, INVOCATION_LIFE, Identity, Mark, Record, State,
+};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::settings::{Context, Settings};
@@ -311,8 +313,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
         foreign_since: None,
         mark: None,
         has_residue: false,
-        snapshot_id: None,
-        disk: None,
+        identity: Identity::default(),
         adopted_untagged: false,
         refused_for_good: false,
     })

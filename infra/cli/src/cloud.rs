@@ -16,6 +16,7 @@ use snapkeep_cloud::embedded::{Cloud, CloudConfig, Endpoints, Ports, Saved};
 use snapkeep_cloud::events::EventRule;
 use snapkeep_cloud::knobs::Knobs;
 use snapkeep_cloud::lambda::{ACCOUNT, Function, FunctionConfig, Invocation};
+use snapkeep_cloud::lighthouse::knobs::{SECRET_ID, SECRET_KEY};
 use snapkeep_cloud::runner;
 use snapkeep_cloud::schedule::{Delivery, Due, NotAnInterval, Rule, Schedule};
 use snapkeep_domain::policy::settings::BadSettings;
@@ -38,8 +39,15 @@ fn names() -> [&'static str; 3] {
 }
 
 /// What else functions get of our own environment: who is told may be elsewhere than in this cloud.
-const PASSED_ON: [&str; 3] =
-    ["AWS_MAX_ATTEMPTS", "AWS_ENDPOINT_URL_SNS", "AWS_ENDPOINT_URL_EVENTBRIDGE"];
+const PASSED_ON: [&str; 7] = [
+    "AWS_MAX_ATTEMPTS",
+    "AWS_ENDPOINT_URL_SNS",
+    "AWS_ENDPOINT_URL_EVENTBRIDGE",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "TENCENTCLOUD_SECRET_ID",
+    "TENCENTCLOUD_SECRET_KEY",
+    "TENCENTCLOUD_TOKEN",
+];
 
 /// Runs the embedded cloud until Ctrl-C or SIGTERM. SNAPKEEP_ variables configure the functions.
 #[derive(clap::Args)]
@@ -102,14 +110,26 @@ pub(crate) fn deploy(
         let mut config = FunctionConfig::new(name, &command);
         config.args = vec!["function".to_owned(), name.to_owned()];
         config.env.clone_from(settings);
-        let Endpoints { clock, table, .. } = cloud.endpoints();
+        let Endpoints { clock, table, lighthouse, .. } = cloud.endpoints();
         config.env.insert("SNAPKEEP_CLOCK_URL".to_owned(), clock);
         config.env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), table);
+        add_lighthouse(&mut config.env, lighthouse);
         let sink =
             logs.then(|| Arc::new(|name: &str, line: &str| eprintln!("{name}: {line}")) as _);
         cloud.deploy(config, sink)
     };
     Ok(names().map(function).to_vec())
+}
+
+/// The embedded cloud's own Lighthouse and its keys, unless the settings name others.
+fn add_lighthouse(env: &mut BTreeMap<String, String>, endpoint: String) {
+    let keys = ["TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY"];
+    env.entry("SNAPKEEP_LIGHTHOUSE_ENDPOINT".to_owned()).or_insert(endpoint);
+    if !env.contains_key("SNAPKEEP_LIGHTHOUSE_SECRET") && !env.contains_key(keys[0]) {
+        env.extend(
+            keys.map(str::to_owned).into_iter().zip([SECRET_ID, SECRET_KEY].map(str::to_owned)),
+        );
+    }
 }
 
 /// The bus and the topic that functions use: the embedded cloud's own, unless the settings name others. An
@@ -209,6 +229,7 @@ fn write_whole(file: &Path, text: &str) -> Result<(), String> {
 
 fn print_endpoints(endpoints: &Endpoints, arguments: &Arguments, start: Timestamp) {
     say!("Lightsail  {}", endpoints.lightsail);
+    say!("Lighthouse {}  (SecretId {SECRET_ID}, SecretKey {SECRET_KEY})", endpoints.lighthouse);
     say!("DynamoDB   {}  (table {})", endpoints.dynamodb, endpoints.table);
     say!("clock      {}  ({start}, {} s a second)", endpoints.clock, arguments.speed);
     say!("events     {}  (told so far: {}/notices)", endpoints.events, endpoints.clock);

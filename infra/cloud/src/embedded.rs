@@ -23,6 +23,7 @@ use crate::lambda::{Function, FunctionConfig, LineSink};
 use crate::lighthouse::knobs::LighthouseKnobs;
 use crate::lighthouse::{self, Lighthouse};
 use crate::lightsail::{ACCOUNT, Lightsail};
+use crate::secrets::{self, Secrets};
 use crate::server::{Server, listen};
 
 /// How often expired items go, in simulated time; AWS promises only "within days".
@@ -133,6 +134,8 @@ pub struct Endpoints {
     pub lambda: String,
     /// The URL of EventBridge's PutEvents and of SNS's Publish.
     pub events: String,
+    /// The URL of Secrets Manager.
+    pub secrets: String,
     /// The name of the ledger's table.
     pub table: String,
 }
@@ -151,6 +154,8 @@ pub struct Cloud {
     control: Server,
     events: Events,
     bus: Server,
+    secrets: Secrets,
+    secrets_server: Server,
     sweeper: JoinHandle<()>,
     functions: Functions,
 }
@@ -189,6 +194,11 @@ impl Cloud {
         let served = lighthouse::wire::router(lighthouse_state.clone(), clock.clone());
         let lighthouse =
             Server::start("lighthouse", at_lighthouse, served).map_err(failed("Lighthouse"))?;
+        let secrets = Secrets::default();
+        let at_secrets = listen(None).await.map_err(failed("Secrets Manager"))?;
+        let served = secrets::router(secrets.clone());
+        let secrets_server =
+            Server::start("secrets", at_secrets, served).map_err(failed("Secrets Manager"))?;
         let functions = Functions::default();
         let events = Events::new(event_rules);
         let bus = wire::router(events.clone(), clock.clone());
@@ -211,6 +221,8 @@ impl Cloud {
             control,
             events,
             bus,
+            secrets,
+            secrets_server,
             sweeper,
             functions,
         })
@@ -237,6 +249,12 @@ impl Cloud {
     #[must_use]
     pub fn lighthouse(&self) -> &lighthouse::Shared {
         &self.lighthouse_state
+    }
+
+    /// The secrets of Secrets Manager.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The other accounts, which roles lead to.
@@ -268,6 +286,7 @@ impl Cloud {
             clock: self.control.url(),
             lambda: self.control.url(),
             events: self.bus.url(),
+            secrets: self.secrets_server.url(),
             table: self.table.clone(),
         }
     }
@@ -281,7 +300,6 @@ impl Cloud {
             [
                 ("AWS_ENDPOINT_URL_LIGHTSAIL", endpoints.lightsail.as_str()),
                 ("AWS_ENDPOINT_URL_STS", &endpoints.sts),
-                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &endpoints.events),
                 ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
                 // Any will do, but an SDK signs nothing without.
                 ("AWS_ACCESS_KEY_ID", "embedded"),
@@ -291,6 +309,8 @@ impl Cloud {
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
         // Who is told may well be elsewhere.
+        env.entry("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned())
+            .or_insert_with(|| endpoints.secrets.clone());
         for name in ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_SNS"] {
             env.entry(name.to_owned()).or_insert_with(|| endpoints.events.clone());
         }
@@ -319,9 +339,9 @@ impl Cloud {
         let all = self.accounts.all();
         let all: BTreeMap<_, _> = all.iter().map(|(id, of)| (id, http::lock(of))).collect();
         let accounts: BTreeMap<_, &Lightsail> = all.iter().map(|(id, of)| (*id, &**of)).collect();
+        let lighthouse = lighthouse::wire::lock(&self.lighthouse_state);
         let items = self.dynamodb.items(&self.table)?;
         let at = self.clock.now();
-        let lighthouse = lighthouse::wire::lock(&self.lighthouse_state);
         Ok(serde_json::json!({
             "at": at,
             "accounts": accounts,
@@ -340,6 +360,7 @@ impl Cloud {
             self.lighthouse.shutdown(),
             self.control.shutdown(),
             self.bus.shutdown(),
+            self.secrets_server.shutdown(),
             self.dynamodb.shutdown(),
         );
     }

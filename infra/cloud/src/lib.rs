@@ -17,4 +17,5 @@ pub mod lightsail;
 mod rates;
 pub mod runner;
 pub mod schedule;
+pub mod secrets;
 mod server;

@@ -16,6 +16,7 @@ use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
+use snapkeep_domain::quota::Need;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::Instance;
 use snapkeep_domain::time::Slot;
@@ -115,6 +116,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             |due: Box<Due>| self.serve(due, &in_flight),
         );
         let (result, left) = join(self.list(&known, send), due).await;
+        run.check_quota(lane, None).await;
         lane.listed(result);
         bounded(left.into_iter().map(|due| self.defer(due))).await;
     }
@@ -180,6 +182,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let run = self.run;
         let mut report = self.lane.report();
         report.count(Counter::Instances, 1);
+        let cx = run.cx(self.lane);
         let Settings { tag, policies, .. } = run.settings;
         let protection = Protection::read(&instance.tags, tag, policies);
         report.findings.extend(protection.problems(&instance));
@@ -197,6 +200,9 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             OptIn::Untagged => return None,
         }
         report.count(Counter::Protected, 1);
+        if cx.capabilities.tells_quota {
+            self.lane.needs(Need::of(&instance, &protection.policy, &cx));
+        }
         let due = create::due_slot(&protection, run.now);
         if known.is_some_and(|known| known.newest == Some(due)) {
             report.count(Counter::Served, 1);

@@ -18,6 +18,7 @@ use snapkeep_domain::ledger::record::{FORMAT, Record};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::{Context, Provider, Regions, Settings};
+use snapkeep_domain::quota::{self, Need};
 use snapkeep_domain::snapshot::Snapshot;
 
 use crate::ports::{
@@ -47,6 +48,8 @@ pub(crate) struct Lane {
     answered: AtomicBool,
     /// Whether any snapshot of the place ever showed a tag.
     shows_tags: AtomicBool,
+    /// What its protected instances need of its quota.
+    needs: Mutex<Vec<Need>>,
     entry: Mutex<Entry>,
 }
 
@@ -104,6 +107,11 @@ impl Lane {
     /// Notes that a snapshot of the place showed a tag.
     pub(crate) fn shows_tags(&self) {
         self.shows_tags.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes what a protected instance needs of the quota.
+    pub(crate) fn needs(&self, need: Need) {
+        lock(&self.needs).push(need);
     }
 
     pub(crate) fn listed(&self, result: Result<(), ProviderError>) {
@@ -198,6 +206,29 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         record.look(found, &settings.deployment, &capabilities)
     }
 
+    /// Reads the quota of a place with protected instances, and reports one that does not suffice.
+    /// Without knowledge of its own, a run takes the number of snapshots that are not ours from the
+    /// last one that counted them.
+    pub(crate) async fn check_quota(&self, lane: &Lane, foreign: Option<u64>) {
+        let needs = std::mem::take(&mut *lock(&lane.needs));
+        if needs.is_empty() {
+            return;
+        }
+        let quota = match self.inventory.quota(&lane.place).await {
+            Ok(Some(quota)) => quota,
+            Ok(None) => return,
+            Err(error) => return lane.fail(Failure::from(&error)),
+        };
+        let counted = |run: &&LastRun| run.function == Function::Prune && run.place == lane.place;
+        let counted = || {
+            let last = self.memory.runs.iter().find(counted)?;
+            last.counts.get(Counter::Foreign.as_str()).copied()
+        };
+        let foreign = foreign.or_else(counted).unwrap_or(0);
+        let finding = quota::short(&lane.place, quota, foreign, &needs, self.now);
+        lane.report().findings.extend(finding);
+    }
+
     fn lane(&self, place: &Place) -> Arc<Lane> {
         let shown = |run: &LastRun| run.shows_tags && run.place == *place;
         let lane = Arc::new(Lane {
@@ -209,6 +240,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
             listed: Mutex::default(),
             answered: AtomicBool::new(false),
             shows_tags: AtomicBool::new(self.memory.runs.iter().any(shown)),
+            needs: Mutex::default(),
             entry: Mutex::default(),
         });
         lock(&self.lanes).push(Arc::clone(&lane));

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
-pub use snapkeep_domain::answer::{ErrorKind, ProviderError};
+pub use snapkeep_domain::answer::{ErrorKind, ProviderError, Quota};
 use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
@@ -80,15 +80,6 @@ pub trait Inventory: Sync {
     ) -> impl Future<Output = Result<Option<Quota>, ProviderError>> + Send {
         std::future::ready(Ok(None))
     }
-}
-
-/// How many snapshots a place may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// In all.
-    pub total: u64,
-    /// How many more may be made.
-    pub available: u64,
 }
 
 /// A request for a snapshot.

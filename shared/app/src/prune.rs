@@ -15,7 +15,9 @@ use snapkeep_domain::ledger::protected::Age;
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::policy::settings::{Context, Settings};
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::prune::{self, Facts, Listing, Plan, SourceStatus, Step, Verdict};
+use snapkeep_domain::quota::Need;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{HOLD, Instance, Snapshot, SnapshotRef};
 
@@ -280,6 +282,24 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
         Turn::Done(Some(heard))
     }
 
+    /// Checks whether the place's quota suffices.
+    async fn quota(&self, facts: &Facts) {
+        let (run, lane) = (self.run, self.lane);
+        let cx = run.cx(lane);
+        if !cx.capabilities.tells_quota {
+            return;
+        }
+        for instance in facts.instances.values() {
+            let Settings { tag, policies, .. } = run.settings;
+            let protection = Protection::read(&instance.tags, tag, policies);
+            if protection.opt_in == OptIn::On {
+                lane.needs(Need::of(instance, &protection.policy, &cx));
+            }
+        }
+        let foreign = u64::try_from(facts.listing.foreign()).ok();
+        run.check_quota(lane, foreign).await;
+    }
+
     /// Plans for each resource, reports the verdicts, and returns the steps.
     async fn plan(&self, mut facts: Facts) -> Vec<Step> {
         let (run, lane) = (self.run, self.lane);
@@ -293,6 +313,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             let (place, snapshots) = (&lane.place, facts.listing.len());
             report.findings.extend(prune::memory_short(place, snapshots, run.settings));
         }
+        self.quota(&facts).await;
         for id in facts.resources() {
             let mut plan = facts.plan(&id, &run.cx(lane));
             steps.append(&mut plan.steps);

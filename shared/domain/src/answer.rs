@@ -68,6 +68,15 @@ pub struct ProviderError {
     pub message: String,
 }
 
+/// How many snapshots a place may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// In all.
+    pub total: u64,
+    /// How many more may be made.
+    pub available: u64,
+}
+
 /// The result of looking a snapshot up by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {

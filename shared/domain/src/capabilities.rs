@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub tags: TagSupport,
     /// Whether a deletion is only accepted at first, and carried out later.
     pub slow_deletes: bool,
+    /// Whether the provider tells how many snapshots a place may have.
+    pub tells_quota: bool,
 }
 
 impl Default for Capabilities {
@@ -33,6 +35,7 @@ impl Default for Capabilities {
             unique_names: true,
             tags: TagSupport::Yes,
             slow_deletes: false,
+            tells_quota: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
-use crate::ledger::record::{Fields, GONE_AFTER, Recognition, Record, State, Subject};
+use crate::ledger::record::{Fields, GONE_AFTER, Identity, Recognition, Record, State, Subject};
 use crate::policy::settings::Context;
 use crate::policy::tags::{OptIn, Protection};
 use crate::poll::{foreign, name_taken};
@@ -318,8 +318,7 @@ fn intent(facts: &Facts, slot: Slot, attempt: u32, missed: u32, cx: &Context<'_>
             slot,
             attempt,
         ),
-        snapshot_id: None,
-        disk: disk.as_deref().map(Into::into),
+        identity: Identity { id: None, disk: disk.as_deref().map(Into::into) },
         policy: facts.protection.policy.text().into(),
     };
     Record::intended(subject, missed, cx.now, cx.lease)

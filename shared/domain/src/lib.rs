@@ -22,6 +22,7 @@ pub mod place;
 pub mod policy;
 pub mod poll;
 pub mod prune;
+pub mod quota;
 pub mod resource;
 pub mod snapshot;
 pub mod time;

@@ -189,7 +189,7 @@ impl Facts {
         let snapshots = self.records.values().flatten();
         let snapshots = snapshots
             .filter(|r| could_vanish(r) && !self.listing.shows(r))
-            .filter(|r| cx.capabilities.unique_names || r.snapshot_id.is_some())
+            .filter(|r| cx.capabilities.unique_names || r.identity.id.is_some())
             .map(Record::snapshot)
             .collect();
         Questions { sources, snapshots }
@@ -200,7 +200,7 @@ impl Facts {
     #[must_use]
     pub fn disks(&self) -> BTreeMap<String, (ResourceId, String)> {
         let of_records = self.records.values().flatten().filter_map(|record| {
-            let disk = record.disk.as_deref()?.to_owned();
+            let disk = record.identity.disk.as_deref()?.to_owned();
             Some((disk, (record.resource.clone(), record.resource_name.clone())))
         });
         let of_protected = self.protected.values().filter_map(|item| {

@@ -42,6 +42,7 @@ pub fn capabilities() -> Capabilities {
         unique_names: false,
         tags: TagSupport::Unproven,
         slow_deletes: true,
+        tells_quota: true,
     }
 }
 

@@ -49,7 +49,7 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             Ok(found) => {
                 let Lookup::Found(found) = run.found(lane, record, found) else { return };
                 // The tombstone's own snapshot was another one.
-                if standing.snapshot_id.as_deref().is_some_and(|id| *id != *found.id) {
+                if standing.identity.id.as_deref().is_some_and(|id| *id != *found.id) {
                     let message = format!(
                         "{} ({}) is a second snapshot of slot {}; it is kept, and counts in no rule",
                         record.name, found.id, record.slot

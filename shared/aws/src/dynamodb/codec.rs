@@ -175,7 +175,7 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
     use snapkeep_domain::ledger::lease::Lease;
-    use snapkeep_domain::ledger::record::{Fields, Mark, State, Times};
+    use snapkeep_domain::ledger::record::{Fields, Identity, Mark, State, Times};
     use snapkeep_domain::policy::PolicyText;
 
     use super::*;
@@ -220,8 +220,7 @@ mod tests {
                 oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
             })),
             has_residue: false,
-            snapshot_id: None,
-            disk: None,
+            identity: Identity::default(),
             adopted_untagged: false,
             refused_for_good: false,
         })

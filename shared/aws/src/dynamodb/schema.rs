@@ -29,11 +29,13 @@ pub const OPEN: &str = "open#";
 /// The beginning of [`LIVE`] otherwise.
 pub const KEPT: &str = "kept#";
 /// The members of a record that the index contains: all that a run needs, and no history.
-pub const SHOWN: [&str; 17] = [
+pub const SHOWN: [&str; 20] = [
+    "adopted_untagged",
     "attempt",
     "foreign_since",
     "format",
     "has_residue",
+    "identity",
     "leased_until",
     "mark",
     "missed",
@@ -41,6 +43,7 @@ pub const SHOWN: [&str; 17] = [
     "name",
     "policy",
     "reason",
+    "refused_for_good",
     "region",
     "resource_name",
     "state",

@@ -48,6 +48,23 @@ pub struct Mark {
     pub oldest: Option<Slot>,
 }
 
+/// What identifies a snapshot, where its name does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The provider's id, as soon as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<str>>,
+    /// The disk that it is taken of, where the provider states that as its origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Box<str>>,
+}
+
+impl Identity {
+    fn is_empty(&self) -> bool {
+        self.id.is_none() && self.disk.is_none()
+    }
+}
+
 /// The ledger's record of one (resource, slot), or of the residue of one of its failed attempts.
 /// Its members can be read; they change only by its methods, which follow [`EDGES`] and keep the
 /// members consistent.
@@ -79,12 +96,9 @@ pub struct Fields {
     pub reason: String,
     /// The snapshot's name.
     pub name: String,
-    /// The provider's id of the snapshot, where names do not identify it, as soon as it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot_id: Option<Box<str>>,
-    /// The disk that it is taken of, where the provider states that as its origin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<Box<str>>,
+    /// What identifies the snapshot, where its name does not.
+    #[serde(default, skip_serializing_if = "Identity::is_empty")]
+    pub identity: Identity,
     /// Whether it was adopted by name and origin alone, so that nobody knows its retention.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adopted_untagged: bool,
@@ -156,12 +170,12 @@ impl Record {
     /// What its snapshot is asked for by.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotRef {
-        let Fields { place, resource, name, snapshot_id, .. } = &self.0;
+        let Fields { place, resource, name, identity, .. } = &self.0;
         SnapshotRef {
             place: place.clone(),
             source: resource.clone(),
             name: name.clone(),
-            id: snapshot_id.clone(),
+            id: identity.id.clone(),
         }
     }
 
@@ -234,7 +248,7 @@ impl Record {
     /// What identifies its snapshot in its place, as far as it is known.
     #[must_use]
     pub fn snapshot_key(&self) -> &str {
-        self.snapshot_id.as_deref().unwrap_or(&self.name)
+        self.identity.id.as_deref().unwrap_or(&self.name)
     }
 
     /// The snapshot of the record among those that a lookup showed. If several could be it, it is
@@ -246,7 +260,7 @@ impl Record {
         deployment: &str,
         capabilities: &Capabilities,
     ) -> Lookup {
-        let own = |one: &Snapshot| match (&self.snapshot_id, capabilities.unique_names) {
+        let own = |one: &Snapshot| match (&self.identity.id, capabilities.unique_names) {
             (_, true) => true,
             (Some(id), false) => **id == one.id,
             (None, false) => match self.recognises(one, deployment, capabilities) {
@@ -302,13 +316,13 @@ impl Record {
             (Some(own), Some(other)) => **own == *other,
             _ => true,
         };
-        same(&self.snapshot_id, Some(&found.id)) && same(&self.disk, found.disk.as_deref())
+        same(&self.identity.id, Some(&found.id)) && same(&self.identity.disk, found.disk.as_deref())
     }
 
     /// A snapshot of the record's disk was taken of the record's resource.
     fn traced<'a>(&self, found: &'a Snapshot) -> Cow<'a, Snapshot> {
         let own = (&self.resource, self.resource_name.as_str());
-        found.traced(|disk| (self.disk.as_deref() == Some(disk)).then_some(own))
+        found.traced(|disk| (self.identity.disk.as_deref() == Some(disk)).then_some(own))
     }
 }
 
@@ -359,8 +373,7 @@ mod tests {
             times: [(state, at)].into(),
             reason: "before".to_owned(),
             name: "name".to_owned(),
-            snapshot_id: None,
-            disk: None,
+            identity: Identity::default(),
             adopted_untagged: false,
             refused_for_good: false,
             place: "eu-west-1".parse().unwrap(),

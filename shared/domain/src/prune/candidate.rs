@@ -51,7 +51,7 @@ pub(super) fn candidates<'a>(
         // A record without an id is that of the oldest snapshot of its slot and attempt.
         let namesake = records.iter().find(|record| (record.slot, record.attempt) == attempt);
         let is_oldest = oldest.get(&attempt).is_some_and(|(_, first)| *first == key);
-        let named = own.or(namesake.filter(|record| record.snapshot_id.is_none() && is_oldest));
+        let named = own.or(namesake.filter(|record| record.identity.id.is_none() && is_oldest));
         let is_twin =
             !capabilities.unique_names && named.is_none() && (namesake.is_some() || !is_oldest);
         let agrees =

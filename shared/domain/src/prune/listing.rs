@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::capabilities::Capabilities;
 use crate::finding::{Code, Finding};
-use crate::ledger::record::{Record, Subject};
+use crate::ledger::record::{Identity, Record, Subject};
 use crate::place::Place;
 use crate::policy::{PolicyText, PolicyTexts};
 use crate::resource::ResourceId;
@@ -71,8 +71,10 @@ impl Seen {
             slot: self.slot,
             attempt: self.attempt,
             name: self.name(key).to_owned(),
-            snapshot_id: self.name.is_some().then(|| key.into()),
-            disk: self.disk.clone(),
+            identity: Identity {
+                id: self.name.is_some().then(|| key.into()),
+                disk: self.disk.clone(),
+            },
             policy: Arc::clone(&self.policy),
         };
         let record = Record::adopted(subject, self.created_at, &self.state, now);

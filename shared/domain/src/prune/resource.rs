@@ -72,7 +72,7 @@ pub(super) fn judge(
         .iter()
         .map(|c| {
             if c.is_leaving {
-                let reasons = would_keep(c, &candidates, &by_rules, &effective, settings);
+                let reasons = would_keep(c, &candidates, by_rules, &effective, settings);
                 return leaving(c, &reasons, held(c), &effective);
             }
             let reasons =

@@ -6,7 +6,7 @@ use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::{Protected, Standing};
-use snapkeep_domain::ledger::record::{FORMAT, Fields, Record, State};
+use snapkeep_domain::ledger::record::{FORMAT, Fields, Identity, Record, State};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::{self, Condition};
 use snapkeep_domain::place::Place;
@@ -303,8 +303,7 @@ fn record(resource: &str, hour: i64) -> Record {
         foreign_since: None,
         mark: None,
         has_residue: false,
-        snapshot_id: None,
-        disk: None,
+        identity: Identity::default(),
         adopted_untagged: false,
         refused_for_good: false,
     })

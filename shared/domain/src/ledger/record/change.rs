@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{EDGES, FORMAT, Fields, Mark, Record, State, Times};
+use super::{EDGES, FORMAT, Fields, Identity, Mark, Record, State, Times};
 use crate::capabilities::Capabilities;
 use crate::ledger::lease::Lease;
 use crate::place::Place;
@@ -28,27 +28,16 @@ pub struct Subject {
     pub attempt: u32,
     /// The snapshot's name.
     pub name: String,
-    /// The provider's id of the snapshot, if that identifies it and is known.
-    pub snapshot_id: Option<Box<str>>,
-    /// The disk that it is taken of, where the provider states that as its origin.
-    pub disk: Option<Box<str>>,
+    /// What identifies the snapshot, where its name does not.
+    pub identity: Identity,
     /// The policy under which the snapshot is made.
     pub policy: Arc<PolicyText>,
 }
 
 impl Subject {
     fn begin(self, times: Times, reason: &str, lease: Lease) -> Record {
-        let Subject {
-            resource,
-            resource_name,
-            place,
-            slot,
-            attempt,
-            name,
-            snapshot_id,
-            disk,
-            policy,
-        } = self;
+        let Subject { resource, resource_name, place, slot, attempt, name, identity, policy } =
+            self;
         Record(Fields {
             resource,
             slot,
@@ -60,8 +49,7 @@ impl Subject {
             times,
             reason: reason.to_owned(),
             name,
-            snapshot_id,
-            disk,
+            identity,
             adopted_untagged: false,
             refused_for_good: false,
             place,
@@ -208,16 +196,17 @@ impl Record {
     pub fn identified(&self, found: &Snapshot, capabilities: &Capabilities) -> Self {
         self.clone().with(|next| {
             if !capabilities.unique_names {
-                next.snapshot_id = Some(found.id.as_str().into());
+                next.identity.id = Some(found.id.as_str().into());
             }
-            next.disk = found.disk.as_deref().map(Into::into).or(next.disk.take());
+            let disk = found.disk.as_deref().map(Into::into);
+            next.identity.disk = disk.or(next.identity.disk.take());
         })
     }
 
     /// The record with the id that the provider gave the snapshot.
     #[must_use]
     pub fn with_id(&self, id: Option<Box<str>>) -> Self {
-        self.clone().with(|next| next.snapshot_id = id)
+        self.clone().with(|next| next.identity.id = id)
     }
 
     /// A failed attempt that the provider refused for good.
