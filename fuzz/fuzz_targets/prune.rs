@@ -141,7 +141,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let (now, settings) = (now(u)?, settings(u)?);
     let cx = context(&settings, now);
     let mut facts = place(u, &settings, now)?;
-    ask(u, &mut facts, now)?;
+    ask(u, &mut facts, &cx)?;
     let ours = ours(&facts);
     let mut gathered = facts.gathered(DEPLOYMENT, &cx.capabilities);
     let resources = gathered.resources();

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use snapkeep_app::metrics::{DIMENSION, METRICS, NAMESPACE};
 use snapkeep_aws::dynamodb::schema;
 use snapkeep_aws::notifications::{SOURCE, TICK};
+use snapkeep_aws::providers::{self, read_settings};
 use snapkeep_domain::finding::{Code, Notify, Topic};
 use snapkeep_domain::function::Function;
-use snapkeep_domain::policy::settings::{Settings, VARIABLES};
+use snapkeep_domain::policy::settings::VARIABLES;
 use snapkeep_tests::read;
 
 mod alarms;
@@ -197,8 +198,11 @@ fn memory(function: &str) -> u64 {
 fn every_variable_is_a_parameter_and_every_parameter_is_explained() {
     let vars = properties("Create")["Environment"]["Variables"].as_object().unwrap();
     let set: BTreeSet<&str> = vars.keys().map(String::as_str).collect();
-    let known: BTreeSet<&str> =
-        VARIABLES.into_iter().filter(|name| *name != "SNAPKEEP_CLOCK_URL").collect();
+    let known: BTreeSet<&str> = VARIABLES
+        .into_iter()
+        .filter(|name| *name != "SNAPKEEP_CLOCK_URL")
+        .chain(providers::variables())
+        .collect();
     assert_eq!(set, known);
     let parameters = stack()["Parameters"].as_object().unwrap();
     let interface = &stack()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
@@ -259,6 +263,29 @@ fn what_a_pattern_lets_through_the_functions_read() {
             &["", "arn:aws:iam::222233334444:role/snapkeep-* arn:aws:iam::333344445555:role/a/b"],
             &["222233334444", "arn:aws:iam::222233334444:role/a,b c"],
         ),
+        (
+            "Providers",
+            &["lightsail", "lighthouse", "lightsail lighthouse"],
+            &["", "tencent", "lightsail,lighthouse"],
+        ),
+        (
+            "LighthouseRegions",
+            &["all", "ap-guangzhou na-siliconvalley"],
+            &["", "guangzhou", "ap-tokyo,"],
+        ),
+        (
+            "LighthouseSecret",
+            &[
+                "",
+                "arn:aws:secretsmanager:eu-west-1:111122223333:secret:snapkeep/lighthouse-AbCdEf",
+            ],
+            &["snapkeep/lighthouse"],
+        ),
+        (
+            "LighthouseEndpoint",
+            &["https://lighthouse.intl.tencentcloudapi.com"],
+            &["", "lighthouse.tencentcloudapi.com", "http://127.0.0.1:1"],
+        ),
         ("EventBus", &["default", "our.bus"], &["", "a b"]),
     ] {
         let pattern = stack()["Parameters"][parameter]["AllowedPattern"].as_str().unwrap();
@@ -267,8 +294,11 @@ fn what_a_pattern_lets_through_the_functions_read() {
             assert!(pattern.is_match(text), "{parameter}: {text}");
             let vars = variables(&[("Keep", "all"), (parameter, text)]);
             for function in Function::ALL {
-                Settings::read(&vars, function)
+                let (settings, _) = read_settings(&vars, function)
                     .unwrap_or_else(|error| panic!("{parameter}: {error}"));
+                let bad =
+                    settings.problems.iter().find(|problem| problem.code == Code::BadProvider);
+                assert_eq!(bad, None, "{parameter}: {text}");
             }
         }
         for text in bad {

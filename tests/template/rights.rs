@@ -15,7 +15,10 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("inventory.instances", &["lightsail:GetInstances"]),
     ("inventory.instance", &["lightsail:GetInstance"]),
     ("inventory.snapshots", &["lightsail:GetInstanceSnapshots"]),
-    ("inventory.snapshot", &["lightsail:GetInstanceSnapshot"]),
+    ("inventory.look_up", &["lightsail:GetInstanceSnapshot"]),
+    ("inventory.capabilities", &[]),
+    // Lightsail tells none.
+    ("inventory.quota", &[]),
     // A snapshot is tagged as it is made.
     ("creator.create", &["lightsail:CreateInstanceSnapshot", "lightsail:TagResource"]),
     ("deleter.delete", &["lightsail:DeleteInstanceSnapshot"]),
@@ -66,7 +69,7 @@ fn runner(function: &str) -> String {
 
 /// What the lanes call for a runner: in the functions that it uses of them, and in those that these use.
 fn shared(runner: &str) -> BTreeSet<String> {
-    let lanes = read("shared/app/src/lane.rs");
+    let lanes = read("shared/app/src/lane.rs") + &read("shared/app/src/lane/places.rs");
     let mut functions: BTreeMap<&str, &str> = BTreeMap::new();
     for part in lanes.split("fn ").skip(1) {
         functions.insert(part.split(['(', '<']).next().unwrap(), part);
@@ -97,8 +100,8 @@ fn rights_are_the_ports() {
             let (_, actions) = right.unwrap_or_else(|| panic!("{method}: say what it needs"));
             needed.extend(*actions);
         }
-        // Where a failed invocation goes, and the way into other accounts.
-        needed.extend(["sqs:SendMessage", "sts:AssumeRole"]);
+        // Where a failed invocation goes, the way into other accounts, and the keys of Lighthouse.
+        needed.extend(["sqs:SendMessage", "sts:AssumeRole", "secretsmanager:GetSecretValue"]);
         let granted: BTreeSet<&str> = statements(function)
             .into_iter()
             .filter(|statement| statement["Effect"] == "Allow")

@@ -19,8 +19,6 @@ mod instances;
 pub mod knobs;
 mod parameters;
 mod snapshots;
-#[cfg(test)]
-mod tests;
 pub(crate) mod wire;
 
 use knobs::LighthouseKnobs;

@@ -39,8 +39,7 @@ pub(crate) async fn turn<T, K: Ord, F>(
 where
     F: Future<Output = Result<Page<T>, ProviderError>>,
 {
-    let (mut begun, mut read_again) = (1, 0);
-    let mut count = Count::new();
+    let (mut begun, mut read_again, mut count) = (1, 0, Count::new());
     let mut broken = None;
     let mut used = BTreeSet::new();
     let mut token: Option<String> = None;

@@ -11,8 +11,6 @@ mod mapping;
 pub mod settings;
 mod shapes;
 pub mod sign;
-#[cfg(test)]
-mod tests;
 
 pub use lighthouse::{LighthouseCreator, LighthouseDeleter, LighthouseInventory, capabilities};
 
