@@ -23,7 +23,9 @@ use snapkeep_tests::{DEPLOYMENT, alter, context};
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let (now, settings) = (now(u)?, settings(u)?);
-    let cx = context(&settings, now);
+    let unique_names = !chance(u, 4)?;
+    let capabilities = Capabilities { unique_names, ..Capabilities::default() };
+    let cx = Context { capabilities, ..context(&settings, now) };
     let name = word(u, &NAMES)?;
     let instance = instance(u, name, now)?;
     let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
@@ -38,7 +40,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     unique(&mut records);
     let protected_since = if chance(u, 8)? { Some(near(u, now)?) } else { None };
     let looks = BTreeMap::new();
-    let known = true;
+    let known = chance(u, 12)?;
     let mut facts = Facts { instance, protection, known, protected_since, records, looks };
     for asked in create::questions(&facts, &cx) {
         let look = look(u, &asked, now)?;
@@ -53,6 +55,13 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         }
         Verdict::Wait(finding) => {
             assert!(facts.protection.opt_in == OptIn::On && finding.resource.is_some())
+        }
+        Verdict::Track { replaces, record } => {
+            assert!(!cx.capabilities.unique_names && facts.protection.opt_in == OptIn::On);
+            let own = |r: &&Record| r.slot == record.slot && !r.superseded;
+            let old = facts.records.iter().find(own);
+            assert_eq!(replaces, old.is_some());
+            old.into_iter().for_each(|old| check_edge(old, &record));
         }
         Verdict::Served => {}
     }
@@ -132,9 +141,13 @@ fn check_answers(u: &mut Unstructured<'_>, intent: &Record, cx: &Context<'_>) ->
     for answer in answers() {
         let kind = answer.as_ref().err().map(|error| error.kind);
         for look in [None, Some(&look)] {
-            match create::settle(&intent, &answer, look, lost, cx) {
+            match create::settle(&intent, &answer.clone().map(|()| None), look, lost, cx) {
                 Settled::Look => assert!(kind == Some(ErrorKind::NameTaken) && look.is_none()),
-                Settled::Again => assert!(kind.is_some_and(ErrorKind::transient)),
+                Settled::Again => {
+                    let kind = kind.unwrap();
+                    let repeats = cx.capabilities.unique_names || !kind.effect_unknown();
+                    assert!(kind.transient() && repeats, "{kind:?}");
+                }
                 Settled::Write(settlement) => check_settlement(&intent, &settlement, kind),
             }
         }

@@ -41,7 +41,7 @@ pub const ZONES: [&str; 5] =
 /// The resources of the place.
 pub const NAMES: [&str; 3] = ["web", "db", "_ü"];
 
-const KINDS: [ErrorKind; 10] = [
+const KINDS: [ErrorKind; 12] = [
     ErrorKind::NameTaken,
     ErrorKind::NotFound,
     ErrorKind::Throttled,
@@ -50,6 +50,8 @@ const KINDS: [ErrorKind; 10] = [
     ErrorKind::Busy,
     ErrorKind::RegionNotEnabled,
     ErrorKind::BadPageToken,
+    ErrorKind::NotSupported,
+    ErrorKind::UnderWay,
     ErrorKind::Refused,
     ErrorKind::Indeterminate,
 ];

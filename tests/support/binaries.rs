@@ -50,7 +50,8 @@ fn profile_folder() -> Result<PathBuf, String> {
 }
 
 /// The target folder.
-pub(crate) fn target() -> Result<PathBuf, String> {
+#[must_use = "it may have failed"]
+pub fn target() -> Result<PathBuf, String> {
     Ok(profile_folder()?.parent().ok_or("no target folder")?.to_owned())
 }
 

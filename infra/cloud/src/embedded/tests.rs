@@ -44,7 +44,18 @@ async fn all_of_it_answers_and_ends() {
     let endpoints = cloud.endpoints();
     let written = serde_json::to_value(&endpoints).unwrap();
     let keys: Vec<_> = written.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["clock", "dynamodb", "events", "lambda", "lightsail", "sts", "table"]);
+    let all = [
+        "clock",
+        "dynamodb",
+        "events",
+        "lambda",
+        "lighthouse",
+        "lightsail",
+        "secrets",
+        "sts",
+        "table",
+    ];
+    assert_eq!(keys, all);
 
     let clock = |path: &str| format!("{}{path}", endpoints.clock);
     let time = |text: &str| (200, text.to_owned());

@@ -119,9 +119,13 @@ fn verify(lighthouse: &Lighthouse, headers: &HeaderMap, body: &[u8]) -> Result<(
         found.ok_or_else(|| invalid(&format!("it has no {name}")))
     };
     let scope: Vec<&str> = part("Credential=")?.split('/').collect();
-    let [secret_id, date, "lighthouse", "tc3_request"] = scope[..] else {
-        return Err(invalid("its scope is not that of lighthouse"));
+    let [secret_id, date, service, "tc3_request"] = scope[..] else {
+        return Err(invalid("its scope is not complete"));
     };
+    // Some SDKs take the service's name from the host, which is no name of a service here.
+    if service != "lighthouse" && text("host").split('.').next() != Some(service) {
+        return Err(invalid("its scope is not that of lighthouse"));
+    }
     let Some(secret_key) = lighthouse.knobs.keys.get(secret_id) else {
         let message = "The SecretId is not found. Please ensure that your SecretId is correct.";
         return Err(ApiError::new("AuthFailure.SecretIdNotFound", message));
@@ -138,25 +142,28 @@ fn verify(lighthouse: &Lighthouse, headers: &HeaderMap, body: &[u8]) -> Result<(
         return Err(ApiError::new("AuthFailure.SignatureExpire", message));
     }
     let signed = part("SignedHeaders=")?;
-    let lines: String = signed.split(';').fold(String::new(), |lines, name| {
-        let value = text(name).trim();
-        // A value is signed as it is sent, except that of the action.
-        let value = if name == "x-tc-action" { value.to_lowercase() } else { value.to_owned() };
-        lines + &format!("{name}:{value}\n")
-    });
     if !["content-type", "host"].iter().all(|name| signed.split(';').any(|one| one == *name)) {
         return Err(invalid("content-type and host must be signed"));
     }
-    let canonical = format!("POST\n/\n\n{lines}\n{signed}\n{}", digest(body));
-    let to_sign = format!(
-        "TC3-HMAC-SHA256\n{stamp}\n{date}/lighthouse/tc3_request\n{}",
-        digest(canonical.as_bytes())
-    );
-    let mut key = format!("TC3{secret_key}").into_bytes();
-    for word in [date, "lighthouse", "tc3_request", &to_sign] {
-        key = keyed(&key, word.as_bytes());
-    }
-    if hex(&key) == part("Signature=")? {
+    // The public service has no port, and SDKs differ in whether they sign one.
+    let host = text("host");
+    let hosts = [host, host.rsplit_once(':').map_or(host, |(name, _)| name)];
+    let expected = hosts.map(|host| {
+        let lines: String = signed.split(';').fold(String::new(), |lines, name| {
+            let value = if name == "host" { host } else { text(name).trim() };
+            lines + &format!("{name}:{value}\n")
+        });
+        let canonical = format!("POST\n/\n\n{lines}\n{signed}\n{}", digest(body));
+        let to_sign = format!(
+            "TC3-HMAC-SHA256\n{stamp}\n{date}/{service}/tc3_request\n{}",
+            digest(canonical.as_bytes())
+        );
+        let words = [date, service, "tc3_request", &to_sign];
+        let key = format!("TC3{secret_key}").into_bytes();
+        hex(&words.iter().fold(key, |key, word| keyed(&key, word.as_bytes())))
+    });
+    let signature = part("Signature=")?;
+    if expected.iter().any(|one| one == signature) {
         return Ok(());
     }
     let message =

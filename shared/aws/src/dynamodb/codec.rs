@@ -274,9 +274,13 @@ mod tests {
         let keys = ["resource", "slot", "place", "live"];
         let leased = Record::stored(Fields {
             lease: Lease::until(at("2026-11-20T03:00:00Z")),
+            identity: Identity { id: Some("id".into()), disk: Some("disk".into()) },
+            adopted_untagged: true,
+            refused_for_good: true,
             ..record().into()
         });
         let item = encode(&leased).unwrap();
+        assert_eq!(decode(&item).unwrap(), leased);
         let mut members: Vec<&str> = item.keys().map(String::as_str).collect();
         members.retain(|member| !keys.contains(member));
         members.sort_unstable();
