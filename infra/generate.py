@@ -31,6 +31,8 @@ DESCRIPTION = (
 
 yaml = YAML()
 yaml.width = 10_000
+# A word such as "off" is a text only in quotes: CloudFormation reads YAML 1.1.
+yaml.preserve_quotes = True
 yaml.indent(mapping=2, sequence=4, offset=2)
 
 
