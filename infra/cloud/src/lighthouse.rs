@@ -1,4 +1,4 @@
-//! The embedded Tencent Cloud Lighthouse: one pure, clock-free, deterministic struct. [`wire`] puts the wire on it.
+//! The embedded Tencent Cloud Lighthouse: one pure, clock-free, deterministic struct. `wire` puts the wire on it.
 //!
 //! Names, states, quotas and errors are those of the API 2020-03-24 as far as they are known; what is not known is a
 //! [knob](knobs::LighthouseKnobs).
