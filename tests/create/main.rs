@@ -19,6 +19,8 @@ use snapkeep_tests::{
     DEPLOYMENT, REGION, alter, at, context, place, record, settings, snapshot_of, web,
 };
 
+mod by_id;
+
 fn facts(schedule: &str, records: Vec<Record>) -> Facts {
     let settings = settings(&[("SNAPKEEP_SCHEDULE", schedule), ("SNAPKEEP_KEEP", "daily=7")]);
     let tags = Tags::from([("snapkeep".to_owned(), String::new())]);

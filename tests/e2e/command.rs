@@ -76,6 +76,18 @@ async fn a_full_disk_is_an_error() {
 }
 
 #[tokio::test]
+async fn the_demo_keeps_its_promises_at_both_providers() {
+    let mut demo = command(&["demo", "--days", "2", "--provider", "both"]);
+    let waited = tokio::time::timeout(Duration::from_secs(300), demo.output()).await;
+    let Output { status, stdout, .. } = waited.unwrap().unwrap();
+    let said = String::from_utf8(stdout).unwrap();
+    assert!(status.success() && said.contains("Every promise held."), "{said}");
+    for name in ["web-1", "gz-web", "tk-api"] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("{name} "))), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_cloud_cannot_run_with_is_refused_at_once() {
     let folder = folder("refused");
     let knobs = folder.join("knobs.json");

@@ -11,6 +11,7 @@ use snapkeep_domain::prune::{Guard, Questions, SourceStatus, Step, Verdict};
 use snapkeep_domain::snapshot::{HOLD, Hold, MANAGED_BY, SnapshotState, snapshot_name};
 use snapkeep_tests::{DEPLOYMENT, Plan, World, alter, at, mark, place, settings, web};
 
+mod by_id;
 mod guards;
 
 const NOW: &str = "2026-11-20T04:00:00Z";

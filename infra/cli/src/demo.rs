@@ -18,11 +18,13 @@ use snapkeep_cloud::lambda::{Function, Outcome};
 use snapkeep_cloud::schedule::{Due, Rule, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::script::Cast;
 use crate::cloud::{TABLE, add_notices, deploy, event_rules};
 use crate::output;
 use crate::output::say;
 use crate::{BoxError, CommandResult, INTERRUPTED};
 
+mod books;
 mod promises;
 mod script;
 mod table;
@@ -33,6 +35,20 @@ pub(crate) struct Arguments {
     /// How many days pass.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=366))]
     days: u16,
+    /// Whose instances are launched.
+    #[arg(long, value_enum, default_value_t = Providers::Lightsail)]
+    provider: Providers,
+}
+
+/// Whose instances take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Providers {
+    /// Amazon Lightsail.
+    Lightsail,
+    /// Tencent Cloud Lighthouse.
+    Lighthouse,
+    /// Both, in one deployment.
+    Both,
 }
 
 /// When the story begins.
@@ -75,23 +91,25 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let clock = Clock::stepped(start);
     let mut config = CloudConfig::new(clock.clone(), schema::create_table_request(TABLE));
     config.ttl_attribute = Some(schema::EXPIRES_AT.to_owned());
-    let mut settings = script::settings();
+    let mut settings = script::settings(arguments.provider);
     add_notices(&mut settings, &config.region);
     config.event_rules = event_rules(&settings);
     let cloud = Cloud::start(config).await?;
     let functions = deploy(&cloud, &settings, false)?;
-    let told = pass_time(&cloud, &clock, &functions, start, end).await;
-    let story = match told {
-        Ok(story) => story,
+    let cast = script::cast(arguments.provider);
+    let told = pass_time(&cloud, &clock, &functions, &cast, (start, end)).await;
+    let (story, instances) = match told {
+        Ok(told) => told,
         Err(error) => {
             cloud.shutdown().await;
             return Err(error);
         }
     };
     let end = story.stopped.unwrap_or(end);
-    let rows = table::rows(&cloud, &story, end).await?;
-    let checked = promises::check(&cloud, &story, &rows, start, end).await?;
-    table::print(&rows, &story, &cloud, days_between(start, end));
+    let books = books::read(&cloud, &cast, &instances, end)?;
+    let rows = table::rows(&cloud, &cast, &books, &story).await?;
+    let checked = promises::check(&books, &story, &rows, (start, end));
+    table::print(&rows, &story, &books, days_between(start, end));
     cloud.shutdown().await;
     if story.stopped.is_some() {
         say!("\nStopped before the end; the promises were not checked.");
@@ -120,9 +138,9 @@ async fn pass_time(
     cloud: &Cloud,
     clock: &Clock,
     functions: &[Function],
-    start: Timestamp,
-    end: Timestamp,
-) -> Result<Story, BoxError> {
+    cast: &[Cast],
+    (start, end): (Timestamp, Timestamp),
+) -> Result<(Story, BTreeMap<String, String>), BoxError> {
     // Hourly ticks meet every slot of the demo's policies; the cadence of a deployment (15, 10 and 60
     // minutes) does the same with five times as many ticks that find nothing to do.
     let rules = vec![
@@ -131,7 +149,7 @@ async fn pass_time(
         Rule::every(720, "snapkeep-prune", "prune")?,
     ];
     let mut schedule = Schedule::new(rules, "us-east-1", start);
-    let mut script = script::Script::new(cloud, start).await?;
+    let mut script = script::Script::new(cloud, cast, start).await?;
     let mut story = Story::default();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bar = ProgressBar::new(days_between(start, end));
@@ -157,7 +175,7 @@ async fn pass_time(
         story.read(cloud.events());
     }
     bar.finish_and_clear();
-    Ok(story)
+    Ok((story, script.instances))
 }
 
 impl Story {

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::finding::{Code, Finding};
-use crate::ledger::record::{Fields, GONE_AFTER, Identity, Recognition, Record, State, Subject};
+use crate::ledger::record::{Fields, Identity, Recognition, Record, State, Subject};
 use crate::policy::settings::Context;
 use crate::policy::tags::{OptIn, Protection};
-use crate::poll::{foreign, name_taken};
+use crate::poll::{foreign, may_appear, name_taken};
 use crate::snapshot::{
     ATTEMPTS_MAX, Instance, KEEP, MANAGED_BY, POLICY, SLOT, SOURCE, SnapshotRef, SnapshotState,
     TIMEZONE, Tags, snapshot_name_at,
@@ -178,7 +178,7 @@ fn looked_first(
                 _ => waits("whether its snapshot exists could not be determined"),
             }
         }
-        Lookup::Missing if replaces && elapsed(record.asked_at(), cx.now) < GONE_AFTER => {
+        Lookup::Missing if replaces && may_appear(record, cx) => {
             waits("its request had no answer, and its snapshot may still appear")
         }
         Lookup::Missing => None,
@@ -253,6 +253,9 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
             return Some(format!("another invocation is asking for {}", r.name));
         }
         match facts.looks.get(&r.snapshot()) {
+            Some(Lookup::Missing) if may_appear(r, cx) => {
+                Some(format!("the request for {} had no answer, and it may still appear", r.name))
+            }
             Some(Lookup::Missing) => None,
             Some(Lookup::Found(found))
                 if matches!(found.state, SnapshotState::Available | SnapshotState::Error) =>

@@ -173,7 +173,8 @@ pub fn name_taken(record: &Record, now: Timestamp) -> Step {
 
 /// Whether a snapshot that a look did not show may still appear: where a request cannot be repeated,
 /// only a look some time after it counts.
-fn may_appear(record: &Record, cx: &Context<'_>) -> bool {
+#[must_use]
+pub fn may_appear(record: &Record, cx: &Context<'_>) -> bool {
     !cx.capabilities.unique_names
         && record.effect_unknown()
         && elapsed(record.asked_at(), cx.now) < GONE_AFTER

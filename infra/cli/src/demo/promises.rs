@@ -3,54 +3,49 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use snapkeep_cloud::embedded::Cloud;
-use snapkeep_cloud::http::lock;
-use snapkeep_cloud::lightsail::Snapshot;
 use snapkeep_domain::snapshot::{HOLD, SLOT};
 use snapkeep_domain::time::Slot;
 
-use super::table::{Row, is_ours};
+use super::books::{Books, Shot};
+use super::table::Row;
 use super::{Story, script};
-use crate::BoxError;
 
-fn slot(snapshot: &Snapshot) -> Option<Slot> {
-    snapshot.tags.get(SLOT)?.as_deref()?.parse().ok()
+fn slot(snapshot: &Shot) -> Option<Slot> {
+    snapshot.tags.get(SLOT)?.parse().ok()
 }
 
 /// What must hold, each with its violations.
 pub(super) type Checked = Vec<(&'static str, Vec<String>)>;
 
 /// Checks every promise.
-pub(super) async fn check(
-    cloud: &Cloud,
+pub(super) fn check(
+    books: &Books,
     story: &Story,
     rows: &[Row],
-    start: Timestamp,
-    end: Timestamp,
-) -> Result<Checked, BoxError> {
+    (start, end): (Timestamp, Timestamp),
+) -> Checked {
     let (mut foreign, mut held) = (Vec::new(), Vec::new());
-    let lightsail = lock(cloud.lightsail());
-    for event in lightsail.events.iter().filter(|e| e.operation == "DeleteInstanceSnapshot") {
-        let name = &event.snapshot.name;
-        if !is_ours(&event.snapshot) {
+    for snapshot in &books.deleted {
+        let name = &snapshot.name;
+        if !snapshot.is_ours() {
             foreign.push(format!("{name} was not ours, and was deleted"));
         }
-        if event.snapshot.tags.contains_key(HOLD) {
+        if snapshot.tags.contains_key(HOLD) {
             held.push(format!("{name} was held, and was deleted"));
         }
     }
-    let (region, by_hand) = script::BY_HAND;
-    let made = lightsail.events.iter().any(|event| event.snapshot.name == by_hand);
-    if made && !lightsail.snapshots(region).iter().any(|s| s.name == by_hand) {
-        foreign.push(format!("{by_hand} is gone"));
+    let by_hand = |snapshot: &&Shot| snapshot.name == script::BY_HAND;
+    for made in books.made.iter().filter(by_hand) {
+        if !books.there.iter().any(|snapshot| snapshot.id == made.id) {
+            foreign.push(format!("{} of {} is gone", made.name, made.instance));
+        }
     }
-    drop(lightsail);
     let on = || rows.iter().filter(|row| row.opted_in);
     let none = rows.iter().filter(|row| !row.opted_in && !row.taken.is_empty());
     let none = none.map(|row| format!("{} was not opted in, and was snapshotted", row.name));
     let without = on().filter(|row| row.kept.is_empty());
     let without = without.map(|row| format!("{} has no available snapshot", row.name));
-    Ok(vec![
+    vec![
         ("Every invocation gave an answer.", story.broken.clone()),
         ("Only instances that are opted in were snapshotted.", none.collect()),
         ("Every slot has at most one good snapshot.", on().flat_map(second_of_a_slot).collect()),
@@ -65,13 +60,13 @@ pub(super) async fn check(
             "No snapshot is gone without a deletion by snapkeep.",
             on().flat_map(|row| gone(row, end)).collect(),
         ),
-    ])
+    ]
 }
 
 /// The slots that have a good snapshot, and the snapshots that are the second of theirs.
 fn served(row: &Row) -> (BTreeSet<Slot>, Vec<String>) {
     let (mut slots, mut second) = (BTreeSet::new(), Vec::new());
-    for snapshot in row.taken.iter().filter(|snapshot| snapshot.fate.is_none()) {
+    for snapshot in row.taken.iter().filter(|snapshot| snapshot.is_good) {
         if slot(snapshot).is_none_or(|slot| !slots.insert(slot)) {
             second.push(format!("{} is a second snapshot of its slot", snapshot.name));
         }
@@ -87,7 +82,7 @@ fn second_of_a_slot(row: &Row) -> Vec<String> {
 fn unreported(row: &Row, story: &Story, start: Timestamp, end: Timestamp) -> Option<String> {
     let last = row.records.iter().max_by_key(|record| record.slot)?;
     let (schedule, zone) = last.policy.schedule()?;
-    let until = if row.name == "old-blog" { last.slot.timestamp() } else { end };
+    let until = if row.ends { last.slot.timestamp() } else { end };
     let due = schedule.slots_back(&zone, until).take_while(|slot| slot.timestamp() > start);
     let (slots, _) = served(row);
     let unserved = due.filter(|slot| !slots.contains(slot)).count() as u64;
@@ -97,11 +92,11 @@ fn unreported(row: &Row, story: &Story, start: Timestamp, end: Timestamp) -> Opt
 }
 
 fn gone(row: &Row, end: Timestamp) -> Vec<String> {
-    let names = |all: &[Snapshot]| -> BTreeSet<String> {
-        all.iter().map(|snapshot| snapshot.name.clone()).collect()
+    let ids = |all: &[Shot]| -> BTreeSet<String> {
+        all.iter().map(|snapshot| snapshot.id.clone()).collect()
     };
-    let (kept, pruned) = (names(&row.kept), names(&row.pruned));
-    let settled = row.taken.iter().filter(|s| s.fate.is_none() && s.settles_at <= end);
-    let gone = settled.filter(|s| !kept.contains(&s.name) && !pruned.contains(&s.name));
+    let (kept, pruned) = (ids(&row.kept), ids(&row.pruned));
+    let settled = row.taken.iter().filter(|s| s.is_good && s.settles_at <= end);
+    let gone = settled.filter(|s| !kept.contains(&s.id) && !pruned.contains(&s.id));
     gone.map(|snapshot| format!("{} is gone without a deletion", snapshot.name)).collect()
 }

@@ -1,16 +1,15 @@
 //! The table at the demo's end, and the findings.
 
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
-use jiff::Timestamp;
 use snapkeep_app::ports::Ledger;
 use snapkeep_aws::dynamodb::DynamoLedger;
 use snapkeep_cloud::embedded::Cloud;
-use snapkeep_cloud::http::lock;
-use snapkeep_cloud::lightsail::Snapshot;
 use snapkeep_domain::ledger::record::{Record, State};
-use snapkeep_domain::snapshot::{HOLD, MANAGED_BY};
+use snapkeep_domain::snapshot::HOLD;
 
-use super::{Story, script};
+use super::Story;
+use super::books::{Books, Shot};
+use super::script::Cast;
 use crate::BoxError;
 use crate::output::{self, say};
 
@@ -18,54 +17,47 @@ use crate::output::{self, say};
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) opted_in: bool,
+    /// Whether it is deleted before the end.
+    pub(super) ends: bool,
     /// Its policy's name, or why it has none; `*` if its tags override it.
     policy: String,
     /// The tags that override the policy.
     overrides: Vec<String>,
     /// Snapshots of ours ever made.
-    pub(super) taken: Vec<Snapshot>,
+    pub(super) taken: Vec<Shot>,
     failed: u64,
     /// Snapshots of ours that are there at the end.
-    pub(super) kept: Vec<Snapshot>,
+    pub(super) kept: Vec<Shot>,
     /// Live records.
     pub(super) records: Vec<Record>,
     /// Snapshots deleted.
-    pub(super) pruned: Vec<Snapshot>,
-}
-
-pub(super) fn is_ours(snapshot: &Snapshot) -> bool {
-    snapshot.tags.get(MANAGED_BY).is_some_and(|value| value.as_deref() == Some("demo"))
+    pub(super) pruned: Vec<Shot>,
 }
 
 pub(super) async fn rows(
     cloud: &Cloud,
+    cast: &[Cast],
+    books: &Books,
     story: &Story,
-    end: Timestamp,
 ) -> Result<Vec<Row>, BoxError> {
     let mut records = Vec::new();
-    for region in ["eu-west-1", "us-east-1"] {
-        records.extend(ledger(cloud).live(&region.parse()?).await?.records);
+    let places: std::collections::BTreeSet<&str> = cast.iter().map(|one| one.place).collect();
+    for place in places {
+        records.extend(ledger(cloud).live(&place.parse()?).await?.records);
     }
-    let lightsail = lock(cloud.lightsail());
-    let row = |(region, name, opted_in): (&'static str, &'static str, bool)| {
-        let of = |s: &&Snapshot| s.from_name == name && is_ours(s);
-        let events = |operation: &str| -> Vec<Snapshot> {
-            let events = lightsail.events.iter().filter(|e| e.region == region);
-            let events = events.filter(|e| e.operation == operation).map(|e| &e.snapshot);
-            events.filter(of).cloned().collect()
+    let row = |cast: &Cast| {
+        let name = cast.name;
+        let of = |all: &[Shot]| -> Vec<Shot> {
+            all.iter().filter(|s| s.instance == name && s.is_ours()).cloned().collect()
         };
-        let mut kept: Vec<Snapshot> =
-            lightsail.snapshots(region).into_iter().filter(of).cloned().collect();
-        kept.retain(|s| s.state(end) == "available");
-        kept.sort_by_key(|s| s.requested_at);
         let records: Vec<Record> =
             records.iter().filter(|r| r.resource_name == name).cloned().collect();
-        let tags = lightsail.tags_of_instance(region, name).unwrap_or_default();
+        let tags = books.tags.get(name).cloned().unwrap_or_default();
         let overrides: Vec<String> = tags
             .iter()
             .filter_map(|(key, value)| {
                 let part = key.strip_prefix("snapkeep:").filter(|part| *part != "confirm")?;
-                Some(format!("{part}={}", value.as_deref().unwrap_or_default()))
+                Some(format!("{part}={value}"))
             })
             .collect();
         let star = if overrides.is_empty() { "" } else { "*" };
@@ -76,17 +68,18 @@ pub(super) async fn rows(
         };
         Row {
             name,
-            opted_in,
+            opted_in: cast.opted_in(),
+            ends: cast.ends(),
             policy,
             overrides,
-            taken: events("CreateInstanceSnapshot"),
+            taken: of(&books.made),
             failed: story.failed.get(name).copied().unwrap_or(0),
-            kept,
+            kept: of(&books.there),
             records,
-            pruned: events("DeleteInstanceSnapshot"),
+            pruned: of(&books.deleted),
         }
     };
-    Ok(script::cast().map(row).collect())
+    Ok(cast.iter().map(row).collect())
 }
 
 /// The ledger, as the functions see it.
@@ -102,13 +95,13 @@ pub(super) fn ledger(cloud: &Cloud) -> DynamoLedger {
     DynamoLedger::new(aws_sdk_dynamodb::Client::from_conf(config.build()), endpoints.table)
 }
 
-pub(super) fn print(rows: &[Row], story: &Story, cloud: &Cloud, days: u64) {
+pub(super) fn print(rows: &[Row], story: &Story, books: &Books, days: u64) {
     say!("\nAfter {days} days:");
     print_instances(rows);
     print_reasons(story);
     say!("\nWhat was reported:");
     print_findings(story);
-    print_calls(rows, story, cloud);
+    print_calls(rows, story, books);
 }
 
 fn print_instances(rows: &[Row]) {
@@ -126,7 +119,7 @@ fn print_instances(rows: &[Row]) {
             .kept
             .last()
             .map_or("–".to_owned(), |s| s.requested_at.strftime("%m-%d").to_string());
-        let gb: u32 = row.kept.iter().map(|s| s.size_gb).sum();
+        let gb: u32 = row.kept.iter().map(|s| s.gb).sum();
         table.add_row([
             row.name.to_owned(),
             row.policy.clone(),
@@ -188,9 +181,7 @@ fn print_findings(story: &Story) {
     say!("  and {info} {are} only information");
 }
 
-fn print_calls(rows: &[Row], story: &Story, cloud: &Cloud) {
-    let calls = &lock(cloud.lightsail()).calls;
-    let count = |operation: &str| calls.get(operation).copied().unwrap_or(0);
+fn print_calls(rows: &[Row], story: &Story, books: &Books) {
     let taken: usize = rows.iter().map(|row| row.taken.len()).sum();
     let invocations: Vec<String> =
         story.invocations.iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -198,14 +189,14 @@ fn print_calls(rows: &[Row], story: &Story, cloud: &Cloud) {
     let invocations = invocations.join(", ");
     let failures = story.failures;
     output::wrapped(&format!("Invocations: {invocations}; calls that failed: {failures}."), "  ");
-    let calls = format!(
-        "Calls: CreateInstanceSnapshot {}, GetInstanceSnapshot {}, DeleteInstanceSnapshot {} for {taken} \
-         snapshots; pages: GetInstances {}, GetInstanceSnapshots {}.",
-        count("CreateInstanceSnapshot"),
-        count("GetInstanceSnapshot"),
-        count("DeleteInstanceSnapshot"),
-        count("GetInstances"),
-        count("GetInstanceSnapshots"),
-    );
+    let of_snapshots =
+        |operation: &&String| operation.contains("Snapshot") || operation.ends_with("Instances");
+    let calls: Vec<String> = books
+        .calls
+        .iter()
+        .filter(|(operation, _)| of_snapshots(operation) && *operation != "CreateInstances")
+        .map(|(operation, count)| format!("{operation} {count}"))
+        .collect();
+    let calls = format!("Calls for {taken} snapshots: {}.", calls.join(", "));
     output::wrapped(&calls, "  ");
 }

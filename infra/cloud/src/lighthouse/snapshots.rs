@@ -27,6 +27,12 @@ impl Snapshot {
         }
     }
 
+    /// Whether it can be made at all.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.fate.is_none()
+    }
+
     fn operation(&self, now: Timestamp) -> (&'static str, &'static str) {
         match self.rollback_until {
             Some(until) if now < until => ("RollbackInstanceSnapshot", "OPERATING"),
@@ -134,7 +140,11 @@ impl Lighthouse {
             disk_gb,
             requested_at: *now,
             settles_at: *now + SignedDuration::from_secs(takes.into()),
-            fate: *fate,
+            // The other faults are not the snapshot's.
+            fate: fate.filter(|fate| {
+                use FaultKind::{FailSnapshot, StuckPending, Vanish};
+                matches!(fate, FailSnapshot | StuckPending | Vanish)
+            }),
             rollback_until: None,
             gone_at: None,
             tags,
