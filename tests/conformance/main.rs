@@ -1,11 +1,14 @@
 //! The ports' meaning, held against the memory and against the real adapters on the embedded cloud.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_lightsail::types::Tag;
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 use snapkeep_app::ports::{
     Creator, Deleter, ErrorKind, Inventory, Ledger, Remember, SnapshotRequest, Write,
 };
@@ -15,9 +18,15 @@ use snapkeep_cloud::clock::Clock;
 use snapkeep_cloud::dynamodb::DynamoDb;
 use snapkeep_cloud::embedded::{Cloud, CloudConfig};
 use snapkeep_cloud::knobs::{self, ErrorForm, FaultKind, Knobs};
+use snapkeep_cloud::lighthouse::knobs::{LighthouseKnobs, SECRET_ID, SECRET_KEY, SnapshotTags};
+use snapkeep_domain::capabilities::Capabilities;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::Tags;
+use snapkeep_domain::snapshot::{SnapshotRef, Tags};
 use snapkeep_domain::time::Slot;
+use snapkeep_tencent::client::Client;
+use snapkeep_tencent::keys::Keys;
+use snapkeep_tencent::{LighthouseCreator, LighthouseDeleter, LighthouseInventory};
 use snapkeep_testkit::conformance::{self, World};
 use snapkeep_testkit::{MemoryLedger, MemoryProvider, named};
 use snapkeep_tests::{REGION, at, place, record, web};
@@ -40,15 +49,19 @@ impl World for InMemory {
         &self.0
     }
 
-    fn regions(&self) -> [&str; 2] {
-        REGIONS
+    fn places(&self) -> [Place; 2] {
+        REGIONS.map(place)
     }
 
-    async fn launch(&self, region: &str, name: &str, tags: &Tags) {
+    fn nothing(&self, place: &Place) -> SnapshotRef {
+        named(place, "nothing")
+    }
+
+    async fn launch(&self, region: &Place, name: &str, tags: &Tags) {
         self.0.launch(region, name, tags.clone());
     }
 
-    async fn terminate(&self, region: &str, name: &str) {
+    async fn terminate(&self, region: &Place, name: &str) {
         self.0.terminate(region, name);
     }
 
@@ -60,6 +73,13 @@ impl World for InMemory {
 #[tokio::test]
 async fn the_provider_in_memory_conforms() {
     conformance::provider(&InMemory(MemoryProvider::new(&REGIONS, at(START)))).await;
+}
+
+#[tokio::test]
+async fn a_provider_in_memory_without_unique_names_conforms() {
+    let can = Capabilities { unique_names: false, slow_deletes: true, ..Capabilities::default() };
+    let provider = MemoryProvider::new(&REGIONS, at(START));
+    conformance::provider(&InMemory(provider.with_capabilities(can))).await;
 }
 
 #[tokio::test]
@@ -111,11 +131,15 @@ impl World for Embedded {
         &self.deleter
     }
 
-    fn regions(&self) -> [&str; 2] {
-        REGIONS
+    fn places(&self) -> [Place; 2] {
+        REGIONS.map(place)
     }
 
-    async fn launch(&self, region: &str, name: &str, tags: &Tags) {
+    fn nothing(&self, place: &Place) -> SnapshotRef {
+        named(place, "nothing")
+    }
+
+    async fn launch(&self, region: &Place, name: &str, tags: &Tags) {
         let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(value).build();
         let call = self
             .client(region)
@@ -130,12 +154,113 @@ impl World for Embedded {
         self.cloud.clock().advance(SignedDuration::from_mins(1));
     }
 
-    async fn terminate(&self, region: &str, name: &str) {
+    async fn terminate(&self, region: &Place, name: &str) {
         self.client(region).delete_instance().instance_name(name).send().await.unwrap();
     }
 
     async fn settle(&self) {
         self.cloud.clock().advance(SignedDuration::from_mins(10));
+    }
+}
+
+/// The adapters of Lighthouse on the embedded one, over HTTP.
+struct EmbeddedLighthouse {
+    cloud: Cloud,
+    inventory: LighthouseInventory,
+    creator: LighthouseCreator,
+    deleter: LighthouseDeleter,
+}
+
+impl EmbeddedLighthouse {
+    async fn start(knobs: LighthouseKnobs) -> Self {
+        let table = schema::create_table_request("ledger");
+        let config = CloudConfig::new(Clock::stepped(at(START)), table);
+        let config = CloudConfig { lighthouse_knobs: knobs, ..config };
+        let cloud = Cloud::start(config).await.unwrap();
+        let keys = Keys {
+            secret_id: SECRET_ID.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+            token: None,
+        };
+        let endpoint = cloud.endpoints().lighthouse.parse().unwrap();
+        let client = Client::new(endpoint, Arc::new(keys), snapkeep_aws::clock::system);
+        EmbeddedLighthouse {
+            inventory: LighthouseInventory::new(client.clone()),
+            creator: LighthouseCreator::new(client.clone()),
+            deleter: LighthouseDeleter::new(client),
+            cloud,
+        }
+    }
+
+    /// Calls Lighthouse as a person would.
+    fn ask(&self, place: &Place, operation: &str, body: &Value) {
+        let (now, body) = (self.cloud.clock().now(), body.as_object().unwrap());
+        let answer =
+            self.cloud.lighthouse().lock().unwrap().call(now, place.region(), operation, body);
+        assert!(answer.is_ok(), "{operation}: {answer:?}");
+    }
+}
+
+impl World for EmbeddedLighthouse {
+    fn inventory(&self) -> &impl Inventory {
+        &self.inventory
+    }
+
+    fn creator(&self) -> &impl Creator {
+        &self.creator
+    }
+
+    fn deleter(&self) -> &impl Deleter {
+        &self.deleter
+    }
+
+    fn places(&self) -> [Place; 2] {
+        ["lighthouse:ap-guangzhou", "lighthouse:ap-tokyo"].map(place)
+    }
+
+    fn nothing(&self, place: &Place) -> SnapshotRef {
+        SnapshotRef {
+            source: ResourceId(format!("{place}:lhins-00000000")),
+            id: Some("lhsnap-00000000".into()),
+            ..named(place, "nothing")
+        }
+    }
+
+    async fn launch(&self, place: &Place, name: &str, tags: &Tags) {
+        let tags: Value =
+            tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
+        let body = json!({"BundleId": "bundle_starter_nmc_lin_med2_01", "BlueprintId": "lhbp-f1lkcd41",
+            "InstanceName": name, "Tags": tags});
+        self.ask(place, "CreateInstances", &body);
+        self.cloud.clock().advance(SignedDuration::from_mins(1));
+    }
+
+    async fn terminate(&self, place: &Place, name: &str) {
+        let id = {
+            let lighthouse = self.cloud.lighthouse().lock().unwrap();
+            let all = lighthouse.instances(place.region());
+            all.into_iter().find(|instance| instance.name == name).unwrap().id.clone()
+        };
+        // It is about to be reclaimed after the first call, and gone after the second.
+        for _ in 0..2 {
+            self.ask(place, "TerminateInstances", &json!({"InstanceIds": [id]}));
+        }
+    }
+
+    async fn settle(&self) {
+        self.cloud.clock().advance(SignedDuration::from_mins(10));
+    }
+}
+
+/// Whatever it does with tags, and however short its pages are.
+#[tokio::test]
+async fn the_provider_on_lighthouse_conforms() {
+    for snapshot_tags in [SnapshotTags::Kept, SnapshotTags::Dropped, SnapshotTags::Refused] {
+        let page_size = if snapshot_tags == SnapshotTags::Kept { 7 } else { 100 };
+        let knobs = LighthouseKnobs { snapshot_tags, page_size, ..LighthouseKnobs::default() };
+        let world = EmbeddedLighthouse::start(knobs).await;
+        conformance::provider(&world).await;
+        world.cloud.shutdown().await;
     }
 }
 

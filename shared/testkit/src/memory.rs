@@ -20,7 +20,11 @@ pub const PAGE: usize = 20;
 /// The size of every instance's disk.
 pub const SIZE_GB: u32 = 20;
 
-/// A provider in memory. Each Region has one namespace of names, as at Lightsail.
+/// How long a deleted snapshot is still there, where deletions take time.
+const GONE_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// A provider in memory. Each Region has one namespace of names, unless its capabilities say that
+/// names do not identify snapshots.
 #[derive(Debug)]
 pub struct MemoryProvider {
     inner: Mutex<Inner>,
@@ -28,6 +32,7 @@ pub struct MemoryProvider {
 
 #[derive(Debug)]
 struct Inner {
+    capabilities: Capabilities,
     now: Timestamp,
     pending_for: SignedDuration,
     ids: u64,
@@ -46,6 +51,8 @@ struct Stored {
     snapshot: Snapshot,
     /// When a pending snapshot becomes available; `None` after somebody set its state.
     ready_at: Option<Timestamp>,
+    /// When it is gone, if its deletion was accepted.
+    gone_at: Option<Timestamp>,
 }
 
 impl Inner {
@@ -63,6 +70,10 @@ impl Inner {
 
     /// Makes available what is due; called after every change of the time.
     fn settle(&mut self) {
+        for region in self.regions.values_mut() {
+            let now = self.now;
+            region.snapshots.retain(|_, stored| stored.gone_at.is_none_or(|gone| gone > now));
+        }
         for stored in self.regions.values_mut().flat_map(|region| region.snapshots.values_mut()) {
             if stored.ready_at.is_some_and(|at| at <= self.now) {
                 stored.ready_at = None;
@@ -82,6 +93,7 @@ impl MemoryProvider {
     #[must_use]
     pub fn new(regions: &[&str], now: Timestamp) -> Self {
         let inner = Inner {
+            capabilities: Capabilities::default(),
             now,
             pending_for: SignedDuration::from_mins(2),
             ids: 0,
@@ -89,6 +101,13 @@ impl MemoryProvider {
             disabled: BTreeSet::new(),
         };
         Self { inner: Mutex::new(inner) }
+    }
+
+    /// The same provider with these capabilities; it must be empty.
+    #[must_use]
+    pub fn with_capabilities(self, capabilities: Capabilities) -> Self {
+        self.lock().capabilities = capabilities;
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -136,16 +155,11 @@ impl MemoryProvider {
     pub fn launch(&self, region: &str, name: &str, tags: Tags) -> Instance {
         let mut inner = self.lock();
         let id = ResourceId(inner.id("instance"));
+        let disk = (!inner.capabilities.unique_names).then(|| id.0.replace("instance", "disk"));
         let home = inner.regions.entry(region.to_owned()).or_default();
         assert!(home.is_free(name), "{name} is taken in {region}");
-        let instance = Instance {
-            id,
-            name: name.to_owned(),
-            place: place(region),
-            tags,
-            disk: None,
-            unready: None,
-        };
+        let instance =
+            Instance { id, name: name.to_owned(), place: place(region), tags, disk, unready: None };
         home.instances.insert(name.to_owned(), instance.clone());
         instance
     }
@@ -180,9 +194,11 @@ impl MemoryProvider {
     /// Inserts a snapshot that somebody else made, or a look-alike; it keeps its state.
     pub fn insert(&self, snapshot: Snapshot) {
         let (region, name) = (snapshot.place.clone(), snapshot.name.clone());
+        let key = snapshot.key(&self.lock().capabilities).to_owned();
         self.change(&region, |region| {
             assert!(region.is_free(&name), "{name} is taken");
-            region.snapshots.insert(name, Stored { snapshot, ready_at: None });
+            let stored = Stored { snapshot, ready_at: None, gone_at: None };
+            region.snapshots.insert(key, stored);
         });
     }
 
@@ -202,7 +218,10 @@ impl MemoryProvider {
 
     /// Deletes a snapshot as somebody else would; returns it for [`Self::insert`] to put back.
     pub fn vanish(&self, region: &str, name: &str) -> Snapshot {
-        let gone = self.change(region, |region| region.snapshots.remove(name));
+        let gone = self.change(region, |region| {
+            let key = region.key(name)?;
+            region.snapshots.remove(&key)
+        });
         gone.unwrap_or_else(|| panic!("no snapshot {name}")).snapshot
     }
 
@@ -210,7 +229,8 @@ impl MemoryProvider {
     #[must_use]
     pub fn find(&self, region: &str, name: &str) -> Option<Snapshot> {
         let inner = self.lock();
-        Some(inner.regions.get(region)?.snapshots.get(name)?.snapshot.clone())
+        let region = inner.regions.get(region)?;
+        Some(region.snapshots.get(&region.key(name)?)?.snapshot.clone())
     }
 
     /// Whether nothing has this name.
@@ -263,7 +283,16 @@ fn set(tags: &mut Tags, key: &str, value: &str) {
 
 impl Region {
     fn is_free(&self, name: &str) -> bool {
-        !self.instances.contains_key(name) && !self.snapshots.contains_key(name)
+        !self.instances.contains_key(name) && self.key(name).is_none()
+    }
+
+    /// The key of the first snapshot of this name.
+    fn key(&self, name: &str) -> Option<String> {
+        if self.snapshots.contains_key(name) {
+            return Some(name.to_owned());
+        }
+        let mut all = self.snapshots.iter();
+        all.find(|(_, stored)| stored.snapshot.name == name).map(|(key, _)| key.clone())
     }
 
     fn instance(&mut self, name: &str) -> &mut Instance {
@@ -271,7 +300,9 @@ impl Region {
     }
 
     fn stored(&mut self, name: &str) -> &mut Stored {
-        self.snapshots.get_mut(name).unwrap_or_else(|| panic!("no snapshot {name}"))
+        let key = self.key(name);
+        let found = key.and_then(|key| self.snapshots.get_mut(&key));
+        found.unwrap_or_else(|| panic!("no snapshot {name}"))
     }
 }
 
@@ -295,7 +326,7 @@ impl Inventory for MemoryProvider {
     }
 
     fn capabilities(&self, _region: &Place) -> Capabilities {
-        Capabilities::default()
+        self.lock().capabilities
     }
 
     async fn instances(
@@ -322,14 +353,24 @@ impl Inventory for MemoryProvider {
         token: Option<String>,
     ) -> Result<Page<Snapshot>, ProviderError> {
         let mut inner = self.lock();
+        let unique = inner.capabilities.unique_names;
         let all = inner.region(region)?.snapshots.values().map(|s| s.snapshot.clone()).collect();
-        page(all, token, |snapshot| &snapshot.name)
+        page(all, token, |snapshot| if unique { &snapshot.name } else { &snapshot.id })
     }
 
     async fn look_up(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
         let mut inner = self.lock();
-        let found = inner.region(&of.place)?.snapshots.get(&of.name);
-        Ok(found.map(|stored| stored.snapshot.clone()).into_iter().collect())
+        let unique = inner.capabilities.unique_names;
+        let region = inner.region(&of.place)?;
+        let key = if unique { Some(&*of.name) } else { of.id.as_deref() };
+        if let Some(key) = key {
+            let found = region.snapshots.get(key);
+            return Ok(found.map(|stored| stored.snapshot.clone()).into_iter().collect());
+        }
+        let disk = of.source.0.replace("instance", "disk");
+        let all = region.snapshots.values().map(|stored| stored.snapshot.clone());
+        let own = all.filter(|one| one.disk.as_deref() == Some(&disk));
+        Ok(own.map(|one| Snapshot { source: of.source.clone(), ..one }).collect())
     }
 }
 
@@ -339,46 +380,62 @@ impl Creator for MemoryProvider {
         let mut inner = self.lock();
         let id = inner.id("snapshot");
         let (now, ready_at) = (inner.now, inner.now + inner.pending_for);
+        let unique = inner.capabilities.unique_names;
         let region = inner.region(&order.place)?;
         let Some(instance) = region.instances.get(&order.instance) else {
             return Err(refusal(OPERATION, ErrorKind::NotFound, &order.instance));
         };
-        if !region.is_free(&order.name) {
+        if unique && !region.is_free(&order.name) {
             return Err(refusal(OPERATION, ErrorKind::NameTaken, &order.name));
         }
+        // Where names do not identify snapshots, their disk is all that they say of their origin.
+        let (source, source_name) = match unique {
+            true => (instance.id.clone(), instance.name.clone()),
+            false => (ResourceId(String::new()), String::new()),
+        };
         let snapshot = Snapshot {
-            id,
+            id: id.clone(),
             name: order.name.clone(),
             place: order.place.clone(),
-            source: instance.id.clone(),
-            source_name: instance.name.clone(),
-            source_place: Some(order.place.clone()),
-            disk: None,
+            source,
+            source_name,
+            source_place: unique.then(|| order.place.clone()),
+            disk: instance.disk.clone(),
             deletable: true,
             created_at: now + CREATED_LAG,
             state: SnapshotState::Pending,
             tags: order.tags.clone(),
             size_gb: SIZE_GB,
         };
-        let stored = Stored { snapshot, ready_at: Some(ready_at) };
-        region.snapshots.insert(order.name.clone(), stored);
+        let stored = Stored { snapshot, ready_at: Some(ready_at), gone_at: None };
+        let key = if unique { order.name.clone() } else { id.clone() };
+        region.snapshots.insert(key, stored);
         inner.settle();
-        Ok(None)
+        Ok((!unique).then(|| id.into()))
     }
 }
 
 impl Deleter for MemoryProvider {
     async fn delete(&self, snapshot: &SnapshotRef) -> Result<(), ProviderError> {
         const OPERATION: &str = "delete";
-        let SnapshotRef { place, name, .. } = snapshot;
+        let SnapshotRef { place, name, id, .. } = snapshot;
         let mut inner = self.lock();
+        let (slow, gone_at) = (inner.capabilities.slow_deletes, inner.now + GONE_AFTER);
         let region = inner.region(place)?;
-        match region.snapshots.get(name).map(|stored| &stored.snapshot.state) {
-            None => Err(refusal(OPERATION, ErrorKind::NotFound, name)),
+        let key = id.as_deref().unwrap_or(name);
+        let Some(stored) = region.snapshots.get_mut(key) else {
+            return Err(refusal(OPERATION, ErrorKind::NotFound, name));
+        };
+        match &stored.snapshot.state {
             // A provider's behaviour in this case is unknown, so nothing here may rely on it.
-            Some(SnapshotState::Pending) => Err(refusal(OPERATION, ErrorKind::Refused, name)),
-            Some(_) => {
-                region.snapshots.remove(name);
+            SnapshotState::Pending => Err(refusal(OPERATION, ErrorKind::Refused, name)),
+            _ if stored.gone_at.is_some() => Err(refusal(OPERATION, ErrorKind::UnderWay, name)),
+            _ if slow => {
+                stored.gone_at = Some(gone_at);
+                Ok(())
+            }
+            _ => {
+                region.snapshots.remove(key);
                 Ok(())
             }
         }
