@@ -128,6 +128,70 @@ impl Fault {
     }
 }
 
+/// The fault that a call meets, if any, and how long it hangs if it does; it uses up one of its times. `names` says
+/// whether the call names a resource.
+pub(crate) fn strike(
+    faults: &mut [Fault],
+    now: Timestamp,
+    region: &str,
+    operation: &str,
+    names: impl Fn(&str) -> bool,
+) -> Option<(FaultKind, Duration)> {
+    let hits = |fault: &Fault| {
+        concerns(&fault.operation, fault.region.as_deref(), region, operation)
+            && fault.from.is_none_or(|from| now >= from)
+            && fault.until.is_none_or(|until| now < until)
+            && fault.times != Some(0)
+            && fault.resource.as_deref().is_none_or(&names)
+    };
+    let fault = faults.iter_mut().find(|fault| hits(fault))?;
+    if fault.skip > 0 {
+        fault.skip -= 1;
+        return None;
+    }
+    if let Some(times) = &mut fault.times {
+        *times -= 1;
+    }
+    Some((fault.kind, Duration::from_secs(fault.seconds.into())))
+}
+
+/// How long a call takes by the first entry that concerns it.
+pub(crate) fn latency_of(entries: &[Latency], region: &str, operation: &str) -> Duration {
+    let concerned =
+        |entry: &&Latency| concerns(&entry.operation, entry.region.as_deref(), region, operation);
+    let entry = entries.iter().find(concerned);
+    entry.map_or(Duration::ZERO, |entry| Duration::from_millis(entry.millis))
+}
+
+/// Refuses entries about an operation or a Region that there is not.
+pub(crate) fn check(
+    (faults, latency, rates): (&[Fault], &[Latency], &[Rate]),
+    known: &[&str],
+    has_region: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let faults = faults.iter().map(|one| (&one.operation, &one.region));
+    let latency = latency.iter().map(|one| (&one.operation, &one.region));
+    let rates = rates.iter().map(|one| (&one.operation, &one.region));
+    for (operation, region) in faults.chain(latency).chain(rates) {
+        if operation != "*" && !known.contains(&operation.as_str()) {
+            let known = known.join(", ");
+            return Err(format!("invalid operation `{operation}`: expected * or one of {known}"));
+        }
+        if let Some(region) = region.as_ref().filter(|region| !has_region(region)) {
+            return Err(format!("invalid region `{region}`: the knob `regions` does not have it"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses pages without elements.
+pub(crate) fn check_page_size(page_size: usize) -> Result<(), String> {
+    match page_size {
+        0 => Err("invalid page_size `0`: expected 1 or more".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// How long calls take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,11 +287,7 @@ pub struct Knobs {
 impl Knobs {
     /// How long a call takes, in real time.
     pub(crate) fn latency_of(&self, region: &str, operation: &str) -> Duration {
-        let concerned = |entry: &&Latency| {
-            concerns(&entry.operation, entry.region.as_deref(), region, operation)
-        };
-        let entry = self.latency.iter().find(concerned);
-        entry.map_or(Duration::ZERO, |entry| Duration::from_millis(entry.millis))
+        latency_of(&self.latency, region, operation)
     }
 
     /// What is wrong with them, though each can be read: an operation or a Region that there is not.
@@ -235,28 +295,9 @@ impl Knobs {
     /// # Errors
     /// The value, and what is expected.
     pub fn check(&self) -> Result<(), String> {
-        let operations = self.faults.iter().map(|one| (&one.operation, &one.region));
-        let operations =
-            operations.chain(self.latency.iter().map(|one| (&one.operation, &one.region)));
-        let operations =
-            operations.chain(self.rates.iter().map(|one| (&one.operation, &one.region)));
-        for (operation, region) in operations {
-            if operation != "*" && !OPERATIONS.contains(&operation.as_str()) {
-                let known = OPERATIONS.join(", ");
-                return Err(format!(
-                    "invalid operation `{operation}`: expected * or one of {known}"
-                ));
-            }
-            if let Some(region) = region.as_ref().filter(|region| !self.has_region(region)) {
-                return Err(format!(
-                    "invalid region `{region}`: the knob `regions` does not have it"
-                ));
-            }
-        }
-        if self.page_size == 0 {
-            return Err("invalid page_size `0`: expected 1 or more".to_owned());
-        }
-        Ok(())
+        let Knobs { faults, latency, rates, .. } = self;
+        check((faults, latency, rates), &OPERATIONS, |region| self.has_region(region))?;
+        check_page_size(self.page_size)
     }
 
     /// Whether there is such a Region, named or not.

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::knobs::{Fault, FaultKind, concerns};
+use crate::knobs::{FaultKind, strike};
+pub use crate::lightsail::Answer;
 use crate::rates::Buckets;
 
 mod catalog;
@@ -116,17 +117,6 @@ struct Region {
     snapshots: BTreeMap<String, Snapshot>,
 }
 
-/// What a call comes to, before it is put on the wire.
-#[derive(Debug)]
-pub enum Answer {
-    /// A response.
-    Body(Value),
-    /// The connection breaks; the effect may have happened.
-    Broken,
-    /// No effect; the connection breaks after so much real time.
-    Hung(Duration),
-}
-
 /// The whole service. Serialised, it is what outlives a restart.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Lighthouse {
@@ -220,7 +210,9 @@ impl Lighthouse {
             let message = format!("The request region {region} is not supported.");
             return Err(ApiError::new("UnsupportedRegion", message));
         }
-        let fault = self.fault(now, region, operation, body);
+        let text = Value::Object(body.clone()).to_string();
+        let named = |wanted: &str| text.contains(wanted);
+        let fault = strike(&mut self.knobs.faults, now, region, operation, named);
         let fate = fault.map(|(kind, _)| kind);
         match fault {
             Some((FaultKind::Throttle, _)) => return Err(self.throttle(operation)),
@@ -272,33 +264,6 @@ impl Lighthouse {
                 one.gone_at.is_none_or(|gone| now < gone) && !vanished
             });
         }
-    }
-
-    /// The fault that this call meets, if any, and how long it hangs if it does; it uses up one of its times.
-    fn fault(
-        &mut self,
-        now: Timestamp,
-        region: &str,
-        operation: &str,
-        body: &Map<String, Value>,
-    ) -> Option<(FaultKind, Duration)> {
-        let text = Value::Object(body.clone()).to_string();
-        let hits = |fault: &Fault| {
-            concerns(&fault.operation, fault.region.as_deref(), region, operation)
-                && fault.from.is_none_or(|from| now >= from)
-                && fault.until.is_none_or(|until| now < until)
-                && fault.times != Some(0)
-                && fault.resource.as_deref().is_none_or(|wanted| text.contains(wanted))
-        };
-        let fault = self.knobs.faults.iter_mut().find(|fault| hits(fault))?;
-        if fault.skip > 0 {
-            fault.skip -= 1;
-            return None;
-        }
-        if let Some(times) = &mut fault.times {
-            *times -= 1;
-        }
-        Some((fault.kind, Duration::from_secs(fault.seconds.into())))
     }
 
     fn at(&mut self, region: &str) -> &mut Region {

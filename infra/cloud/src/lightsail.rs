@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::knobs::{Fault, FaultKind, Knobs, concerns};
+use crate::knobs::{FaultKind, Knobs, strike};
 use crate::rates::Buckets;
 
 mod catalog;
@@ -247,7 +247,8 @@ impl Lightsail {
         let Value::Object(members) = body else {
             return Err(ApiError::new("SerializationException", "", "the body is no JSON object"));
         };
-        let fault = self.fault(now, region, operation, body);
+        let named = |wanted: &str| names(body, wanted);
+        let fault = strike(&mut self.knobs.faults, now, region, operation, named);
         let fate = fault.map(|(kind, _)| kind);
         match fate {
             Some(FaultKind::Throttle) => return Err(self.throttle(operation)),
@@ -304,33 +305,6 @@ impl Lightsail {
                 format!("the embedded cloud does not have the operation {other}"),
             )),
         }
-    }
-
-    /// The fault that this call meets, if any, and how long it hangs if it does; it uses up one of its
-    /// times.
-    fn fault(
-        &mut self,
-        now: Timestamp,
-        region: &str,
-        operation: &str,
-        body: &Value,
-    ) -> Option<(FaultKind, Duration)> {
-        let hits = |fault: &Fault| {
-            concerns(&fault.operation, fault.region.as_deref(), region, operation)
-                && fault.from.is_none_or(|from| now >= from)
-                && fault.until.is_none_or(|until| now < until)
-                && fault.times != Some(0)
-                && fault.resource.as_deref().is_none_or(|wanted| names(body, wanted))
-        };
-        let fault = self.knobs.faults.iter_mut().find(|fault| hits(fault))?;
-        if fault.skip > 0 {
-            fault.skip -= 1;
-            return None;
-        }
-        if let Some(times) = &mut fault.times {
-            *times -= 1;
-        }
-        Some((fault.kind, Duration::from_secs(fault.seconds.into())))
     }
 
     /// The instances of a Region.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::OPERATIONS;
-use crate::knobs::{Fault, Latency, Rate, concerns};
+use crate::knobs::{Fault, Latency, Rate, check, check_page_size, latency_of};
 
 /// What becomes of the tags of CreateInstanceSnapshot: the pages of the international site do not have the parameter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +65,7 @@ pub const SECRET_KEY: &str = "embedded";
 impl LighthouseKnobs {
     /// How long a call takes, in real time.
     pub(crate) fn latency_of(&self, region: &str, operation: &str) -> Duration {
-        let concerned = |entry: &&Latency| {
-            concerns(&entry.operation, entry.region.as_deref(), region, operation)
-        };
-        let entry = self.latency.iter().find(concerned);
-        entry.map_or(Duration::ZERO, |entry| Duration::from_millis(entry.millis))
+        latency_of(&self.latency, region, operation)
     }
 
     /// What is wrong with them, though each can be read.
@@ -77,26 +73,10 @@ impl LighthouseKnobs {
     /// # Errors
     /// The value, and what is expected.
     pub fn check(&self) -> Result<(), String> {
-        let faults = self.faults.iter().map(|one| (&one.operation, &one.region));
-        let latency = self.latency.iter().map(|one| (&one.operation, &one.region));
-        let rates = self.rates.iter().map(|one| (&one.operation, &one.region));
-        for (operation, region) in faults.chain(latency).chain(rates) {
-            if operation != "*" && !OPERATIONS.contains(&operation.as_str()) {
-                let known = OPERATIONS.join(", ");
-                return Err(format!(
-                    "invalid operation `{operation}`: expected * or one of {known}"
-                ));
-            }
-            if let Some(region) = region.as_ref().filter(|region| !self.regions.contains(region)) {
-                return Err(format!(
-                    "invalid region `{region}`: the knob `regions` does not have it"
-                ));
-            }
-        }
-        if self.page_size == 0 {
-            return Err("invalid page_size `0`: expected 1 or more".to_owned());
-        }
-        Ok(())
+        let LighthouseKnobs { faults, latency, rates, regions, .. } = self;
+        let has_region = |region: &str| regions.iter().any(|name| name == region);
+        check((faults, latency, rates), &OPERATIONS, has_region)?;
+        check_page_size(self.page_size)
     }
 }
 
