@@ -116,9 +116,10 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             |due: Box<Due>| self.serve(due, &in_flight),
         );
         let (result, left) = join(self.list(&known, send), due).await;
-        run.check_quota(lane, None).await;
         lane.listed(result);
         bounded(left.into_iter().map(|due| self.defer(due))).await;
+        // Last: nothing of the lane's own work waits for it.
+        run.check_quota(lane, None).await;
     }
 
     /// When serving begins. If the last run left items or had failures (a full quota, for example),

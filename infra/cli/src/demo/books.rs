@@ -102,7 +102,9 @@ pub(super) fn read(
             lightsail.snapshots(region).into_iter().filter(|s| s.state(end) == "available");
         books.there.extend(available.map(|one| Shot::of_lightsail(region, one)));
         let normal = |one: &&lighthouse::Snapshot| {
-            one.state(end, &lighthouse.knobs) == "NORMAL" && one.is_good() && one.gone_at.is_none()
+            one.state(end, &lighthouse.knobs) == "NORMAL"
+                && one.fate.is_none()
+                && one.gone_at.is_none()
         };
         let available = lighthouse.snapshots(region).into_iter().filter(normal);
         books.there.extend(available.map(|one| Shot::of_lighthouse(instances, one)));

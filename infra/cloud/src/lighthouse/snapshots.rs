@@ -27,12 +27,6 @@ impl Snapshot {
         }
     }
 
-    /// Whether it can be made at all.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.fate.is_none()
-    }
-
     fn operation(&self, now: Timestamp) -> (&'static str, &'static str) {
         match self.rollback_until {
             Some(until) if now < until => ("RollbackInstanceSnapshot", "OPERATING"),

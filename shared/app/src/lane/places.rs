@@ -74,7 +74,9 @@ impl<I: Inventory, L: Remember, D: Deadline> Run<'_, I, L, D> {
                 return;
             }
             join_all(others).await;
-            if let (Some(tick), true) = (self.tick, lock(&self.lanes).is_empty()) {
+            // A provider that did not answer may well have the place.
+            let nowhere = lock(&self.lanes).is_empty() && lock(&failed).is_empty();
+            if let (Some(tick), true) = (self.tick, nowhere) {
                 self.knows_not(tick);
             }
         });
