@@ -152,7 +152,7 @@ fn check_answers(u: &mut Unstructured<'_>, intent: &Record, cx: &Context<'_>) ->
             }
         }
         if let Err(error) = &answer {
-            let deferred = create::defer(&intent, error, lost);
+            let deferred = create::defer(&intent, error, lost, &cx);
             check_settlement(&intent, &deferred, None);
             let leased = lost || error.kind.effect_unknown();
             assert_eq!(!deferred.next.lease.is_none(), leased);

@@ -1,5 +1,6 @@
 //! Where names do not identify snapshots, a request cannot be repeated.
 
+use jiff::SignedDuration;
 use snapkeep_domain::answer::{ErrorKind, Lookup};
 use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::create::{Facts, Outcome, Settled, Verdict, plan, questions, settle};
@@ -27,6 +28,7 @@ fn verdict_by_id(facts: &Facts, now: &str) -> Verdict {
 fn a_request_that_cannot_be_repeated_is_looked_for_first() {
     let mut facts = facts("daily@03:00", Vec::new());
     let mut lost = in_state("2026-11-20T03:00:00Z", State::Intended, "2026-11-20T03:00:10Z");
+    // The run died, and could ask until its lease ended.
     alter(&mut lost, |r| r.lease = Lease::until(at("2026-11-20T03:05:00Z")));
     facts.records = vec![lost.clone()];
     let settings = settings(&[]);
@@ -37,8 +39,8 @@ fn a_request_that_cannot_be_repeated_is_looked_for_first() {
     assert!(matches!(verdict_by_id(&facts, "2026-11-20T03:10:00Z"), Verdict::Wait(_)));
     // It may not show yet.
     facts.looks.insert(lost.snapshot(), Lookup::Missing);
-    assert!(matches!(verdict_by_id(&facts, "2026-11-20T03:15:09Z"), Verdict::Wait(_)));
-    assert!(matches!(verdict_by_id(&facts, "2026-11-20T03:15:10Z"), Verdict::Take(_)));
+    assert!(matches!(verdict_by_id(&facts, "2026-11-20T03:19:59Z"), Verdict::Wait(_)));
+    assert!(matches!(verdict_by_id(&facts, "2026-11-20T03:20:00Z"), Verdict::Take(_)));
     let look = found(&lost, SnapshotState::Pending);
     let Lookup::Found(shown) = &look else { panic!("{look:?}") };
     facts.looks.insert(lost.snapshot(), look.clone());
@@ -72,10 +74,14 @@ fn what_a_lost_ledger_does_not_know_is_looked_for_once() {
 fn a_lost_answer_is_not_asked_for_again_where_it_would_make_another() {
     let intent = intended("2026-11-20T03:00:00Z");
     let settings = settings(&[]);
-    let cx = Context { capabilities: by_id(), ..context(&settings, at("2026-11-20T03:00:05Z")) };
+    let elapsed = SignedDuration::from_secs(90);
+    let cx = context(&settings, at("2026-11-20T03:00:05Z"));
+    let cx = Context { capabilities: by_id(), elapsed, ..cx };
     let of = |kind| settle(&intent, &error(kind), None, false, &cx);
+    // A look counts some time after the answer was lost, not after the run began.
+    let asked = Lease::until(at("2026-11-20T03:01:35Z"));
     let Settled::Write(lost) = of(ErrorKind::Indeterminate) else { panic!("asked again") };
-    assert_eq!((lost.outcome, lost.next.lease), (Outcome::Deferred, intent.lease));
+    assert_eq!((lost.outcome, lost.next.lease), (Outcome::Deferred, asked));
     assert_eq!(of(ErrorKind::Throttled), Settled::Again);
     let Settled::Write(never) = of(ErrorKind::NotSupported) else { panic!("asked again") };
     assert!(never.next.state == State::Failed && never.next.refused_for_good);

@@ -301,7 +301,9 @@ fn an_answer_is_settled_by_what_it_means() {
     // A refusal after a lost answer says nothing of what became of the first request.
     let throttled = error(ErrorKind::Throttled).unwrap_err();
     for (lost, lease) in [(false, Lease::NONE), (true, intent.lease)] {
-        assert_eq!(defer(&intent, &throttled, lost).next.lease, lease);
+        let settings = settings(&[]);
+        let cx = context(&settings, at(now));
+        assert_eq!(defer(&intent, &throttled, lost, &cx).next.lease, lease);
     }
     let taken = error(ErrorKind::NameTaken);
     assert_eq!(settled(&intent, &taken, None, now), Settled::Look);

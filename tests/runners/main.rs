@@ -13,7 +13,7 @@ use snapkeep_domain::snapshot::{HOLD, SnapshotState, snapshot_name};
 use snapkeep_testkit::alter;
 use snapkeep_testkit::simulation::ports::Fault;
 use snapkeep_testkit::simulation::turns::InvocationId;
-use snapkeep_testkit::simulation::{REGIONS, Simulation};
+use snapkeep_testkit::simulation::{Profile, REGIONS, Simulation};
 
 mod create;
 mod fleets;
@@ -29,7 +29,7 @@ pub(crate) fn world() -> Simulation {
         ("SNAPKEEP_GRACE", "1h"),
         ("SNAPKEEP_MIN_KEEP", "1"),
     ];
-    Simulation::scripted(&vars, &["web", "db"])
+    Simulation::scripted(Profile::ByName, &vars, &["web", "db"])
 }
 
 pub(crate) fn hours(hours: i64) -> SignedDuration {

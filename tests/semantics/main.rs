@@ -11,7 +11,7 @@ use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, snapshot_name};
 use snapkeep_domain::time::{Zone, parse_duration};
-use snapkeep_testkit::simulation::{REGIONS, Simulation};
+use snapkeep_testkit::simulation::{Profile, REGIONS, Simulation};
 use snapkeep_tests::at;
 use snapkeep_tests::binaries::binary;
 
@@ -51,7 +51,7 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        Story { simulation: Simulation::scripted(&[], &[]) }
+        Story { simulation: Simulation::scripted(Profile::ByName, &[], &[]) }
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use snapkeep_testkit::simulation::{Options, Outcome, run};
+use snapkeep_testkit::simulation::properties::Violation;
+use snapkeep_testkit::simulation::{Options, Outcome, Profile, run};
 
 /// Runs histories in which everything goes wrong, and checks what must hold.
 #[derive(Parser)]
@@ -14,7 +15,10 @@ struct Arguments {
     /// Replays this one, with all that happened.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many to run.
+    /// With it, under the profile without unique names.
+    #[arg(long, requires = "seed")]
+    by_id: bool,
+    /// How many to run, under each profile.
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
     /// The first.
@@ -30,13 +34,14 @@ fn main() -> ExitCode {
     // A panic inside a history is a finding of its own, told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     match arguments.seed {
-        Some(seed) => replay(seed),
+        Some(seed) => replay(seed, arguments.by_id),
         None => many(&arguments),
     }
 }
 
-fn replay(seed: u64) -> ExitCode {
-    let outcome = run(seed, Options { trace: true, ..Options::default() });
+fn replay(seed: u64, by_id: bool) -> ExitCode {
+    let profile = if by_id { Profile::ById } else { Profile::ByName };
+    let outcome = run(seed, Options { profile, trace: true, ..Options::default() });
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("{} calls, transcript {:016x}", outcome.calls, outcome.hash);
     match outcome.violation {
@@ -46,6 +51,13 @@ fn replay(seed: u64) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a broken promise, and how to replay it.
+fn told(seed: u64, profile: Profile, violation: &Violation) {
+    let by_id = if profile == Profile::ById { " --by-id" } else { "" };
+    let Violation { property, message } = violation;
+    println!("{property:?}: {message}; replay it with: cargo simulate --seed {seed}{by_id}");
 }
 
 fn many(arguments: &Arguments) -> ExitCode {
@@ -67,16 +79,15 @@ fn many(arguments: &Arguments) -> ExitCode {
                     if seed >= end {
                         break;
                     }
-                    let outcome = run(seed, Options::default());
-                    calls.fetch_add(outcome.calls, Ordering::Relaxed);
-                    invocations.fetch_add(outcome.invocations, Ordering::Relaxed);
-                    if let Some(violation) = &outcome.violation {
-                        let replay = format!("replay it with: cargo simulate --seed {seed}");
-                        bar.suspend(|| {
-                            println!("{:?}: {}; {replay}", violation.property, violation.message);
-                        });
-                        if let Ok(mut broken) = broken.lock() {
-                            broken.push(outcome);
+                    for profile in Profile::ALL {
+                        let outcome = run(seed, Options { profile, ..Options::default() });
+                        calls.fetch_add(outcome.calls, Ordering::Relaxed);
+                        invocations.fetch_add(outcome.invocations, Ordering::Relaxed);
+                        if let Some(violation) = &outcome.violation {
+                            bar.suspend(|| told(seed, profile, violation));
+                            if let Ok(mut broken) = broken.lock() {
+                                broken.push(outcome);
+                            }
                         }
                     }
                     bar.inc(1);

@@ -6,7 +6,7 @@ use snapkeep_app::ports::ErrorKind;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::snapshot::HOLD;
 use snapkeep_testkit::simulation::ports::Fault;
-use snapkeep_testkit::simulation::{REGIONS, Simulation};
+use snapkeep_testkit::simulation::{Profile, REGIONS, Simulation};
 
 const VARS: &[(&str, &str)] = &[
     ("SNAPKEEP_SCHEDULE", "every-4h"),
@@ -53,17 +53,19 @@ const BLOWS: &[Blow] = &[
 const THENS: &[Then] = &[Then::Rerun, Then::Twin, Then::Duplicate];
 
 /// A world in which this function has this to do.
-type Scene = (&'static str, Function, fn(&[&str]) -> Simulation);
+type Scene = (&'static str, Function, fn(Profile, &[&str]) -> Simulation);
 
 const SCENES: &[Scene] = &[
-    ("create: protection begins", Function::Create, |names| Simulation::scripted(VARS, names)),
-    ("create: the next slot, after a gap", Function::Create, |names| {
-        let mut world = running(names, 1);
+    ("create: protection begins", Function::Create, |by, names| {
+        Simulation::scripted(by, VARS, names)
+    }),
+    ("create: the next slot, after a gap", Function::Create, |by, names| {
+        let mut world = running(by, names, 1);
         world.advance(hours(9));
         world
     }),
-    ("create: an attempt failed and left something", Function::Create, |names| {
-        let mut world = Simulation::scripted(VARS, names);
+    ("create: an attempt failed and left something", Function::Create, |by, names| {
+        let mut world = Simulation::scripted(by, VARS, names);
         world.run_alone(Function::Create);
         for snapshot in world.world.provider.all_snapshots() {
             world.world.provider.fail(&snapshot.place, &snapshot.name);
@@ -72,16 +74,20 @@ const SCENES: &[Scene] = &[
         world.advance(minutes(61));
         world
     }),
-    ("create: an intent that nobody works on", Function::Create, |names| dead_create(names, 1)),
-    ("create: the same, and it was asked for", Function::Create, |names| dead_create(names, 2)),
-    ("create: a lost ledger", Function::Create, |names| {
-        let world = running(names, 9);
+    ("create: an intent that nobody works on", Function::Create, |by, names| {
+        dead_create(by, names, 1)
+    }),
+    ("create: the same, and it was asked for", Function::Create, |by, names| {
+        dead_create(by, names, 2)
+    }),
+    ("create: a lost ledger", Function::Create, |by, names| {
+        let world = running(by, names, 9);
         world.world.ledgers[0].clear();
         world
     }),
-    ("create: the name is taken", Function::Create, |names| {
-        let world = Simulation::scripted(VARS, names);
-        let mut other = Simulation::scripted(VARS, names);
+    ("create: the name is taken", Function::Create, |by, names| {
+        let world = Simulation::scripted(by, VARS, names);
+        let mut other = Simulation::scripted(by, VARS, names);
         other.run_alone(Function::Create);
         for mut snapshot in other.world.provider.all_snapshots() {
             snapshot.tags.clear();
@@ -90,19 +96,19 @@ const SCENES: &[Scene] = &[
         }
         world
     }),
-    ("poll: it is pending", Function::Poll, |names| {
-        let mut world = Simulation::scripted(VARS, names);
+    ("poll: it is pending", Function::Poll, |by, names| {
+        let mut world = Simulation::scripted(by, VARS, names);
         world.run_alone(Function::Create);
         world
     }),
-    ("poll: it is available", Function::Poll, |names| {
-        let mut world = Simulation::scripted(VARS, names);
+    ("poll: it is available", Function::Poll, |by, names| {
+        let mut world = Simulation::scripted(by, VARS, names);
         world.run_alone(Function::Create);
         world.advance(minutes(20));
         world
     }),
-    ("poll: it is gone", Function::Poll, |names| {
-        let mut world = Simulation::scripted(VARS, names);
+    ("poll: it is gone", Function::Poll, |by, names| {
+        let mut world = Simulation::scripted(by, VARS, names);
         world.run_alone(Function::Create);
         for snapshot in world.world.provider.all_snapshots() {
             world.world.provider.vanish(&snapshot.place, &snapshot.name);
@@ -111,19 +117,19 @@ const SCENES: &[Scene] = &[
         world.advance(minutes(16));
         world
     }),
-    ("poll: an intent whose slot has passed", Function::Poll, |names| {
-        let mut world = dead_create(names, 1);
+    ("poll: an intent whose slot has passed", Function::Poll, |by, names| {
+        let mut world = dead_create(by, names, 1);
         world.advance(hours(5));
         world
     }),
-    ("poll: an intent that was asked for", Function::Poll, |names| dead_create(names, 2)),
-    ("poll: it was deleted", Function::Poll, |names| {
-        let mut world = due(names);
+    ("poll: an intent that was asked for", Function::Poll, |by, names| dead_create(by, names, 2)),
+    ("poll: it was deleted", Function::Poll, |by, names| {
+        let mut world = due(by, names);
         world.run_alone(Function::Prune);
         world
     }),
-    ("prune: marks", Function::Prune, |names| {
-        let mut world = Simulation::scripted(VARS, names);
+    ("prune: marks", Function::Prune, |by, names| {
+        let mut world = Simulation::scripted(by, VARS, names);
         for _ in 0..4 {
             world.run_alone(Function::Create);
             world.advance(minutes(20));
@@ -133,28 +139,28 @@ const SCENES: &[Scene] = &[
         world
     }),
     ("prune: deletes", Function::Prune, due),
-    ("prune: rescues what is held", Function::Prune, |names| {
-        let world = due(names);
+    ("prune: rescues what is held", Function::Prune, |by, names| {
+        let world = due(by, names);
         for snapshot in world.world.provider.all_snapshots() {
             world.world.provider.tag_snapshot(&snapshot.place, &snapshot.name, HOLD, "");
         }
         world
     }),
-    ("prune: a lost ledger", Function::Prune, |names| {
-        let world = running(names, 14);
+    ("prune: a lost ledger", Function::Prune, |by, names| {
+        let world = running(by, names, 14);
         world.world.ledgers[0].clear();
         world
     }),
-    ("prune: somebody deleted one", Function::Prune, |names| {
-        let mut world = running(names, 9);
+    ("prune: somebody deleted one", Function::Prune, |by, names| {
+        let mut world = running(by, names, 9);
         let all = world.world.provider.all_snapshots();
         world.world.provider.vanish(&all[0].place, &all[0].name);
         world.run_alone(Function::Prune);
         world.advance(minutes(16));
         world
     }),
-    ("prune: the instance is gone", Function::Prune, |names| {
-        let mut world = running(names, 14);
+    ("prune: the instance is gone", Function::Prune, |by, names| {
+        let mut world = running(by, names, 14);
         world.deployments[0].vars.insert("SNAPKEEP_ORPHAN_KEEP".to_owned(), "1h".to_owned());
         for name in names {
             world.world.provider.terminate(REGIONS[0], name);
@@ -174,8 +180,8 @@ fn minutes(minutes: i64) -> SignedDuration {
 }
 
 /// A world that ran for so long.
-fn running(names: &[&str], for_hours: i64) -> Simulation {
-    let mut world = Simulation::scripted(VARS, names);
+fn running(by: Profile, names: &[&str], for_hours: i64) -> Simulation {
+    let mut world = Simulation::scripted(by, VARS, names);
     world.schedule();
     world.advance(hours(for_hours));
     world.unschedule();
@@ -184,19 +190,20 @@ fn running(names: &[&str], for_hours: i64) -> Simulation {
 }
 
 /// A world in which something is marked and its grace is over.
-fn due(names: &[&str]) -> Simulation {
-    let mut world = running(names, 9);
+fn due(by: Profile, names: &[&str]) -> Simulation {
+    let mut world = running(by, names, 9);
     world.advance(minutes(90));
     world
 }
 
 /// A world in which `create` died after so many writes, long enough ago.
-fn dead_create(names: &[&str], writes: usize) -> Simulation {
-    let mut world = Simulation::scripted(VARS, names);
-    // It lists its records, the Regions, two lists of instances, and for each resource its records.
-    let reads = 5 + names.len();
+fn dead_create(by: Profile, names: &[&str], writes: usize) -> Simulation {
+    let mut world = Simulation::scripted(by, VARS, names);
     if let Some(me) = world.start(Function::Create, 0) {
-        for _ in 0..reads + writes * names.len() {
+        while world.upcoming(me).is_some_and(|(operation, _)| operation != "claim") {
+            world.next(me, None);
+        }
+        for _ in 0..writes * names.len() {
             world.next(me, None);
         }
         world.crash(me);
@@ -206,9 +213,9 @@ fn dead_create(names: &[&str], writes: usize) -> Simulation {
 }
 
 /// Plays one case; `false` when the function makes no such call.
-fn play(scene: &Scene, names: &[&str], at: usize, blow: Blow, then: Then) -> bool {
+fn play(scene: &Scene, (by, names): (Profile, &[&str]), at: usize, blow: Blow, then: Then) -> bool {
     let (what, function, set) = scene;
-    let mut world = set(names);
+    let mut world = set(by, names);
     let Some(me) = world.start(*function, 0) else { return false };
     for _ in 0..at {
         if !world.next(me, None) {
@@ -249,37 +256,47 @@ fn play(scene: &Scene, names: &[&str], at: usize, blow: Blow, then: Then) -> boo
         for line in world.lines() {
             println!("{line}");
         }
-        panic!("{what}, {names:?}, call {at}, {blow:?}, {then:?}: {violation:?}");
+        panic!("{what}, {by:?}, {names:?}, call {at}, {blow:?}, {then:?}: {violation:?}");
     }
     true
 }
 
-#[test]
-fn every_crash_point_of_small_scopes() {
-    let mut cases = 0;
+/// Plays a scene with every blow at every call; the number of cases.
+fn enumerate(scene: &Scene, by: Profile, names: &[&str]) -> usize {
+    let (mut cases, mut calls, mut more) = (0, 0, true);
+    while more {
+        more = false;
+        for blow in BLOWS {
+            for then in THENS {
+                let played = play(scene, (by, names), calls, *blow, *then);
+                cases += usize::from(played);
+                more |= played;
+            }
+        }
+        calls += usize::from(more);
+    }
+    println!("{}, {by:?}, {} resources: {calls} calls", scene.0, names.len());
+    assert!(calls > 0, "{} has nothing to do", scene.0);
+    cases
+}
+
+fn every_crash_point(by: Profile) {
     let resources: &[&[&str]] = match crate::asked_for() {
         Some(_) => &[&["web"], &["web", "db"]],
         None => &[&["web"]],
     };
-    for scene in SCENES {
-        for names in resources {
-            let mut calls = 0;
-            let mut more = true;
-            while more {
-                more = false;
-                for blow in BLOWS {
-                    for then in THENS {
-                        let played = play(scene, names, calls, *blow, *then);
-                        cases += usize::from(played);
-                        more |= played;
-                    }
-                }
-                calls += usize::from(more);
-            }
-            println!("{}, {} resources: {calls} calls", scene.0, names.len());
-            assert!(calls > 0, "{} has nothing to do", scene.0);
-        }
-    }
+    let all = SCENES.iter().flat_map(|scene| resources.iter().map(move |names| (scene, *names)));
+    let cases: usize = all.map(|(scene, names)| enumerate(scene, by, names)).sum();
     println!("{cases} cases, none skipped");
     assert!(cases > 1000, "{cases}");
+}
+
+#[test]
+fn every_crash_point_of_small_scopes() {
+    every_crash_point(Profile::ByName);
+}
+
+#[test]
+fn every_crash_point_of_small_scopes_without_unique_names() {
+    every_crash_point(Profile::ById);
 }

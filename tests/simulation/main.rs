@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use snapkeep_testkit::simulation::properties::Property;
 use snapkeep_testkit::simulation::sabotage::Sabotage;
-use snapkeep_testkit::simulation::{Options, Outcome, run};
+use snapkeep_testkit::simulation::{Options, Outcome, Profile, run};
 
 mod exhaustive;
 
@@ -16,20 +16,38 @@ const SABOTAGE_SEEDS: u64 = 2000;
 
 /// Seeds that found something, with a word on what it was. Histories change with the runners: what holds
 /// each fault is a test of its own, beside the code.
-const PINNED: &[(u64, &str)] = &[
-    (386, "what prune had not been able to ask for when its time was over counted as one item"),
-    (685, "who was refused by a full quota came last again in the next slot, and starved"),
+const PINNED: &[(u64, Profile, &str)] = &[
+    (
+        386,
+        Profile::ByName,
+        "what prune had not been able to ask for when its time was over counted as one item",
+    ),
+    (
+        685,
+        Profile::ByName,
+        "who was refused by a full quota came last again in the next slot, and starved",
+    ),
     (
         6525,
+        Profile::ByName,
         "of two runs at once, one told that a condition is resolved after the other had found it again",
     ),
-    (1273, "after a refusal for quota the first page was served before who had waited was known"),
+    (
+        1273,
+        Profile::ByName,
+        "after a refusal for quota the first page was served before who had waited was known",
+    ),
 ];
 
 /// The number of histories in `SNAPKEEP_SEEDS`, which CI sets. With it, the scopes of [`exhaustive`] are
 /// enumerated for two resources too.
 fn asked_for() -> Option<u64> {
     std::env::var("SNAPKEEP_SEEDS").ok()?.parse().ok()
+}
+
+/// Both profiles without sabotage.
+fn profiles() -> [Options; 2] {
+    Profile::ALL.map(|profile| Options { profile, ..Options::default() })
 }
 
 /// Runs seeds on all cores until `stop` says so; the outcomes for which it did.
@@ -59,9 +77,9 @@ fn search(seeds: u64, options: Options, stop: impl Fn(&Outcome) -> bool + Sync) 
 /// The simulator is worth nothing if a seed is not one history: this comes first.
 #[test]
 fn a_seed_gives_one_history() {
-    for seed in 0..10 {
-        let once = run(seed, Options::default());
-        let again = run(seed, Options { trace: true, ..Options::default() });
+    for (seed, options) in (0..10).flat_map(|seed| profiles().map(|options| (seed, options))) {
+        let once = run(seed, options);
+        let again = run(seed, Options { trace: true, ..options });
         assert_eq!((once.hash, once.calls), (again.hash, again.calls), "seed {seed}");
         assert!(!again.lines.is_empty());
     }
@@ -71,24 +89,33 @@ fn a_seed_gives_one_history() {
 #[test]
 fn histories_keep_every_promise() {
     let seeds = asked_for().unwrap_or(SEEDS);
-    let broken = search(seeds, Options::default(), |outcome| outcome.violation.is_some());
-    if let Some(Outcome { seed, violation, .. }) = broken {
-        panic!("{violation:?}\nreplay it with: cargo simulate --seed {seed}");
+    for options in profiles() {
+        let broken = search(seeds, options, |outcome| outcome.violation.is_some());
+        if let Some(Outcome { seed, violation, .. }) = broken {
+            panic!("{violation:?}\nreplay it with: {}", replay(seed, options));
+        }
     }
 }
 
 #[test]
 fn seeds_that_found_something_stay_good() {
-    for (seed, what) in PINNED {
-        let outcome = run(*seed, Options::default());
-        assert_eq!(outcome.violation, None, "{what}: cargo simulate --seed {seed}");
+    for (seed, profile, what) in PINNED {
+        let options = Options { profile: *profile, ..Options::default() };
+        let outcome = run(*seed, options);
+        assert_eq!(outcome.violation, None, "{what}: {}", replay(*seed, options));
     }
+}
+
+/// The command that replays a history.
+fn replay(seed: u64, options: Options) -> String {
+    let by_id = if options.profile == Profile::ById { " --by-id" } else { "" };
+    format!("cargo simulate --seed {seed}{by_id}")
 }
 
 #[test]
 fn every_broken_variant_is_caught() {
     for (sabotage, property) in Sabotage::ALL {
-        let options = Options { sabotage: Some(*sabotage), trace: false };
+        let options = Options { sabotage: Some(*sabotage), ..Options::default() };
         let of = |outcome: &Outcome| {
             outcome.violation.as_ref().is_some_and(|violation| violation.property == *property)
         };

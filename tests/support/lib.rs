@@ -82,7 +82,8 @@ pub fn settings(vars: &[(&str, &str)]) -> Settings {
 #[must_use]
 pub fn context(settings: &Settings, now: Timestamp) -> Context<'_> {
     let capabilities = Capabilities::default();
-    Context { settings, now, lease: Lease::until(now + INVOCATION_LIFE), capabilities }
+    let lease = Lease::until(now + INVOCATION_LIFE);
+    Context { settings, now, lease, elapsed: SignedDuration::ZERO, capabilities }
 }
 
 /// The facts of a place, as lists that a test can change.

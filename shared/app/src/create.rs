@@ -388,8 +388,13 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 return Turn::Again(due, heard, pause);
             }
             (_, Err(error)) => {
-                self.write(&due, create::defer(&intent, &error, lost), Some(&error), &mut part)
-                    .await;
+                self.write(
+                    &due,
+                    create::defer(&intent, &error, lost, &self.run.cx(self.lane)),
+                    Some(&error),
+                    &mut part,
+                )
+                .await;
             }
             (_, Ok(_)) => {}
         }
@@ -433,7 +438,13 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     async fn defer(&self, mut due: Box<Due>) {
         let Some(Claimed { intent, error, lost, .. }) = due.claimed.take() else { return };
         let mut part = ItemReport::default();
-        self.write(&due, create::defer(&intent, &error, lost), Some(&error), &mut part).await;
+        self.write(
+            &due,
+            create::defer(&intent, &error, lost, &self.run.cx(self.lane)),
+            Some(&error),
+            &mut part,
+        )
+        .await;
         self.lane.add(part);
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_lock::Semaphore;
 use futures_util::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::capabilities::TagSupport;
 use snapkeep_domain::finding::{Code, Finding};
@@ -194,7 +194,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
         if lane.shows_tags.load(Ordering::Relaxed) {
             capabilities.tags = TagSupport::Yes;
         }
-        Context { settings: self.settings, now: self.now, lease: self.lease, capabilities }
+        let elapsed = SignedDuration::try_from(self.deadline.elapsed()).unwrap_or_default();
+        let elapsed = SignedDuration::from_secs(elapsed.as_secs());
+        Context { settings: self.settings, now: self.now, lease: self.lease, elapsed, capabilities }
     }
 
     /// What a lookup showed of a record's snapshot.

@@ -7,7 +7,7 @@ use crate::finding::{Code, Finding};
 use crate::ledger::record::{GONE_AFTER, Recognition, Record, State};
 use crate::policy::settings::Context;
 use crate::snapshot::{Snapshot, SnapshotState};
-use crate::time::{elapsed, format_duration};
+use crate::time::{after, elapsed, format_duration};
 
 /// The states that `poll` follows.
 pub const FOLLOWED: [State; 4] =
@@ -172,12 +172,12 @@ pub fn name_taken(record: &Record, now: Timestamp) -> Step {
 }
 
 /// Whether a snapshot that a look did not show may still appear: where a request cannot be repeated,
-/// only a look some time after it counts.
+/// only a look some time after it counts. The run that holds the intent may ask until its lease ends.
 #[must_use]
 pub fn may_appear(record: &Record, cx: &Context<'_>) -> bool {
     !cx.capabilities.unique_names
         && record.effect_unknown()
-        && elapsed(record.asked_at(), cx.now) < GONE_AFTER
+        && !record.lease.is_free(after(cx.now, -GONE_AFTER))
 }
 
 /// Whether the record's slot is no longer the latest of the schedule that made it.

@@ -384,7 +384,16 @@ mod tests {
         facts.records.insert(id.clone(), records);
         let settings = settings("last=1");
         let capabilities = Capabilities::default();
-        let plan = facts.plan(&id, &Context { settings: &settings, now, lease, capabilities });
+        let plan = facts.plan(
+            &id,
+            &Context {
+                settings: &settings,
+                now,
+                lease,
+                elapsed: jiff::SignedDuration::ZERO,
+                capabilities,
+            },
+        );
         let verdicts: Vec<&Verdict> = plan.verdicts.iter().map(|judged| &judged.verdict).collect();
         let (disagrees, floor) = (Guard::RecordDisagrees, Guard::Floor);
         assert_eq!(verdicts, [&Verdict::Guarded(disagrees), &Verdict::Guarded(floor)]);
@@ -424,7 +433,13 @@ mod tests {
         facts.records.insert(id.clone(), vec![gone, made]);
         let settings = settings("all");
         let (lease, capabilities) = (Lease::until(now), Capabilities::default());
-        let cx = Context { settings: &settings, now, lease, capabilities };
+        let cx = Context {
+            settings: &settings,
+            now,
+            lease,
+            elapsed: jiff::SignedDuration::ZERO,
+            capabilities,
+        };
         assert_eq!(facts.questions(&cx).snapshots, [asked.clone()].into());
         facts.looks.insert(asked, Lookup::Missing);
         let steps = facts.plan(&id, &cx).steps;

@@ -157,7 +157,13 @@ mod tests {
         let settings = Settings::read(&vars.into(), Function::Prune).unwrap();
         let now = NOW.parse().unwrap();
         let (lease, capabilities) = (Lease::NONE, Capabilities::default());
-        let cx = Context { settings: &settings, now, lease, capabilities };
+        let cx = Context {
+            settings: &settings,
+            now,
+            lease,
+            elapsed: SignedDuration::ZERO,
+            capabilities,
+        };
         let instance = Instance {
             id: ResourceId(name.to_owned()),
             name: name.to_owned(),

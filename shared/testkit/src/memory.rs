@@ -20,11 +20,9 @@ pub const PAGE: usize = 20;
 /// The size of every instance's disk.
 pub const SIZE_GB: u32 = 20;
 
-/// How long a deleted snapshot is still there, where deletions take time.
-const GONE_AFTER: SignedDuration = SignedDuration::from_secs(5);
-
 /// A provider in memory. Each Region has one namespace of names, unless its capabilities say that
-/// names do not identify snapshots.
+/// names do not identify snapshots: then a snapshot is meant by its id wherever a test names one, and
+/// is shown with its disk instead of its source.
 #[derive(Debug)]
 pub struct MemoryProvider {
     inner: Mutex<Inner>,
@@ -35,6 +33,9 @@ struct Inner {
     capabilities: Capabilities,
     now: Timestamp,
     pending_for: SignedDuration,
+    gone_after: SignedDuration,
+    drops_tags: bool,
+    one_at_a_time: bool,
     ids: u64,
     regions: BTreeMap<String, Region>,
     disabled: BTreeSet<String>,
@@ -96,6 +97,9 @@ impl MemoryProvider {
             capabilities: Capabilities::default(),
             now,
             pending_for: SignedDuration::from_mins(2),
+            gone_after: SignedDuration::from_secs(5),
+            drops_tags: false,
+            one_at_a_time: false,
             ids: 0,
             regions: regions.iter().map(|name| ((*name).to_owned(), Region::default())).collect(),
             disabled: BTreeSet::new(),
@@ -130,6 +134,27 @@ impl MemoryProvider {
     /// Sets how long snapshots made from now on are pending.
     pub fn set_pending_for(&self, pending_for: SignedDuration) {
         self.lock().pending_for = pending_for;
+    }
+
+    /// Sets how long deleted snapshots are still there, where deletions take time.
+    pub fn set_gone_after(&self, gone_after: SignedDuration) {
+        self.lock().gone_after = gone_after;
+    }
+
+    /// Sets whether an instance has only one snapshot in the making at a time, whoever asks for it.
+    pub fn set_one_at_a_time(&self, one_at_a_time: bool) {
+        self.lock().one_at_a_time = one_at_a_time;
+    }
+
+    /// Makes the provider show snapshots without their tags.
+    pub fn drop_tags(&self) {
+        self.lock().drops_tags = true;
+    }
+
+    /// What the provider can do.
+    #[must_use]
+    pub fn can(&self) -> Capabilities {
+        self.lock().capabilities
     }
 
     /// Sets the Regions; a Region that stays keeps its contents.
@@ -181,6 +206,22 @@ impl MemoryProvider {
         self.change(region, |region| drop(region.instance(name).tags.remove(key)));
     }
 
+    /// Renames an instance, where that is possible.
+    pub fn rename_instance(&self, region: &str, name: &str, to: &str) {
+        self.change(region, |region| {
+            assert!(region.is_free(to), "{to} is taken");
+            let renamed = region.instances.remove(name);
+            let renamed = renamed.unwrap_or_else(|| panic!("no instance {name}"));
+            let renamed = Instance { name: to.to_owned(), ..renamed };
+            region.instances.insert(to.to_owned(), renamed);
+        });
+    }
+
+    /// Says why no snapshot can be made of an instance for now.
+    pub fn set_unready(&self, region: &str, name: &str, why: Option<&str>) {
+        self.change(region, |region| region.instance(name).unready = why.map(str::to_owned));
+    }
+
     /// Sets a tag of a snapshot.
     pub fn tag_snapshot(&self, region: &str, name: &str, key: &str, value: &str) {
         self.change(region, |region| set(&mut region.stored(name).snapshot.tags, key, value));
@@ -193,10 +234,10 @@ impl MemoryProvider {
 
     /// Inserts a snapshot that somebody else made, or a look-alike; it keeps its state.
     pub fn insert(&self, snapshot: Snapshot) {
-        let (region, name) = (snapshot.place.clone(), snapshot.name.clone());
-        let key = snapshot.key(&self.lock().capabilities).to_owned();
+        let region = snapshot.place.clone();
+        let key = snapshot.key(&self.can()).to_owned();
         self.change(&region, |region| {
-            assert!(region.is_free(&name), "{name} is taken");
+            assert!(region.is_free(&key), "{key} is taken");
             let stored = Stored { snapshot, ready_at: None, gone_at: None };
             region.snapshots.insert(key, stored);
         });
@@ -214,6 +255,16 @@ impl MemoryProvider {
     /// Sets a snapshot's state to error.
     pub fn fail(&self, region: &str, name: &str) {
         self.set_state(region, name, SnapshotState::Error);
+    }
+
+    /// Renames a snapshot, where that is possible.
+    pub fn rename_snapshot(&self, region: &str, id: &str, to: &str) {
+        self.change(region, |region| to.clone_into(&mut region.stored(id).snapshot.name));
+    }
+
+    /// Sets whether the provider deletes a snapshot.
+    pub fn set_deletable(&self, region: &str, name: &str, deletable: bool) {
+        self.change(region, |region| region.stored(name).snapshot.deletable = deletable);
     }
 
     /// Deletes a snapshot as somebody else would; returns it for [`Self::insert`] to put back.
@@ -265,10 +316,41 @@ impl MemoryProvider {
         Ok((region.instances.values().cloned().collect(), snapshots))
     }
 
+    /// The snapshots that a reference means, with all that there is to know of them.
+    pub(crate) fn meant(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
+        let (_, all) = self.whole(&of.place)?;
+        let can = self.can();
+        Ok(all.into_iter().filter(|one| is_meant(of, one, &can)).collect())
+    }
+
+    /// A snapshot as the provider shows it: where names do not identify snapshots, their disk is all
+    /// that it says of their origin.
+    pub(crate) fn shown(&self, mut snapshot: Snapshot) -> Snapshot {
+        let inner = self.lock();
+        if !inner.capabilities.unique_names {
+            snapshot.source.0.clear();
+            snapshot.source_name.clear();
+            snapshot.source_place = None;
+        }
+        if inner.drops_tags {
+            snapshot.tags.clear();
+        }
+        snapshot
+    }
+
     fn change<T>(&self, region: &str, change: impl FnOnce(&mut Region) -> T) -> T {
         let mut inner = self.lock();
         let found = inner.regions.get_mut(region);
         change(found.unwrap_or_else(|| panic!("no Region {region}")))
+    }
+}
+
+/// Whether a reference means this snapshot.
+pub(crate) fn is_meant(of: &SnapshotRef, snapshot: &Snapshot, can: &Capabilities) -> bool {
+    match &of.id {
+        _ if can.unique_names => snapshot.name == of.name,
+        Some(id) => snapshot.id == **id,
+        None => snapshot.source == of.source,
     }
 }
 
@@ -341,10 +423,17 @@ impl Inventory for MemoryProvider {
     async fn instance(
         &self,
         region: &Place,
-        _id: &ResourceId,
+        id: &ResourceId,
         name: &str,
     ) -> Result<Option<Instance>, ProviderError> {
-        Ok(self.lock().region(region)?.instances.get(name).cloned())
+        let mut inner = self.lock();
+        let unique = inner.capabilities.unique_names;
+        let instances = &inner.region(region)?.instances;
+        let found = match unique {
+            true => instances.get(name),
+            false => instances.values().find(|instance| instance.id == *id),
+        };
+        Ok(found.cloned())
     }
 
     async fn snapshots(
@@ -352,25 +441,20 @@ impl Inventory for MemoryProvider {
         region: &Place,
         token: Option<String>,
     ) -> Result<Page<Snapshot>, ProviderError> {
-        let mut inner = self.lock();
-        let unique = inner.capabilities.unique_names;
-        let all = inner.region(region)?.snapshots.values().map(|s| s.snapshot.clone()).collect();
+        let (_, all) = self.whole(region)?;
+        let all = all.into_iter().map(|snapshot| self.shown(snapshot)).collect();
+        let unique = self.can().unique_names;
         page(all, token, |snapshot| if unique { &snapshot.name } else { &snapshot.id })
     }
 
     async fn look_up(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
-        let mut inner = self.lock();
-        let unique = inner.capabilities.unique_names;
-        let region = inner.region(&of.place)?;
-        let key = if unique { Some(&*of.name) } else { of.id.as_deref() };
-        if let Some(key) = key {
-            let found = region.snapshots.get(key);
-            return Ok(found.map(|stored| stored.snapshot.clone()).into_iter().collect());
-        }
-        let disk = of.source.0.replace("instance", "disk");
-        let all = region.snapshots.values().map(|stored| stored.snapshot.clone());
-        let own = all.filter(|one| one.disk.as_deref() == Some(&disk));
-        Ok(own.map(|one| Snapshot { source: of.source.clone(), ..one }).collect())
+        let shown = self.meant(of)?.into_iter().map(|one| self.shown(one));
+        // Who asks by the source knows it.
+        let asked = of.id.is_none() && !self.can().unique_names;
+        Ok(match asked {
+            true => shown.map(|one| Snapshot { source: of.source.clone(), ..one }).collect(),
+            false => shown.collect(),
+        })
     }
 }
 
@@ -380,26 +464,31 @@ impl Creator for MemoryProvider {
         let mut inner = self.lock();
         let id = inner.id("snapshot");
         let (now, ready_at) = (inner.now, inner.now + inner.pending_for);
-        let unique = inner.capabilities.unique_names;
+        let (unique, one_at_a_time) = (inner.capabilities.unique_names, inner.one_at_a_time);
         let region = inner.region(&order.place)?;
-        let Some(instance) = region.instances.get(&order.instance) else {
+        let found = match unique {
+            true => region.instances.get(&order.instance),
+            false => region.instances.values().find(|instance| instance.id == order.resource),
+        };
+        let Some(instance) = found else {
             return Err(refusal(OPERATION, ErrorKind::NotFound, &order.instance));
         };
+        let pending = |one: &Stored| {
+            one.snapshot.source == instance.id && one.snapshot.state == SnapshotState::Pending
+        };
+        if instance.unready.is_some() || (one_at_a_time && region.snapshots.values().any(pending)) {
+            return Err(refusal(OPERATION, ErrorKind::Busy, &order.instance));
+        }
         if unique && !region.is_free(&order.name) {
             return Err(refusal(OPERATION, ErrorKind::NameTaken, &order.name));
         }
-        // Where names do not identify snapshots, their disk is all that they say of their origin.
-        let (source, source_name) = match unique {
-            true => (instance.id.clone(), instance.name.clone()),
-            false => (ResourceId(String::new()), String::new()),
-        };
         let snapshot = Snapshot {
             id: id.clone(),
             name: order.name.clone(),
             place: order.place.clone(),
-            source,
-            source_name,
-            source_place: unique.then(|| order.place.clone()),
+            source: instance.id.clone(),
+            source_name: instance.name.clone(),
+            source_place: Some(order.place.clone()),
             disk: instance.disk.clone(),
             deletable: true,
             created_at: now + CREATED_LAG,
@@ -420,7 +509,7 @@ impl Deleter for MemoryProvider {
         const OPERATION: &str = "delete";
         let SnapshotRef { place, name, id, .. } = snapshot;
         let mut inner = self.lock();
-        let (slow, gone_at) = (inner.capabilities.slow_deletes, inner.now + GONE_AFTER);
+        let (slow, gone_at) = (inner.capabilities.slow_deletes, inner.now + inner.gone_after);
         let region = inner.region(place)?;
         let key = id.as_deref().unwrap_or(name);
         let Some(stored) = region.snapshots.get_mut(key) else {
@@ -429,6 +518,7 @@ impl Deleter for MemoryProvider {
         match &stored.snapshot.state {
             // A provider's behaviour in this case is unknown, so nothing here may rely on it.
             SnapshotState::Pending => Err(refusal(OPERATION, ErrorKind::Refused, name)),
+            _ if !stored.snapshot.deletable => Err(refusal(OPERATION, ErrorKind::Refused, name)),
             _ if stored.gone_at.is_some() => Err(refusal(OPERATION, ErrorKind::UnderWay, name)),
             _ if slow => {
                 stored.gone_at = Some(gone_at);

@@ -14,6 +14,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{Invocation, Tick};
 use snapkeep_app::report::{Report, TickError};
+use snapkeep_domain::capabilities::{Capabilities, TagSupport};
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
@@ -69,9 +70,40 @@ enum Event {
     Act,
 }
 
+/// What the provider of a history can do. Every history runs under each profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// A name identifies a snapshot.
+    #[default]
+    ByName,
+    /// Only an id does: names are short, and may be given twice; snapshots may show no tags; deletions
+    /// take time; there is a quota.
+    ById,
+}
+
+impl Profile {
+    /// Both.
+    pub const ALL: [Profile; 2] = [Profile::ByName, Profile::ById];
+
+    fn capabilities(self) -> Capabilities {
+        match self {
+            Profile::ByName => Capabilities::default(),
+            Profile::ById => Capabilities {
+                stem_chars: 34,
+                unique_names: false,
+                tags: TagSupport::Unproven,
+                slow_deletes: true,
+                tells_quota: true,
+            },
+        }
+    }
+}
+
 /// The options of a history.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
+    /// What the provider can do.
+    pub profile: Profile,
     /// The sabotage that breaks the functions.
     pub sabotage: Option<Sabotage>,
     /// Whether to keep the lines of the transcript.
@@ -139,7 +171,8 @@ impl Simulation {
         let mut rng = Rng::with_seed(seed);
         let mut rates = Rates::draw(&mut rng);
         let mut deployments = vec![Deployment::draw("snapkeep", &mut rng)];
-        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap());
+        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap())
+            .with_capabilities(options.profile.capabilities());
         let count = match rng.u16(0..400) {
             0 => deployments[0].fleet(&mut rates, &mut rng),
             1..=16 => deployments[0].scarcity(&mut rates, &mut rng),
@@ -153,8 +186,14 @@ impl Simulation {
         if rng.u8(0..6) == 0 && count <= 3 {
             deployments.push(Deployment::draw("other", &mut rng));
         }
-        let world =
-            World::new(provider, deployments.len(), rng, rates, options.sabotage, options.trace);
+        if options.profile == Profile::ById {
+            provider.set_one_at_a_time(true);
+            provider.set_gone_after(rates.draw_by_id(&mut rng));
+            if rates.drops_tags {
+                provider.drop_tags();
+            }
+        }
+        let world = World::new(provider, deployments.len(), rng, rates, options);
         world.note(format_args!("seed {seed}"));
         for deployment in &deployments {
             world.note(format_args!("{} {:?}", deployment.id, deployment.vars));

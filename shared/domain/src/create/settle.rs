@@ -3,10 +3,12 @@
 use crate::answer::{ErrorKind, Lookup, ProviderError};
 use crate::create::NOT_SUPPORTED_FIX;
 use crate::finding::{Code, Finding};
+use crate::ledger::lease::Lease;
 use crate::ledger::record::{Recognition, Record, State};
 use crate::policy::settings::Context;
 use crate::poll::{foreign, name_taken};
 use crate::snapshot::SnapshotState;
+use crate::time::after;
 
 /// What the answer to a request for a snapshot means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub fn settle(
         Err(error) => error,
     };
     if error.kind.effect_unknown() && !cx.capabilities.unique_names {
-        return Settled::Write(Box::new(defer(intent, error, true)));
+        return Settled::Write(Box::new(defer(intent, error, true, cx)));
     }
     if error.kind.transient() {
         return Settled::Again;
@@ -78,7 +80,7 @@ pub fn settle(
         return Settled::Write(Box::new(not_supported(intent, error, cx)));
     }
     if error.kind != ErrorKind::NameTaken {
-        return Settled::Write(Box::new(defer(intent, error, lost)));
+        return Settled::Write(Box::new(defer(intent, error, lost, cx)));
     }
     match look {
         None => Settled::Look,
@@ -103,14 +105,14 @@ pub fn settle(
                     let next = made.moved(State::Requested, cx.now, again);
                     write(next, Outcome::Tracked, None)
                 }
-                Recognition::Unknown => Settled::Write(Box::new(defer(intent, error, lost))),
+                Recognition::Unknown => Settled::Write(Box::new(defer(intent, error, lost, cx))),
                 Recognition::Foreign => doubt(intent, error, lost, cx),
             }
         }
         // No snapshot has the name: a resource of another kind has it, or the request was made just
         // now.
         Some(Lookup::Missing) => doubt(intent, error, lost, cx),
-        Some(Lookup::Unknown) => Settled::Write(Box::new(defer(intent, error, lost))),
+        Some(Lookup::Unknown) => Settled::Write(Box::new(defer(intent, error, lost, cx))),
     }
 }
 
@@ -128,7 +130,7 @@ fn not_supported(intent: &Record, error: &ProviderError, cx: &Context<'_>) -> Se
 /// The name belongs to something that is not ours, which is believed at the second look.
 fn doubt(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -> Settled {
     match foreign(intent, cx.now) {
-        Some(noted) => Settled::Write(Box::new(defer(&noted, error, lost))),
+        Some(noted) => Settled::Write(Box::new(defer(&noted, error, lost, cx))),
         None => {
             let step = name_taken(intent, cx.now);
             Settled::Write(Box::new(Settlement {
@@ -141,10 +143,16 @@ fn doubt(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -
 }
 
 /// Keeps the intent, because its snapshot is not at fault. After a plain refusal, it is free for
-/// the next tick; if the effect may have happened, it is free once this invocation must be over.
+/// the next tick. If the effect may have happened, it is free once this invocation must be over; where
+/// the request cannot be repeated, its lease ends now, because a look counts only some time after it.
 #[must_use]
-pub fn defer(intent: &Record, error: &ProviderError, lost: bool) -> Settlement {
-    let next = intent.deferred(error.to_string(), !error.kind.effect_unknown() && !lost);
+pub fn defer(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_>) -> Settlement {
+    let lease = match lost || error.kind.effect_unknown() {
+        false => Lease::NONE,
+        true if cx.capabilities.unique_names => intent.lease,
+        true => Lease::until(after(cx.now, cx.elapsed)),
+    };
+    let next = intent.deferred(error.to_string(), lease);
     let finding = Finding::new(
         Code::CreateDeferred,
         format!("slot {} is tried again at the next tick: {error}", intent.slot),

@@ -142,6 +142,8 @@ pub struct Context<'a> {
     /// The lease of this run's claims: it lasts until the run ends, at most an invocation's longest
     /// life.
     pub lease: Lease,
+    /// How long the run has worked so far: with `now`, the time of an answer.
+    pub elapsed: SignedDuration,
     /// What the provider can do in the place.
     pub capabilities: Capabilities,
 }

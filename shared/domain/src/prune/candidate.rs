@@ -23,6 +23,9 @@ pub(super) struct Candidate<'a> {
     pub(super) disagrees: Option<&'a Record>,
     /// Whether another snapshot is that of its slot and attempt.
     pub(super) is_twin: bool,
+    /// Whether it counts in the rules: where its name does not identify it, only once it has a record,
+    /// because a tombstone, which no list shows, may make it a twin.
+    pub(super) counts: bool,
     /// Whether its deletion was begun, and the provider carries it out later: until it is gone, it
     /// counts in no rule.
     pub(super) is_leaving: bool,
@@ -31,7 +34,7 @@ pub(super) struct Candidate<'a> {
 impl Candidate<'_> {
     /// Whether it is available and counts in the rules.
     pub(super) fn is_available(&self) -> bool {
-        self.seen.state == SnapshotState::Available && !self.is_twin && !self.is_leaving
+        self.seen.state == SnapshotState::Available && self.counts && !self.is_leaving
     }
 }
 
@@ -57,10 +60,20 @@ pub(super) fn candidates<'a>(
         let agrees =
             |r: &&Record| (r.slot, r.attempt, &r.place) == (seen.slot, seen.attempt, place);
         let record = named.filter(agrees);
+        let counts = capabilities.unique_names || record.is_some();
         let is_leaving =
             capabilities.slow_deletes && record.is_some_and(|r| r.state == State::Deleting);
         let disagrees = named.filter(|r| !agrees(r));
-        Candidate { name: seen.name(key), key, seen, record, disagrees, is_twin, is_leaving }
+        Candidate {
+            name: seen.name(key),
+            key,
+            seen,
+            record,
+            disagrees,
+            is_twin,
+            counts,
+            is_leaving,
+        }
     };
     let mut all: Vec<Candidate<'_>> = seen.into_iter().map(candidate).collect();
     all.sort_by_key(|c| std::cmp::Reverse((c.seen.slot, c.seen.attempt, c.name, c.key)));

@@ -17,6 +17,7 @@ use snapkeep_domain::time::{Slot, Zone};
 
 use super::invocation::{RunningInvocation, slot_of};
 use super::properties::Property;
+use super::world::is_of;
 use super::{QUIET, REGIONS, Simulation};
 use crate::reference;
 
@@ -33,16 +34,24 @@ impl Simulation {
         for region in REGIONS {
             self.world.provider.enable_region(region, true);
         }
-        for snapshot in self.world.provider.all_snapshots() {
+        let provider = &self.world.provider;
+        // Two deployments do not get into each other's way any more.
+        provider.set_one_at_a_time(false);
+        for snapshot in provider.all_snapshots() {
+            let (region, key) = (&snapshot.place, snapshot.key(&provider.can()));
+            provider.set_deletable(region, key, true);
             if snapshot.state == SnapshotState::Pending {
-                let (region, name) = (&snapshot.place, &snapshot.name);
-                self.world.provider.set_state(region, name, SnapshotState::Available);
+                provider.set_state(region, key, SnapshotState::Available);
             }
+        }
+        for instance in provider.all_instances() {
+            provider.set_unready(&instance.place, &instance.name, None);
         }
         {
             let mut inner = self.world.lock();
             inner.healthy = true;
             inner.outages.clear();
+            inner.rates.quota = None;
             inner.unnamed.clear();
             inner.step = None;
         }
@@ -114,7 +123,7 @@ impl Simulation {
         for record in &records {
             let open = match record.state {
                 State::Intended | State::Requested | State::Pending => true,
-                State::Deleting => !self.floor_suspends(record, settings, &snapshots),
+                State::Deleting => !self.floor_suspends(record, settings, &records, &snapshots),
                 State::Available | State::Expiring | State::Deleted | State::Failed => false,
             };
             let long = now.duration_since(record.entered()) > UNDER_WAY_MAX;
@@ -122,14 +131,23 @@ impl Simulation {
                 format!("{} is {:?} for ever: {}", record.name, record.state, record.reason)
             });
         }
-        for snapshot in &snapshots {
+        let instances = self.world.provider.all_instances();
+        // After a lost ledger, nobody knows whose a disk was whose instance is gone.
+        let by_id = !self.world.provider.can().unique_names;
+        let lost = by_id && self.world.lock().watch.ledger_lost.is_some();
+        let traceable = |s: &&Snapshot| !lost || instances.iter().any(|one| one.id == s.source);
+        for snapshot in snapshots.iter().filter(traceable) {
             let made = self.world.lock().watch.made_intact(&snapshot.id, &settings.deployment);
-            let tracked = records.iter().any(|r| r.name == snapshot.name && r.live().is_some());
+            // Where names do not identify snapshots, a second one of a slot stays without a record. One
+            // deployment makes two only after it has lost its ledger.
+            let tracked = records.iter().any(|r| match lost && r.name == snapshot.name {
+                true => true,
+                false => is_of(r, snapshot) && r.live().is_some(),
+            });
             self.check(!made || tracked, Property::Tracked, || {
                 format!("{} is not in the ledger", snapshot.name)
             });
         }
-        let instances = self.world.provider.all_instances();
         self.orphans_go(of, settings, &instances, &records, &snapshots);
         for instance in instances {
             let protection = Protection::read(&instance.tags, &settings.tag, &settings.policies);
@@ -151,14 +169,26 @@ impl Simulation {
     }
 
     /// Whether so few available snapshots of the resource remain that this one stays.
-    fn floor_suspends(&self, record: &Record, settings: &Settings, snapshots: &[Snapshot]) -> bool {
+    fn floor_suspends(
+        &self,
+        record: &Record,
+        settings: &Settings,
+        records: &[Record],
+        snapshots: &[Snapshot],
+    ) -> bool {
         let ours = |s: &&Snapshot| slot_of(s, &record.resource, &settings.deployment).is_some();
-        let remain = snapshots.iter().filter(ours);
+        // Where deletions take time, another one whose deletion was begun may be gone soon.
+        let slow = self.world.provider.can().slow_deletes;
+        let stays = |s: &&Snapshot| {
+            let leaves = |r: &Record| r.state == State::Deleting && is_of(r, s) && r != record;
+            !(slow && records.iter().any(leaves))
+        };
+        let remain = snapshots.iter().filter(ours).filter(stays);
         let floor = match &settings.min_keep {
             MinKeep::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
             MinKeep::Rules(_) => usize::MAX,
         };
-        snapshots.iter().any(|s| s.name == record.name) && remain.count() <= floor
+        snapshots.iter().any(|s| is_of(record, s)) && remain.count() <= floor
     }
 
     fn is_served(
@@ -236,8 +266,8 @@ impl Simulation {
         }
         for (id, mut ours) in orphans {
             ours.sort_by(|a, b| (b.0, &b.1.name).cmp(&(a.0, &a.1.name)));
-            let record = |name: &str| records.iter().find(|record| record.name == name);
-            let newest = ours.first().and_then(|(_, snapshot)| record(&snapshot.name));
+            let record = |of: &Snapshot| records.iter().find(|record| is_of(record, of));
+            let newest = ours.first().and_then(|(_, snapshot)| record(snapshot));
             let zone: Option<Zone> = newest.and_then(|r| r.policy.timezone.parse().ok());
             let zone = zone.unwrap_or_else(Zone::utc);
             let held = |s: &Snapshot| s.hold().is_some_and(|hold| hold.holds(now, &zone));
@@ -306,14 +336,15 @@ impl Simulation {
         // After a lost ledger, two snapshots may have one slot, and either may go.
         let twins = |time: &Timestamp| times.iter().filter(|one| *one == time).count() > 1;
         let mut allowed = floor.saturating_sub(stays.iter().filter(|stays| **stays).count());
-        let by_name: BTreeMap<&str, &Record> =
-            records.iter().map(|record| (record.name.as_str(), record)).collect();
+        let by_key: BTreeMap<&str, &Record> =
+            records.iter().map(|record| (record.snapshot_key(), record)).collect();
+        let can = self.world.provider.can();
         for ((time, snapshot), stays) in ours.iter().zip(&stays) {
             if twins(time) {
                 continue;
             }
             let name = &snapshot.name;
-            let Some(record) = by_name.get(name.as_str()) else { continue };
+            let Some(record) = by_key.get(snapshot.key(&can)) else { continue };
             let going = matches!(record.state, State::Expiring | State::Deleting);
             self.check(!(going && *stays), Property::Converges, || {
                 format!("{name} is going, and `{keep}` keeps it")
@@ -349,7 +380,9 @@ fn unfounded<'a>(doing: &RunningInvocation, report: &'a Report) -> Option<&'a Fi
         | Code::BadHold
         | Code::FloorKeeps
         | Code::WaitingForPending
-        | Code::Adopted => false,
+        | Code::Adopted
+        | Code::Twin
+        | Code::QuotaShort => false,
         // Somebody took the next name a while ago.
         Code::AttemptFailed | Code::RetryLater => false,
         // More snapshots than ever before are too old at once; whoever is notified allows it.

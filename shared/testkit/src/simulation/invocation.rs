@@ -15,6 +15,7 @@ use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 
+use super::operators::TWIN;
 use super::ports::{Fault, Ports, View, Views};
 
 /// A running invocation, and the answers that it got.
@@ -33,8 +34,8 @@ pub(super) struct RunningInvocation {
     pub(super) format: u32,
     pub(super) instances: Views<Instance>,
     pub(super) snapshots: Views<Snapshot>,
-    /// The instances that it asked for by name.
-    pub(super) asked: BTreeMap<(Place, String), Option<Instance>>,
+    /// The instances that it asked for.
+    pub(super) asked: BTreeMap<(Place, ResourceId), Option<Instance>>,
     /// The snapshots that it asked for by name.
     pub(super) looks: BTreeMap<(Place, String), Option<Snapshot>>,
     /// The records that the index showed it.
@@ -124,6 +125,10 @@ pub(super) fn slot_of(
     resource: &ResourceId,
     deployment: &str,
 ) -> Option<Timestamp> {
+    // Somebody's copy under the same name is not what the deployment made.
+    if snapshot.id.starts_with(TWIN) {
+        return None;
+    }
     match snapshot.ownership(deployment, &Capabilities::default()) {
         Ownership::Ours { slot, .. }
             if snapshot.source == *resource && snapshot.state == SnapshotState::Available =>

@@ -6,6 +6,7 @@ use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::ledger::record::State;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::Protection;
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{
     HOLD, Instance, MANAGED_BY, Ownership, Snapshot, SnapshotState, snapshot_name,
 };
@@ -43,6 +44,10 @@ pub enum Action {
     UnnameRegion,
     StepClock,
     RollOut,
+    RenameInstance,
+    RenameSnapshot,
+    CopySnapshot,
+    ShutDownOrStart,
 }
 
 impl Action {
@@ -73,7 +78,18 @@ impl Action {
         Action::StepClock,
         Action::RollOut,
     ];
+
+    /// The actions that are possible only where names do not identify anything.
+    pub const BY_ID: &[Action] = &[
+        Action::RenameInstance,
+        Action::RenameSnapshot,
+        Action::CopySnapshot,
+        Action::ShutDownOrStart,
+    ];
 }
+
+/// What the ids of somebody's copies of our snapshots begin with.
+pub(super) const TWIN: &str = "twin/";
 
 /// The retentions that a policy may get.
 pub const KEEPS: &[&str] = &[
@@ -153,6 +169,23 @@ impl Operators {
                 self.touched.push(instance.clone());
                 instance.name
             }),
+            Action::RenameInstance => instance.map_or_else(String::new, |instance| {
+                let to = format!("renamed-{}", self.count);
+                world.provider.rename_instance(&instance.place, &instance.name, &to);
+                // A condition may begin under one name and end under the other.
+                let names = &mut world.lock().watch.names;
+                for name in [&instance.name, &to] {
+                    let ids = names.entry(name.clone()).or_default();
+                    ids.extend([instance.id.clone(), ResourceId("renamed".to_owned())]);
+                }
+                format!("{} {to}", instance.name)
+            }),
+            Action::ShutDownOrStart => instance.map_or_else(String::new, |instance| {
+                let why = instance.unready.is_none().then_some("it is shut down");
+                world.provider.set_unready(&instance.place, &instance.name, why);
+                self.touched.push(instance.clone());
+                format!("{} {why:?}", instance.name)
+            }),
             Action::TakeSnapshotByHand => instance.map_or_else(String::new, |instance| {
                 let name = format!("by-hand-{}", self.count);
                 world.provider.insert(by_hand(&instance, &name, now, self.count));
@@ -160,7 +193,8 @@ impl Operators {
             }),
             Action::TakeTheNextName => instance.map_or_else(String::new, |instance| {
                 let name = next_name(&instance, &deployments[0].settings(), now);
-                if world.provider.is_free(&instance.place, &name) {
+                let by_id = !world.provider.can().unique_names;
+                if by_id || world.provider.is_free(&instance.place, &name) {
                     world.provider.insert(by_hand(&instance, &name, now, self.count));
                 }
                 name
@@ -226,35 +260,52 @@ impl Operators {
         snapshot: Option<Snapshot>,
         ours: &[&Snapshot],
     ) -> Option<String> {
+        let can = world.provider.can();
         Some(match action {
             Action::HoldSnapshot => snapshot.map_or_else(String::new, |snapshot| {
-                let (region, name) = (&snapshot.place, &snapshot.name);
+                let (region, key) = (&snapshot.place, snapshot.key(&can));
                 if snapshot.tags.contains_key(HOLD) {
-                    world.provider.untag_snapshot(region, name, HOLD);
+                    world.provider.untag_snapshot(region, key, HOLD);
                 } else {
                     let value = world.word(&["", "until=2026-01-03", "gibberish"]);
-                    world.provider.tag_snapshot(region, name, HOLD, value);
+                    world.provider.tag_snapshot(region, key, HOLD, value);
                 }
                 snapshot.name
             }),
             Action::DeleteSnapshot => snapshot.map_or_else(String::new, |snapshot| {
-                world.provider.vanish(&snapshot.place, &snapshot.name);
+                world.provider.vanish(&snapshot.place, snapshot.key(&can));
                 snapshot.name
+            }),
+            Action::RenameSnapshot => snapshot.map_or_else(String::new, |snapshot| {
+                let to = format!("mine-{}", self.count);
+                world.provider.rename_snapshot(&snapshot.place, &snapshot.id, &to);
+                world.lock().watch.stripped.insert(snapshot.id);
+                format!("{} {to}", snapshot.name)
+            }),
+            Action::CopySnapshot => snapshot.map_or_else(String::new, |mut copy| {
+                copy.id = format!("{TWIN}{}", self.count);
+                let later = copy.created_at + SignedDuration::from_secs(1);
+                copy.created_at = world.now().max(later);
+                copy.state = SnapshotState::Available;
+                copy.tags.remove(HOLD);
+                world.provider.insert(copy.clone());
+                copy.name
             }),
             // The service reports that a snapshot failed, and later that it is available after all.
             Action::HealSnapshot => {
                 let failed = |s: &&&Snapshot| s.state == SnapshotState::Error;
                 ours.iter().find(failed).map_or_else(String::new, |healed| {
-                    let (region, name) = (&healed.place, &healed.name);
-                    world.provider.set_state(region, name, SnapshotState::Available);
+                    let (region, key) = (&healed.place, healed.key(&can));
+                    world.provider.set_state(region, key, SnapshotState::Available);
+                    world.provider.set_deletable(region, key, true);
                     world.lock().watch.healed.insert(healed.id.clone());
-                    name.clone()
+                    healed.name.clone()
                 })
             }
             Action::StripTags => snapshot.map_or_else(String::new, |snapshot| {
                 let key =
                     world.word(&[MANAGED_BY, "snapkeep:slot", "snapkeep:source", "snapkeep:keep"]);
-                world.provider.untag_snapshot(&snapshot.place, &snapshot.name, key);
+                world.provider.untag_snapshot(&snapshot.place, snapshot.key(&can), key);
                 world.lock().watch.stripped.insert(snapshot.id.clone());
                 format!("{} {key}", snapshot.name)
             }),
@@ -421,7 +472,7 @@ fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snaps
         place: instance.place.clone(),
         source: instance.id.clone(),
         source_name: instance.name.clone(),
-        disk: None,
+        disk: instance.disk.clone(),
         deletable: true,
         source_place: Some(instance.place.clone()),
         created_at: now,

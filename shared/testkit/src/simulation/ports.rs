@@ -9,6 +9,7 @@ use snapkeep_app::ports::{
     Creator, Deadline, Deleter, ErrorKind, Inventory, Ledger, LedgerError, Memory, Note, Page,
     ProviderError, Records, Relay, Remember, SnapshotRequest, Tick, Unreadable, Write,
 };
+use snapkeep_domain::answer::Quota;
 use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::protected::Protected;
@@ -293,10 +294,17 @@ impl Inventory for Ports {
             _ => self.world.provider.instance(region, id, name).await,
         };
         if let Ok(found) = &answer {
-            let place = (region.to_owned(), name.to_owned());
-            self.told(|doing| doing.asked.insert(place, found.clone()));
+            let who = (region.to_owned(), id.clone());
+            self.told(|doing| doing.asked.insert(who, found.clone()));
         }
         answer
+    }
+
+    async fn quota(&self, place: &Place) -> Result<Option<Quota>, ProviderError> {
+        match self.turn_in("quota", place, Some(place)).await {
+            Some(Fault::Before(kind)) => Err(refusal("quota", kind)),
+            _ => Ok(Some(self.world.quota(place))),
+        }
     }
 
     async fn snapshots(
@@ -317,7 +325,10 @@ impl Inventory for Ports {
         if let (Some(sabotage), Ok(page)) = (self.world.sabotage(), &mut page) {
             sabotage.distort(&mut page.elements);
         }
-        page
+        page.map(|page| {
+            let shown = page.elements.into_iter().map(|one| self.world.provider.shown(one));
+            Page { elements: shown.collect(), ..page }
+        })
     }
 
     async fn look_up(&self, of: &SnapshotRef) -> Result<Vec<Snapshot>, ProviderError> {
@@ -327,20 +338,11 @@ impl Inventory for Ports {
                 Ok(Vec::new())
             }
             Some(Fault::Before(kind)) => Err(refusal("snapshot", kind)),
-            Some(Fault::Stale) => {
-                let now = self.world.provider.look_up(of).await?.into_iter();
-                let now = now.map(|found| self.world.shown(found)).collect();
-                let past = self.world.past_snapshots(region);
-                let named = |past: Vec<Snapshot>| past.into_iter().filter(|s| s.name == *name);
-                Ok(past.map_or(now, |past| named(past).collect()))
-            }
-            _ => {
-                let found = self.world.provider.look_up(of).await;
-                found.map(|found| found.into_iter().map(|one| self.world.shown(one)).collect())
-            }
+            Some(Fault::Stale) => self.world.meant(of, self.world.past_snapshots(region)),
+            _ => self.world.meant(of, None),
         };
         if let Ok(found) = &answer {
-            self.world.looked(self.me, of, found.first());
+            self.world.looked(self.me, of, found);
         }
         answer.map(|mut found| {
             let counts = self.sabotaged(Sabotage::CountsWhatIsNotThere);
@@ -350,7 +352,7 @@ impl Inventory for Ports {
             {
                 sabotage.distort(&mut found);
             }
-            found
+            found.into_iter().map(|one| self.world.provider.shown(one)).collect()
         })
     }
 }
@@ -370,9 +372,12 @@ impl Creator for Ports {
         }
         self.world.saw_order(self.me, self.of, &order);
         let fate = self.world.fate();
+        if self.world.is_full(&order.place) {
+            return Err(refusal("create", ErrorKind::Quota));
+        }
         let answer = self.world.provider.create(&order).await;
-        if answer.is_ok() {
-            self.world.saw_create(self.me, &order, fate);
+        if let Ok(id) = &answer {
+            self.world.saw_create(self.me, &order, fate, id.as_deref());
         }
         match fault {
             Some(_) => Err(refusal("create", ErrorKind::Indeterminate)),
@@ -393,9 +398,9 @@ impl Deleter for Ports {
             Some(Sabotage::DeletesWhatIsPending) => self.world.some_pending(region),
             _ => None,
         };
-        let victim = victim.map(|name| SnapshotRef { name, ..snapshot.clone() });
+        let victim = victim.map(|victim| victim.reference(&self.world.provider.can()));
         let snapshot = victim.as_ref().unwrap_or(snapshot);
-        let before = self.world.provider.find(region, &snapshot.name);
+        let before = self.world.provider.meant(snapshot)?.pop();
         let answer = self.world.provider.delete(snapshot).await;
         // The memory refuses to delete what is pending; the request alone breaks the promise.
         if let Some(before) = before

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::finding::{Code, Finding, Notify};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{GONE_AFTER, Record, State};
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Snapshot, SnapshotRef};
+use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Ownership, Snapshot, SnapshotRef};
 
+use super::Profile;
 use super::invocation::{RunningInvocation, slot_of};
 use super::properties::{Property, Watch};
 use super::turns::InvocationId;
@@ -24,11 +26,22 @@ pub(super) type Told = (Code, String, Option<String>);
 
 impl World {
     /// Shows the properties the result of looking a snapshot up by its name.
-    pub(super) fn looked(&self, me: InvocationId, of: &SnapshotRef, found: Option<&Snapshot>) {
+    pub(super) fn looked(&self, me: InvocationId, of: &SnapshotRef, found: &[Snapshot]) {
         let SnapshotRef { place, name, .. } = of;
         let mut inner = self.lock();
-        let Inner { running, watch, .. } = &mut *inner;
+        let Inner { running, watch, profile, .. } = &mut *inner;
         let Some(doing) = running.get_mut(&me) else { return };
+        // Who asks for all of an instance means the oldest one of this name that is ours.
+        let own = |s: &&Snapshot| {
+            let ownership = s.ownership(&doing.settings.deployment, &Capabilities::default());
+            s.name == *name && ownership != Ownership::Foreign
+        };
+        let found = match profile {
+            Profile::ById if of.id.is_none() => {
+                found.iter().filter(own).min_by_key(|s| (s.created_at, &s.id))
+            }
+            _ => found.first(),
+        };
         let key = (doing.settings.deployment.to_string(), place.clone(), name.clone());
         match found {
             Some(_) => drop(watch.missing.remove(&key)),

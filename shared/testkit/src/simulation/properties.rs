@@ -20,8 +20,10 @@ use snapkeep_domain::snapshot::{
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};
 
 use super::invocation::{RunningInvocation, slot_of};
+use super::operators::TWIN;
 use super::progress::Told;
 pub use super::property::{Property, Violation};
+use super::world::is_of;
 use crate::memory::CREATED_LAG;
 use crate::reference;
 
@@ -214,10 +216,17 @@ impl Watch {
         now: Timestamp,
     ) {
         let name = &gone.name;
+        self.by_our_hand.insert(gone.id.clone());
         let ours = self
             .made
             .get(&gone.id)
             .is_some_and(|made| made.deployment == *doing.settings.deployment);
+        // A copy under the same name can only be taken for the original once that is gone.
+        let original =
+            |s: &&Snapshot| s.id != gone.id && s.name == *name && s.source == gone.source;
+        let mistaken = gone.id.starts_with(TWIN)
+            && (self.ledger_lost.is_some() || self.expired || !left.iter().any(|s| original(&s)));
+        let ours = ours || mistaken;
         self.check(ours, Property::OnlyOurs, || format!("{name} was deleted and is not ours"));
 
         let settled = matches!(gone.state, SnapshotState::Available | SnapshotState::Error);
@@ -238,7 +247,6 @@ impl Watch {
         self.marked_long_enough(doing, gone, record, now);
         self.floor(doing, gone, left);
         self.kept_by_policy(doing, gone);
-        self.by_our_hand.insert(gone.id.clone());
     }
 
     fn marked_long_enough(
@@ -279,7 +287,8 @@ impl Watch {
             MinKeep::Rules(_) => 1,
         };
         let ours = |s: &&Snapshot| slot_of(s, &gone.source, &doing.settings.deployment).is_some();
-        let remain = left.iter().filter(ours).count();
+        // What is being deleted may still be there.
+        let remain = left.iter().filter(ours).filter(|s| !self.by_our_hand.contains(&s.id)).count();
         // What somebody else deleted since the list was made is not by our hand.
         let shown = doing.available(&gone.source);
         let by_others = shown
@@ -306,10 +315,9 @@ impl Watch {
         };
         let name = &gone.name;
         let Some(instance) = doing.instance(&gone.source) else {
-            let place = (gone.place.clone(), gone.source_name.clone());
+            let who = (gone.place.clone(), gone.source.clone());
             let other = |found: &Instance| found.id != gone.source;
-            let asked =
-                doing.asked.get(&place).is_some_and(|found| found.as_ref().is_none_or(other));
+            let asked = doing.asked.get(&who).is_some_and(|found| found.as_ref().is_none_or(other));
             let old_enough = match (doing.settings.orphan_keep, times.first()) {
                 (Some(keep), Some(newest)) => doing.now >= *newest + keep,
                 _ => false,
@@ -397,7 +405,7 @@ impl Watch {
         let surprises = marked
             .iter()
             .filter(|record| {
-                let Some(at) = shown.iter().position(|(_, s)| s.name == record.name) else {
+                let Some(at) = shown.iter().position(|(_, s)| is_of(record, s)) else {
                     return false;
                 };
                 // If two snapshots have one slot, either may be the one that the rules keep.

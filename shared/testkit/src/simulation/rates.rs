@@ -63,6 +63,10 @@ pub struct Rates {
     pub limit: Option<Limit>,
     /// How many requests for snapshots the service lets through.
     pub capacity: Option<Capacity>,
+    /// Snapshots show no tags.
+    pub drops_tags: bool,
+    /// How many snapshots a place may have.
+    pub quota: Option<u64>,
     /// The actions of people and services.
     pub actions: Vec<Action>,
     /// The approximate time between two actions, in hours.
@@ -101,6 +105,23 @@ impl Rates {
         rates.actions = actions.collect();
         rates.hours_between_actions = rng.u32(1..=12);
         rates
+    }
+
+    /// Draws what can go wrong only where names do not identify snapshots; returns how long deletions
+    /// take.
+    pub(super) fn draw_by_id(&mut self, rng: &mut Rng) -> SignedDuration {
+        self.drops_tags = rng.u8(0..3) == 0;
+        self.quota = (self.capacity.is_none() && rng.u8(0..4) == 0).then(|| rng.u64(4..20));
+        if self.capacity.is_none() {
+            let more = Action::BY_ID.iter().copied().filter(|_| rng.u8(0..3) == 0);
+            self.actions.extend(more);
+        }
+        if self.drops_tags {
+            // Without tags there is none to set, and a name is all that a forger needs.
+            let tags = [Action::HoldSnapshot, Action::StripTags, Action::TakeTheNextName];
+            self.actions.retain(|action| !tags.contains(action));
+        }
+        SignedDuration::from_secs([5, 60, 1200][rng.usize(0..3)])
     }
 
     /// Whether an event of this chance happens now.

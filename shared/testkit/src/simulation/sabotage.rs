@@ -213,7 +213,7 @@ impl World {
                 source: instance.id.clone(),
                 source_name: instance.name.clone(),
                 source_place: None,
-                disk: None,
+                disk: instance.disk.clone(),
                 deletable: true,
                 created_at: self.now(),
                 state: SnapshotState::Available,
@@ -226,7 +226,7 @@ impl World {
     }
 
     /// A snapshot in the Region that no deployment made, as a victim of sabotage.
-    pub(super) fn some_foreign(&self, region: &str) -> Option<String> {
+    pub(super) fn some_foreign(&self, region: &str) -> Option<Snapshot> {
         let mut all = self.provider.all_snapshots();
         all.retain(|s| {
             *s.place == *region
@@ -234,14 +234,14 @@ impl World {
         });
         all.retain(|s| !self.lock().watch.made(&s.id));
         all.retain(|s| s.state != SnapshotState::Pending);
-        all.first().map(|snapshot| snapshot.name.clone())
+        all.first().cloned()
     }
 
     /// A pending snapshot in the Region that a deployment made, as a victim of sabotage.
-    pub(super) fn some_pending(&self, region: &str) -> Option<String> {
+    pub(super) fn some_pending(&self, region: &str) -> Option<Snapshot> {
         let mut all = self.provider.all_snapshots();
         all.retain(|s| *s.place == *region && s.state == SnapshotState::Pending);
         all.retain(|s| self.lock().watch.made(&s.id));
-        all.first().map(|snapshot| snapshot.name.clone())
+        all.first().cloned()
     }
 }

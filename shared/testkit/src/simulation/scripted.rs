@@ -12,19 +12,21 @@ use super::properties::Violation;
 use super::rates::Rates;
 use super::turns::{Call, InvocationId};
 use super::world::{Outage, World};
-use super::{REGIONS, START, Simulation, on};
+use super::{Options, Profile, REGIONS, START, Simulation, on};
 use crate::memory::MemoryProvider;
 
 impl Simulation {
     /// A world in which nothing goes wrong by itself: for scripted histories.
     #[must_use]
-    pub fn scripted(vars: &[(&str, &str)], instances: &[&str]) -> Self {
-        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap());
+    pub fn scripted(profile: Profile, vars: &[(&str, &str)], instances: &[&str]) -> Self {
+        let provider = MemoryProvider::new(&REGIONS, START.parse().unwrap())
+            .with_capabilities(profile.capabilities());
         for name in instances {
             provider.launch(REGIONS[0], name, on());
         }
         let rates = Rates { page_size: 20, ..Rates::default() };
-        let world = World::new(provider, 1, Rng::with_seed(0), rates, None, true);
+        let options = Options { profile, trace: true, ..Options::default() };
+        let world = World::new(provider, 1, Rng::with_seed(0), rates, options);
         world.lock().healthy = true;
         let own = vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let vars = own.chain([("SNAPKEEP_LEDGER_TABLE".to_owned(), "ledger".to_owned())]).collect();

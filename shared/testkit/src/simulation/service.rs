@@ -7,11 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_domain::snapshot::{Instance, Snapshot};
 
+use super::Profile;
 use super::rates::Rates;
 use super::world::{Inner, World};
 
 /// The longest delay of a snapshot's tags and source, in seconds: well before a second look counts.
 const LATE_MAX: i64 = 8 * 60;
+/// The longest delay of a whole snapshot: even between clocks that differ by 8 minutes, a look counts
+/// only later.
+const UNLISTED_MAX: i64 = 6 * 60;
 
 /// A token bucket for each operation in each place, in sixty-thousandths of a call.
 #[derive(Debug, Default)]
@@ -55,6 +59,8 @@ pub(super) struct Late {
     until: Timestamp,
     tags: bool,
     source: bool,
+    /// The snapshot itself is not shown.
+    all: bool,
 }
 
 impl Inner {
@@ -85,18 +91,31 @@ impl Inner {
         if self.healthy || !Rates::strikes(&mut self.rng, self.rates.shown_late) {
             return;
         }
-        let until = now + SignedDuration::from_secs(self.rng.i64(10..LATE_MAX));
-        let (tags, source) = [(true, false), (false, true), (true, true)][self.rng.usize(0..3)];
-        self.late.insert(id.to_owned(), Late { until, tags, source });
+        let which = self.rng.usize(0..3);
+        let (tags, source, all) = match self.profile {
+            Profile::ByName => {
+                [(true, false, false), (false, true, false), (true, true, false)][which]
+            }
+            Profile::ById => {
+                [(true, false, false), (false, false, true), (true, false, true)][which]
+            }
+        };
+        let most = if all { UNLISTED_MAX } else { LATE_MAX };
+        let until = now + SignedDuration::from_secs(self.rng.i64(10..most));
+        let tags = tags && !self.rates.drops_tags;
+        self.late.insert(id.to_owned(), Late { until, tags, source, all });
     }
 }
 
 impl World {
-    /// A snapshot as the service shows it now.
-    pub(super) fn shown(&self, mut snapshot: Snapshot) -> Snapshot {
+    /// A snapshot as far as the service shows it now.
+    pub(super) fn shown(&self, mut snapshot: Snapshot) -> Option<Snapshot> {
         let inner = self.lock();
         let late = inner.late.get(&snapshot.id).filter(|late| late.until > self.now());
         if let Some(late) = late.filter(|_| !inner.healthy) {
+            if late.all {
+                return None;
+            }
             if late.tags {
                 snapshot.tags.clear();
             }
@@ -105,7 +124,7 @@ impl World {
                 snapshot.source_name.clear();
             }
         }
-        snapshot
+        Some(snapshot)
     }
 
     /// All instances of a Region that is enabled.
@@ -116,6 +135,6 @@ impl World {
     /// All snapshots of a Region that is enabled.
     pub(super) fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
         let (_, snapshots) = self.provider.whole(region)?;
-        Ok(snapshots.into_iter().map(|snapshot| self.shown(snapshot)).collect())
+        Ok(snapshots.into_iter().filter_map(|snapshot| self.shown(snapshot)).collect())
     }
 }

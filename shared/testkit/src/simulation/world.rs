@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, Records, SnapshotRequest, Tick};
+use snapkeep_app::ports::{ErrorKind, ProviderError, Records, SnapshotRequest, Tick};
 use snapkeep_app::report::Report;
+use snapkeep_domain::answer::Quota;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{FORMAT, Record, State};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::Settings;
-use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, SnapshotState};
 
 use super::invocation::RunningInvocation;
 use super::ports::Fault;
@@ -23,10 +24,13 @@ use super::rates::{Rates, STALE_MAX, WRITES};
 use super::sabotage::Sabotage;
 use super::service::{Buckets, Late};
 use super::turns::{InvocationId, Turns};
+use super::{Options, Profile};
 use crate::alter;
 use crate::ledger::MemoryLedger;
-use crate::memory::MemoryProvider;
+use crate::memory::{MemoryProvider, is_meant};
 
+/// How many snapshots a place may have that nobody fills.
+const QUOTA: u64 = 10_000;
 /// The format that the functions of the next version write.
 pub const NEXT_FORMAT: u32 = FORMAT + 1;
 
@@ -75,6 +79,7 @@ pub struct World {
 pub(super) struct Inner {
     pub(super) rng: Rng,
     pub(super) rates: Rates,
+    pub(super) profile: Profile,
     /// Whether nothing goes wrong any more.
     pub(super) healthy: bool,
     pub(super) outages: Vec<Outage>,
@@ -111,12 +116,12 @@ impl World {
         deployments: usize,
         rng: Rng,
         rates: Rates,
-        sabotage: Option<Sabotage>,
-        trace: bool,
+        Options { sabotage, profile, trace }: Options,
     ) -> Self {
         let inner = Inner {
             rng,
             rates,
+            profile,
             healthy: false,
             outages: Vec::new(),
             step: None,
@@ -237,7 +242,7 @@ impl World {
     pub(super) fn past_snapshots(&self, region: &str) -> Option<Vec<Snapshot>> {
         let past: Vec<Snapshot> =
             self.past(|(_, all, _)| all.iter().filter(|s| *s.place == *region).cloned().collect())?;
-        Some(past.into_iter().map(|snapshot| self.shown(snapshot)).collect())
+        Some(past.into_iter().filter_map(|snapshot| self.shown(snapshot)).collect())
     }
 
     pub(super) fn past_instances(&self, region: &str) -> Option<Vec<Instance>> {
@@ -288,6 +293,32 @@ impl World {
         self.lock().running.get_mut(&me).map(note);
     }
 
+    /// The snapshots that a reference means, of those that were there, or of those that are there now.
+    pub(super) fn meant(
+        &self,
+        of: &SnapshotRef,
+        past: Option<Vec<Snapshot>>,
+    ) -> Result<Vec<Snapshot>, ProviderError> {
+        let now = self.provider.meant(of)?;
+        let can = self.provider.can();
+        Ok(match past {
+            Some(past) => past.into_iter().filter(|one| is_meant(of, one, &can)).collect(),
+            None => now.into_iter().filter_map(|one| self.shown(one)).collect(),
+        })
+    }
+
+    /// The quota of a place.
+    pub(super) fn quota(&self, place: &Place) -> Quota {
+        let there = self.provider.all_snapshots().iter().filter(|one| one.place == *place).count();
+        let total = self.lock().rates.quota.unwrap_or(QUOTA);
+        Quota { total, available: total.saturating_sub(there as u64) }
+    }
+
+    /// Whether a place has as many snapshots as it may have.
+    pub(super) fn is_full(&self, place: &Place) -> bool {
+        self.lock().profile == Profile::ById && self.quota(place).available == 0
+    }
+
     /// Shows the properties a snapshot that is about to be requested.
     pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &SnapshotRequest) {
         let intended = self.ledgers[of].all().iter().any(|record| {
@@ -318,8 +349,15 @@ impl World {
     }
 
     /// Shows the properties a new snapshot, and lets its fate happen.
-    pub(super) fn saw_create(&self, me: InvocationId, order: &SnapshotRequest, fate: Fate) {
-        let Some(made) = self.provider.find(&order.place, &order.name) else { return };
+    pub(super) fn saw_create(
+        &self,
+        me: InvocationId,
+        order: &SnapshotRequest,
+        fate: Fate,
+        id: Option<&str>,
+    ) {
+        let key = id.unwrap_or(&order.name);
+        let Some(made) = self.provider.find(&order.place, key) else { return };
         let all = self.provider.all_snapshots();
         let now = self.now();
         let mut inner = self.lock();
@@ -334,11 +372,14 @@ impl World {
         drop(inner);
         match fate {
             Fate::Good | Fate::Slow => {}
-            Fate::Error => self.provider.fail(&order.place, &order.name),
-            Fate::Stuck => {
-                self.provider.set_state(&order.place, &order.name, SnapshotState::Pending);
+            Fate::Error => {
+                self.provider.fail(&order.place, key);
+                // Where the operation failed and the state does not change, it cannot be deleted.
+                let deletable = id.is_none() || self.lock().rng.bool();
+                self.provider.set_deletable(&order.place, key, deletable);
             }
-            Fate::Vanishes => drop(self.provider.vanish(&order.place, &order.name)),
+            Fate::Stuck => self.provider.set_state(&order.place, key, SnapshotState::Pending),
+            Fate::Vanishes => drop(self.provider.vanish(&order.place, key)),
         }
         if fate != Fate::Good {
             self.note(format_args!("{}: {fate:?}", order.name));
@@ -347,9 +388,10 @@ impl World {
     }
 
     pub(super) fn saw_delete(&self, me: InvocationId, of: usize, deleted: &Snapshot) {
-        let record = self.ledgers[of].all().into_iter().find(|r| {
-            r.name == deleted.name && r.place == deleted.place && r.state == State::Deleting
-        });
+        let record = self.ledgers[of]
+            .all()
+            .into_iter()
+            .find(|r| is_of(r, deleted) && r.place == deleted.place && r.state == State::Deleting);
         let left = self.provider.all_snapshots();
         let now = self.now();
         let mut inner = self.lock();
@@ -368,7 +410,7 @@ impl World {
         old: Option<&Record>,
         new: &Record,
     ) {
-        let there = self.provider.find(&new.place, &new.name);
+        let there = self.provider.find(&new.place, new.snapshot_key());
         let now = self.now();
         let mut inner = self.lock();
         inner.written.push_back((now, of, old.cloned(), new.clone()));
@@ -480,6 +522,14 @@ impl World {
     /// Notes a broken promise.
     pub(super) fn violate(&self, property: Property, message: String) {
         self.lock().watch.violate(property, message);
+    }
+}
+
+/// Whether a record is of this snapshot.
+pub(super) fn is_of(record: &Record, snapshot: &Snapshot) -> bool {
+    match &record.identity.id {
+        Some(id) => **id == snapshot.id,
+        None => record.name == snapshot.name,
     }
 }
 

@@ -160,15 +160,10 @@ impl Record {
         self.clone().with(|item| item.superseded = true)
     }
 
-    /// An intent that is kept for the next tick; `free` if it cannot have had an effect.
+    /// An intent that is kept for the next tick; without a lease if it cannot have had an effect.
     #[must_use]
-    pub fn deferred(&self, reason: String, free: bool) -> Self {
-        self.clone().with(|next| {
-            next.reason = reason;
-            if free {
-                next.lease = Lease::NONE;
-            }
-        })
+    pub fn deferred(&self, reason: String, lease: Lease) -> Self {
+        self.clone().with(|next| (next.reason, next.lease) = (reason, lease))
     }
 
     /// An intent whose slot passed without a snapshot.
