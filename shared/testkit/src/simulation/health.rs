@@ -123,7 +123,10 @@ impl Simulation {
         for record in &records {
             let open = match record.state {
                 State::Intended | State::Requested | State::Pending => true,
-                State::Deleting => !self.floor_suspends(record, settings, &records, &snapshots),
+                State::Deleting => {
+                    !self.floor_suspends(record, settings, &records, &snapshots)
+                        && !self.rules_suspend(record, settings, &records, &snapshots)
+                }
                 State::Available | State::Expiring | State::Deleted | State::Failed => false,
             };
             let long = now.duration_since(record.entered()) > UNDER_WAY_MAX;
@@ -189,6 +192,42 @@ impl Simulation {
             MinKeep::Rules(_) => usize::MAX,
         };
         snapshots.iter().any(|s| is_of(record, s)) && remain.count() <= floor
+    }
+
+    /// Whether the rules or a hold keep a snapshot whose deletion was begun. Where deletions take time, it may
+    /// be gone at any moment: nobody rescues it, and it counts in no rule.
+    fn rules_suspend(
+        &self,
+        record: &Record,
+        settings: &Settings,
+        records: &[Record],
+        snapshots: &[Snapshot],
+    ) -> bool {
+        let instances = self.world.provider.all_instances();
+        let Some(instance) = instances.iter().find(|one| one.id == record.resource) else {
+            return false;
+        };
+        if !self.world.provider.can().slow_deletes {
+            return false;
+        }
+        let Protection { policy, hold, .. } =
+            Protection::read(&instance.tags, &settings.tag, &settings.policies);
+        let own = snapshots.iter().find(|s| is_of(record, s)).and_then(Snapshot::hold);
+        let holds = |hold: Hold| hold.holds(self.world.now(), &policy.zone);
+        if own.into_iter().chain(hold).any(holds) {
+            return true;
+        }
+        let leaves =
+            |r: &Record, s: &Snapshot| r.state == State::Deleting && is_of(r, s) && r != record;
+        let counts = |s: &&Snapshot| !records.iter().any(|r| leaves(r, s));
+        let ours = snapshots.iter().filter(counts);
+        let mut times: Vec<Timestamp> =
+            ours.filter_map(|s| slot_of(s, &record.resource, &settings.deployment)).collect();
+        times.sort_by(|a, b| b.cmp(a));
+        let keep = policy.retention.keep().to_string();
+        let kept = reference::keeps(&keep, &times, policy.zone.rules());
+        let own = times.iter().position(|time| *time == record.slot.timestamp());
+        own.is_some_and(|own| kept[own])
     }
 
     fn is_served(

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use snapkeep_app::ports::{ErrorKind, Invocation};
 use snapkeep_app::report::{Report, TickError};
 use snapkeep_app::{create, notify, poll, prune};
-use snapkeep_domain::capabilities::Capabilities;
+use snapkeep_domain::capabilities::{Capabilities, TagSupport};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::Record;
 use snapkeep_domain::place::Place;
@@ -16,7 +16,27 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Ownership, Snapshot, SnapshotState};
 
 use super::operators::TWIN;
-use super::ports::{Fault, Ports, View, Views};
+use super::ports::{Fault, Ports};
+
+/// What the pages of each place's list showed.
+pub(super) type Views<T> = std::collections::BTreeMap<String, View<T>>;
+
+/// What the pages of one list showed.
+#[derive(Debug)]
+pub(super) struct View<T> {
+    /// The list that is paged, if it is not the provider's own.
+    pub(super) frozen: Option<Vec<T>>,
+    /// The elements so far.
+    pub(super) shown: Vec<T>,
+    /// Whether the last page arrived.
+    pub(super) complete: bool,
+}
+
+impl<T> Default for View<T> {
+    fn default() -> Self {
+        View { frozen: None, shown: Vec::new(), complete: false }
+    }
+}
 
 /// A running invocation, and the answers that it got.
 #[derive(Debug)]
@@ -119,6 +139,16 @@ impl RunningInvocation {
     }
 }
 
+/// The properties see every tag and origin, and go by the part of a name that no renaming of an instance
+/// changes.
+pub(super) const BY_SUFFIX: Capabilities = Capabilities {
+    stem_chars: 0,
+    unique_names: false,
+    tags: TagSupport::Yes,
+    slow_deletes: false,
+    tells_quota: false,
+};
+
 /// The slot of an available snapshot that this deployment made of this resource; `None` for others.
 pub(super) fn slot_of(
     snapshot: &Snapshot,
@@ -129,7 +159,7 @@ pub(super) fn slot_of(
     if snapshot.id.starts_with(TWIN) {
         return None;
     }
-    match snapshot.ownership(deployment, &Capabilities::default()) {
+    match snapshot.ownership(deployment, &BY_SUFFIX) {
         Ownership::Ours { slot, .. }
             if snapshot.source == *resource && snapshot.state == SnapshotState::Available =>
         {

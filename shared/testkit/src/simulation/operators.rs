@@ -2,7 +2,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::ErrorKind;
-use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::ledger::record::State;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::Protection;
@@ -12,6 +11,7 @@ use snapkeep_domain::snapshot::{
 };
 
 use super::Deployment;
+use super::invocation::BY_SUFFIX;
 use super::rates::STEP_MAX;
 use super::world::{Outage, World};
 use crate::ledger::Backup;
@@ -462,7 +462,7 @@ impl World {
 }
 
 fn ours(snapshot: &Snapshot, deployment: &str) -> bool {
-    matches!(snapshot.ownership(deployment, &Capabilities::default()), Ownership::Ours { .. })
+    matches!(snapshot.ownership(deployment, &BY_SUFFIX), Ownership::Ours { .. })
 }
 
 fn by_hand(instance: &Instance, name: &str, now: Timestamp, count: u32) -> Snapshot {

@@ -21,7 +21,7 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, SnapshotState};
 use snapkeep_domain::time::Slot;
 
-use super::invocation::RunningInvocation;
+use super::invocation::{RunningInvocation, Views};
 use super::sabotage::Sabotage;
 use super::turns::InvocationId;
 use super::world::World;
@@ -44,26 +44,6 @@ pub enum Fault {
     Expired,
     /// What is read page by page changes between its pages.
     Torn,
-}
-
-/// What the pages of each place's list showed.
-pub(super) type Views<T> = std::collections::BTreeMap<String, View<T>>;
-
-/// What the pages of one list showed.
-#[derive(Debug)]
-pub(super) struct View<T> {
-    /// The list that is paged, if it is not the provider's own.
-    frozen: Option<Vec<T>>,
-    /// The elements so far.
-    pub(super) shown: Vec<T>,
-    /// Whether the last page arrived.
-    pub(super) complete: bool,
-}
-
-impl<T> Default for View<T> {
-    fn default() -> Self {
-        View { frozen: None, shown: Vec::new(), complete: false }
-    }
 }
 
 /// All ports of one invocation; the function decides which of them it uses.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::report::Report;
-use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::finding::{Code, Finding, Notify};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{GONE_AFTER, Record, State};
@@ -14,7 +13,7 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, Instance, Ownership, Snapshot, SnapshotRef};
 
 use super::Profile;
-use super::invocation::{RunningInvocation, slot_of};
+use super::invocation::{BY_SUFFIX, RunningInvocation, slot_of};
 use super::properties::{Property, Watch};
 use super::turns::InvocationId;
 use super::world::{Inner, World};
@@ -33,7 +32,7 @@ impl World {
         let Some(doing) = running.get_mut(&me) else { return };
         // Who asks for all of an instance means the oldest one of this name that is ours.
         let own = |s: &&Snapshot| {
-            let ownership = s.ownership(&doing.settings.deployment, &Capabilities::default());
+            let ownership = s.ownership(&doing.settings.deployment, &BY_SUFFIX);
             s.name == *name && ownership != Ownership::Foreign
         };
         let found = match profile {

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::SnapshotRequest;
 use snapkeep_app::report::{Report, TickError};
-use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::finding::Code;
 use snapkeep_domain::ledger::record::{EDGES, INVOCATION_LIFE, Record, State};
 use snapkeep_domain::place::Place;
@@ -19,7 +18,7 @@ use snapkeep_domain::snapshot::{
 };
 use snapkeep_domain::time::{FUTURE_TOLERANCE, Zone};
 
-use super::invocation::{RunningInvocation, slot_of};
+use super::invocation::{BY_SUFFIX, RunningInvocation, slot_of};
 use super::operators::TWIN;
 use super::progress::Told;
 pub use super::property::{Property, Violation};
@@ -189,9 +188,7 @@ impl Watch {
     }
 
     fn backed_off(&mut self, doing: &RunningInvocation, made: &Snapshot, entry: &Made) {
-        let Ownership::Ours { attempt, .. } =
-            made.ownership(&entry.deployment, &Capabilities::default())
-        else {
+        let Ownership::Ours { attempt, .. } = made.ownership(&entry.deployment, &BY_SUFFIX) else {
             return;
         };
         let key = (entry.deployment.clone(), entry.resource.clone(), entry.slot.clone());

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{ErrorKind, ProviderError};
-use snapkeep_domain::snapshot::{Instance, Snapshot};
+use snapkeep_domain::answer::Quota;
+use snapkeep_domain::place::Place;
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
 
 use super::Profile;
 use super::rates::Rates;
 use super::world::{Inner, World};
+use crate::memory::is_meant;
 
+/// How many snapshots a place may have that nobody fills.
+const QUOTA: u64 = 10_000;
 /// The longest delay of a snapshot's tags and source, in seconds: well before a second look counts.
 const LATE_MAX: i64 = 8 * 60;
 /// The longest delay of a whole snapshot: even between clocks that differ by 8 minutes, a look counts
@@ -51,6 +56,21 @@ pub struct Capacity {
     pub an_hour: usize,
     /// The error of the others.
     pub kind: ErrorKind,
+}
+
+/// The fate of a snapshot that was just requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is available after a while.
+    Good,
+    /// It takes hours.
+    Slow,
+    /// It turns to error.
+    Error,
+    /// It stays pending.
+    Stuck,
+    /// It vanishes.
+    Vanishes,
 }
 
 /// The members of a new snapshot that are not shown yet.
@@ -136,5 +156,46 @@ impl World {
     pub(super) fn snapshots(&self, region: &str) -> Result<Vec<Snapshot>, ProviderError> {
         let (_, snapshots) = self.provider.whole(region)?;
         Ok(snapshots.into_iter().filter_map(|snapshot| self.shown(snapshot)).collect())
+    }
+
+    /// The snapshots that a reference means, of those that were there, or of those that are there now.
+    pub(super) fn meant(
+        &self,
+        of: &SnapshotRef,
+        past: Option<Vec<Snapshot>>,
+    ) -> Result<Vec<Snapshot>, ProviderError> {
+        let now = self.provider.meant(of)?;
+        let can = self.provider.can();
+        Ok(match past {
+            Some(past) => past.into_iter().filter(|one| is_meant(of, one, &can)).collect(),
+            None => now.into_iter().filter_map(|one| self.shown(one)).collect(),
+        })
+    }
+
+    /// Draws the fate of the next snapshot.
+    pub(super) fn fate(&self) -> Fate {
+        let mut inner = self.lock();
+        let Inner { rng, rates, healthy, .. } = &mut *inner;
+        let mut fate = Fate::Good;
+        if !*healthy && Rates::strikes(rng, rates.ill_fated) {
+            let fates = [Fate::Slow, Fate::Error, Fate::Error, Fate::Stuck, Fate::Vanishes];
+            fate = fates[rng.usize(0..fates.len())];
+        }
+        let minutes = if fate == Fate::Slow { rng.i64(30..600) } else { rng.i64(1..10) };
+        drop(inner);
+        self.provider.set_pending_for(SignedDuration::from_mins(minutes));
+        fate
+    }
+
+    /// The quota of a place.
+    pub(super) fn quota(&self, place: &Place) -> Quota {
+        let there = self.provider.all_snapshots().iter().filter(|one| one.place == *place).count();
+        let total = self.lock().rates.quota.unwrap_or(QUOTA);
+        Quota { total, available: total.saturating_sub(there as u64) }
+    }
+
+    /// Whether a place has as many snapshots as it may have.
+    pub(super) fn is_full(&self, place: &Place) -> bool {
+        self.lock().profile == Profile::ById && self.quota(place).available == 0
     }
 }

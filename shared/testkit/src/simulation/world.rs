@@ -8,29 +8,26 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use snapkeep_app::ports::{ErrorKind, ProviderError, Records, SnapshotRequest, Tick};
+use snapkeep_app::ports::{ErrorKind, Records, SnapshotRequest, Tick};
 use snapkeep_app::report::Report;
-use snapkeep_domain::answer::Quota;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{FORMAT, Record, State};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::Settings;
-use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef, SnapshotState};
+use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState};
 
 use super::invocation::RunningInvocation;
 use super::ports::Fault;
 use super::properties::{Property, Watch};
 use super::rates::{Rates, STALE_MAX, WRITES};
 use super::sabotage::Sabotage;
-use super::service::{Buckets, Late};
+use super::service::{Buckets, Fate, Late};
 use super::turns::{InvocationId, Turns};
 use super::{Options, Profile};
 use crate::alter;
 use crate::ledger::MemoryLedger;
-use crate::memory::{MemoryProvider, is_meant};
+use crate::memory::MemoryProvider;
 
-/// How many snapshots a place may have that nobody fills.
-const QUOTA: u64 = 10_000;
 /// The format that the functions of the next version write.
 pub const NEXT_FORMAT: u32 = FORMAT + 1;
 
@@ -45,21 +42,6 @@ pub struct Outage {
     pub kind: ErrorKind,
     /// The end of the outage.
     pub until: Timestamp,
-}
-
-/// The fate of a snapshot that was just requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is available after a while.
-    Good,
-    /// It takes hours.
-    Slow,
-    /// It turns to error.
-    Error,
-    /// It stays pending.
-    Stuck,
-    /// It vanishes.
-    Vanishes,
 }
 
 /// The simulated world.
@@ -293,32 +275,6 @@ impl World {
         self.lock().running.get_mut(&me).map(note);
     }
 
-    /// The snapshots that a reference means, of those that were there, or of those that are there now.
-    pub(super) fn meant(
-        &self,
-        of: &SnapshotRef,
-        past: Option<Vec<Snapshot>>,
-    ) -> Result<Vec<Snapshot>, ProviderError> {
-        let now = self.provider.meant(of)?;
-        let can = self.provider.can();
-        Ok(match past {
-            Some(past) => past.into_iter().filter(|one| is_meant(of, one, &can)).collect(),
-            None => now.into_iter().filter_map(|one| self.shown(one)).collect(),
-        })
-    }
-
-    /// The quota of a place.
-    pub(super) fn quota(&self, place: &Place) -> Quota {
-        let there = self.provider.all_snapshots().iter().filter(|one| one.place == *place).count();
-        let total = self.lock().rates.quota.unwrap_or(QUOTA);
-        Quota { total, available: total.saturating_sub(there as u64) }
-    }
-
-    /// Whether a place has as many snapshots as it may have.
-    pub(super) fn is_full(&self, place: &Place) -> bool {
-        self.lock().profile == Profile::ById && self.quota(place).available == 0
-    }
-
     /// Shows the properties a snapshot that is about to be requested.
     pub(super) fn saw_order(&self, me: InvocationId, of: usize, order: &SnapshotRequest) {
         let intended = self.ledgers[of].all().iter().any(|record| {
@@ -331,21 +287,6 @@ impl World {
         if let Some(doing) = running.get(&me) {
             watch.ordered(doing, order, intended);
         }
-    }
-
-    /// Draws the fate of the next snapshot.
-    pub(super) fn fate(&self) -> Fate {
-        let mut inner = self.lock();
-        let Inner { rng, rates, healthy, .. } = &mut *inner;
-        let mut fate = Fate::Good;
-        if !*healthy && Rates::strikes(rng, rates.ill_fated) {
-            let fates = [Fate::Slow, Fate::Error, Fate::Error, Fate::Stuck, Fate::Vanishes];
-            fate = fates[rng.usize(0..fates.len())];
-        }
-        let minutes = if fate == Fate::Slow { rng.i64(30..600) } else { rng.i64(1..10) };
-        drop(inner);
-        self.provider.set_pending_for(SignedDuration::from_mins(minutes));
-        fate
     }
 
     /// Shows the properties a new snapshot, and lets its fate happen.

@@ -179,7 +179,9 @@ impl Record {
     #[must_use]
     pub fn as_made(&self, found: &Snapshot, capabilities: &Capabilities) -> Self {
         let schedule = self.policy.schedule.clone();
-        let identified = self.identified(found, capabilities);
+        let mut identified = self.identified(found, capabilities);
+        // The instance may have had another name then.
+        identified.0.name.clone_from(&found.name);
         if !found.tags.contains_key(MANAGED_BY) {
             return identified;
         }
