@@ -11,7 +11,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
 use snapkeep_domain::answer::Lookup;
-use snapkeep_domain::capabilities::Capabilities;
+use snapkeep_domain::capabilities::{Capabilities, TagSupport};
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
 use snapkeep_domain::ledger::record::{Fields, Recognition, Record, State};
@@ -27,7 +27,16 @@ use snapkeep_fuzz::{
     NAMES, answers, any_time, chance, check_edge, id_of, instance, look, near, now, record,
     settings, slot, snapshot, unique,
 };
-use snapkeep_tests::{DEPLOYMENT, Facts, REGION, context, mark, snapshot_of};
+use snapkeep_tests::{DEPLOYMENT, Facts, REGION, alter, context, mark, snapshot_of};
+
+/// A provider whose names do not identify snapshots.
+const BY_ID: Capabilities = Capabilities {
+    stem_chars: 34,
+    unique_names: false,
+    tags: TagSupport::Yes,
+    slow_deletes: true,
+    tells_quota: false,
+};
 
 /// A place with up to three resources.
 fn place(u: &mut Unstructured<'_>, settings: &Settings, now: Timestamp) -> Result<Facts> {
@@ -116,8 +125,13 @@ fn ask(u: &mut Unstructured<'_>, facts: &mut Facts, cx: &Context<'_>) -> Result<
     }
     for snapshot in questions.snapshots {
         let asked = facts.records.iter().find(|r| r.snapshot() == snapshot);
-        let look = look(u, asked.unwrap_or_else(|| panic!("{snapshot:?} is in no record")), now)?;
-        if let Lookup::Found(found) = &look {
+        let asked = asked.unwrap_or_else(|| panic!("{snapshot:?} is in no record"));
+        let mut look = look(u, asked, now)?;
+        if let Lookup::Found(found) = &mut look {
+            // Who asks by an id is shown what has it.
+            if let Some(id) = &asked.identity.id {
+                found.id = id.to_string();
+            }
             facts.snapshots.push(Snapshot::clone(found));
         }
         facts.looks.insert(snapshot, look);
@@ -135,6 +149,86 @@ fn ours(facts: &Facts) -> BTreeMap<String, Snapshot> {
         matches!(s.ownership(DEPLOYMENT, &Capabilities::default()), Ownership::Ours { .. })
     });
     shown
+}
+
+/// Where names do not identify snapshots: only what a record holds the id of goes, whatever has its name.
+fn run_by_id(u: &mut Unstructured<'_>) -> Result<()> {
+    let (now, settings) = (now(u)?, settings(u)?);
+    let cx = Context { capabilities: BY_ID, ..context(&settings, now) };
+    let mut facts = place(u, &settings, now)?;
+    twins(u, &mut facts, now)?;
+    ask(u, &mut facts, &cx)?;
+    let mut shown: BTreeMap<&str, &Snapshot> = BTreeMap::new();
+    shown.extend(facts.snapshots.iter().map(|one| (one.id.as_str(), one)));
+    shown.retain(|_, s| matches!(s.ownership(DEPLOYMENT, &BY_ID), Ownership::Ours { .. }));
+    let mut gathered = facts.gathered(DEPLOYMENT, &BY_ID);
+    let (mut verdicts, mut gone) = (0, Vec::new());
+    for id in gathered.resources() {
+        let plan = gathered.plan(&id, &cx);
+        verdicts += plan.verdicts.len();
+        for step in plan.steps {
+            let (Step::Write(r) | Step::Rescue(r) | Step::Mark(r) | Step::Delete { record: r, .. }) =
+                &step
+            else {
+                continue;
+            };
+            let same = |old: &&Record| old.resource == r.resource && old.sort_key() == r.sort_key();
+            let old =
+                facts.records.iter().find(same).unwrap_or_else(|| panic!("no record: {step:?}"));
+            check_edge(old, r);
+            if matches!(step, Step::Mark(_) | Step::Delete { .. }) {
+                let key = r.identity.id.as_deref();
+                // A record without an id is that of the oldest of its slot and attempt.
+                let namesakes =
+                    shown.values().filter(|s| s.source == r.resource && s.name == r.name);
+                let oldest = namesakes.min_by_key(|s| (s.created_at, &s.id)).map(|s| s.id.as_str());
+                let own = shown.get(key.or(oldest).unwrap_or_default());
+                let own = own.unwrap_or_else(|| panic!("nothing shows it: {step:?}"));
+                assert!(matches!(own.state, SnapshotState::Available | SnapshotState::Error));
+                assert!(own.deletable && own.hold().is_none_or(|hold| is_over(&hold, now)));
+                gone.push((r.resource.clone(), own.id.clone()));
+            }
+        }
+    }
+    assert_eq!(verdicts, shown.len(), "one verdict for each of ours");
+    // Something with a record remains of everything that anything goes of.
+    for (id, _) in &gone {
+        let remains = shown.values().any(|s| {
+            let recorded = facts.records.iter().any(|r| match r.identity.id.as_deref() {
+                Some(own) => *own == s.id,
+                None => r.name == s.name,
+            });
+            let leaves = gone.iter().any(|(_, key)| *key == s.id);
+            s.source == *id && s.state == SnapshotState::Available && recorded && !leaves
+        });
+        assert!(remains, "nothing remains of {id:?}");
+    }
+    Ok(())
+}
+
+/// Gives snapshots ids of their own and records the ids of theirs, and copies some under their names.
+fn twins(u: &mut Unstructured<'_>, facts: &mut Facts, now: Timestamp) -> Result<()> {
+    for (at, snapshot) in facts.snapshots.iter_mut().enumerate() {
+        snapshot.id = format!("snapshot-{at}");
+        snapshot.deletable = !chance(u, 2)?;
+    }
+    for record in &mut facts.records {
+        let own = facts.snapshots.iter().find(|s| s.name == record.name);
+        if let Some(own) = own
+            && !chance(u, 3)?
+        {
+            alter(record, |record| record.identity.id = Some(own.id.as_str().into()));
+        }
+    }
+    for at in 0..facts.snapshots.len() {
+        if chance(u, 3)? {
+            let id = format!("twin-{at}");
+            let created_at = near(u, now)?;
+            let twin = Snapshot { id, created_at, ..facts.snapshots[at].clone() };
+            facts.snapshots.push(twin);
+        }
+    }
+    Ok(())
 }
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
@@ -433,5 +527,9 @@ fn check_deletion(
 }
 
 fuzz_target!(|data: &[u8]| {
-    let _ = run(&mut Unstructured::new(data));
+    let mut u = Unstructured::new(data);
+    let _ = match chance(&mut u, 5) {
+        Ok(true) => run_by_id(&mut u),
+        _ => run(&mut u),
+    };
 });

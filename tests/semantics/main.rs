@@ -11,6 +11,7 @@ use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotState, snapshot_name};
 use snapkeep_domain::time::{Zone, parse_duration};
+use snapkeep_testkit::simulation::ports::Fault;
 use snapkeep_testkit::simulation::{Profile, REGIONS, Simulation};
 use snapkeep_tests::at;
 use snapkeep_tests::binaries::binary;
@@ -106,16 +107,62 @@ impl Story {
                     vars.insert(key.to_owned(), value.to_owned());
                     Ok(())
                 }
-                _ => Err("nobody knows what this means".to_owned()),
+                _ => self.line_by_id(&words),
             },
         }
     }
 
+    /// What happens only where names do not identify snapshots.
+    fn line_by_id(&mut self, words: &[&str]) -> Result<(), String> {
+        let world = self.simulation.world.clone();
+        let (provider, region) = (&world.provider, REGIONS[0]);
+        match words {
+            ["names", "identify", "nothing"] => {
+                self.simulation = Simulation::scripted(Profile::ById, &[], &[]);
+            }
+            ["snapshots", "show", "no", "tags"] => provider.drop_tags(),
+            ["the", "quota", "is", total] => world.set_quota(total.parse().ok()),
+            ["requests", "get", "no", "answer", "for", time] => {
+                self.simulation.refuse("create", ErrorKind::Indeterminate, span(time)?);
+            }
+            ["create", "runs,", "and", "an", "answer", "is", "lost"] => self.lose_an_answer()?,
+            [name, "is", "shut", "down"] => {
+                provider.set_unready(region, name, Some("the instance is shut down"));
+            }
+            [name, "is", "started"] => provider.set_unready(region, name, None),
+            [name, "is", "renamed", to] => provider.rename_instance(region, name, to),
+            _ => return Err("nobody knows what this means".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Runs `create`, which asks for a snapshot and hears nothing.
+    fn lose_an_answer(&mut self) -> Result<(), String> {
+        let me = self.simulation.start(Function::Create, 0).ok_or("create does not start")?;
+        while self.simulation.upcoming(me).is_some_and(|(operation, _)| operation != "create") {
+            self.simulation.next(me, None);
+        }
+        let asked = self.simulation.next(me, Some(Fault::After));
+        self.simulation.finish(me);
+        asked.then_some(()).ok_or_else(|| "create asks for nothing".to_owned())
+    }
+
     /// What happens to a snapshot.
     fn change_snapshot(&mut self, line: &str, which: &str, what: &[&str]) -> Result<(), String> {
-        let name = self.snapshot(which)?.name;
         let (region, provider) = (REGIONS[0], &self.simulation.world.provider);
+        let mut snapshot = self.snapshot(which)?;
+        let name = snapshot.key(&provider.can()).to_owned();
         match what {
+            ["is", "copied", "under", "its", "name"] => {
+                snapshot.id = format!("copy of {}", snapshot.id);
+                snapshot.created_at = self.simulation.world.now();
+                provider.insert(snapshot);
+            }
+            ["is", "renamed"] => provider.rename_snapshot(region, &name, "my favourite"),
+            ["fails,", "and", "cannot", "be", "deleted"] => {
+                provider.fail(region, &name);
+                provider.set_deletable(region, &name, false);
+            }
             ["turns", "to", "error"] => provider.fail(region, &name),
             ["is", "deleted", "by", "hand"] => drop(provider.vanish(region, &name)),
             ["gets", ..] => {

@@ -187,6 +187,11 @@ impl World {
         fate
     }
 
+    /// Sets how many snapshots every place may have.
+    pub fn set_quota(&self, total: Option<u64>) {
+        self.lock().rates.quota = total;
+    }
+
     /// The quota of a place.
     pub(super) fn quota(&self, place: &Place) -> Quota {
         let there = self.provider.all_snapshots().iter().filter(|one| one.place == *place).count();
