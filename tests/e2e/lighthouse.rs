@@ -269,3 +269,40 @@ async fn a_quota_that_is_too_small_is_said_before_and_when_it_is_full() {
     assert_eq!(world.there().len(), 2, "nothing is deleted to make room");
     world.end().await;
 }
+
+/// Instances of one name at both providers, in one ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn ledgers_of_two_providers_never_mix() {
+    let vars = [
+        ("SNAPKEEP_PROVIDERS", "lightsail lighthouse"),
+        ("SNAPKEEP_KEEP", "last=2"),
+        ("SNAPKEEP_ORPHAN_KEEP", "1d"),
+    ];
+    let world = start(&vars).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    let there = world.launch_there("web", &[("snapkeep", "")]);
+    world.quiet_nights(4).await;
+    let here = world.arn("web");
+    // Each record is of one provider: its resource, its place and its snapshot.
+    let mut of_each = [0, 0];
+    for item in world.items() {
+        let text = |key: &str| item[key]["S"].as_str().unwrap_or_default();
+        let foreign = text("resource").contains("lighthouse:");
+        assert_eq!(foreign, text("region") == PLACE, "{item:#}");
+        assert_eq!(foreign, item["identity"]["M"]["id"]["S"].is_string(), "{item:#}");
+        assert!(text("resource").contains(if foreign { &there } else { &here }), "{item:#}");
+        of_each[usize::from(foreign)] += 1;
+    }
+    assert!(of_each.iter().all(|count| *count >= 3), "{of_each:?}");
+    // What is gone at one provider is not gone at the other, though it has the same name.
+    world.terminate("web");
+    for _ in 0..4 {
+        world.night().await;
+    }
+    assert_eq!(world.snapshots().len(), 1);
+    let left = world.there();
+    assert_eq!(left.len(), 3, "two are kept, and one waits for its day of grace: {left:#?}");
+    let newest = left.last().unwrap();
+    assert!(newest.name.starts_with("web-20260108T030000Z-"), "{}", newest.name);
+    world.end().await;
+}
