@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::{ErrorKind, Lookup, ProviderError};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
-use snapkeep_domain::ledger::record::{EDGES, Fields, Mark, Record, State};
+use snapkeep_domain::ledger::record::{EDGES, Fields, History, Mark, Record, State};
 use snapkeep_domain::policy::PolicyText;
 use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::policy::schedule::Schedule;
@@ -249,6 +249,7 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
         missing_since: maybe_time(u, 4, now)?,
         foreign_since: maybe_time(u, 4, now)?,
         has_residue: chance(u, 8)?,
+        history: History::default(),
         ..snapkeep_tests::record(slot, attempt, None).into()
     });
     for earlier in State::ALL {

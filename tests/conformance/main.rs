@@ -383,11 +383,12 @@ async fn a_write_whose_answer_is_lost_is_known_as_our_own() {
     let Write::Done(claimed) = ledger.claim(&first).await.unwrap() else {
         panic!("taken for somebody else's");
     };
-    server.lose_next_response(1, Some("PutItem"));
+    server.lose_next_response(1, Some("UpdateItem"));
     let Write::Done(advanced) = ledger.advance(&claimed).await.unwrap() else {
         panic!("taken for somebody else's");
     };
-    assert_eq!((advanced.version, server.requests()["PutItem"]), (2, 4));
+    let asked = server.requests();
+    assert_eq!((advanced.version, asked["PutItem"], asked["UpdateItem"]), (2, 2, 2));
     assert_eq!(ledger.recent(&web(), first.slot).await.unwrap().records, [*advanced]);
     assert!(matches!(ledger.claim(&first).await.unwrap(), Write::Conflict(Some(_))));
 }

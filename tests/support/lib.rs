@@ -13,7 +13,7 @@ use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::{Age, Protected};
 use snapkeep_domain::ledger::record::{
-    FORMAT, Fields, INVOCATION_LIFE, Identity, Mark, Record, State,
+    FORMAT, Fields, History, INVOCATION_LIFE, Identity, Mark, Record, State,
 };
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyText;
@@ -314,6 +314,7 @@ pub fn record(slot: Slot, attempt: u32, keep: Option<&str>) -> Record {
         foreign_since: None,
         mark: None,
         has_residue: false,
+        history: History::default(),
         identity: Identity::default(),
         adopted_untagged: false,
         refused_for_good: false,

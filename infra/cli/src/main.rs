@@ -30,6 +30,10 @@ enum Command {
     /// Watch 90 days of snapshot life on the embedded cloud, in seconds.
     Demo(demo::Arguments),
     /// Run the embedded cloud: Lightsail, DynamoDB and a clock that runs the functions, on loopback.
+    ///
+    /// The SNAPKEEP_ variables of the environment configure the functions, as in a deployment:
+    /// SNAPKEEP_KEEP="daily=7 weekly=4" snapkeep cloud. docs/CONFIGURATION.md lists them all, and
+    /// docs/EMBEDDED-CLOUD.md says what else the cloud can do.
     Cloud(cloud::Arguments),
     /// Judge timestamps by a retention policy, offline.
     Retention(retention::Arguments),

@@ -10,12 +10,14 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use snapkeep_app::ports::{Ledger, LedgerError, Records, Unreadable, Write};
-use snapkeep_domain::ledger::record::{FORMAT, Record};
+use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::record::{FORMAT, HISTORY_MAX, Record};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::PolicyTexts;
 use snapkeep_domain::resource::ResourceId;
@@ -47,6 +49,8 @@ pub struct DynamoLedger {
     /// No other process has the same number, so that a write can be recognised as our own.
     writer: u64,
     writes: Arc<AtomicU64>,
+    /// The function that writes, for the histories of the records.
+    function: Option<Function>,
 }
 
 impl DynamoLedger {
@@ -55,23 +59,120 @@ impl DynamoLedger {
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         // The operating system provides the seed.
         let writer = RandomState::new().hash_one(0);
-        Self { client, table: table.into(), writer, writes: Arc::default() }
+        Self { client, table: table.into(), writer, writes: Arc::default(), function: None }
     }
 
-    /// Puts `record` on a condition, which is all our locking.
-    async fn put(
-        &self,
-        record: Record,
-        condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
-    ) -> Result<Write, LedgerError> {
-        let item = codec::encode(&record).map_err(unwritable)?;
-        Ok(match self.put_item(item, condition).await? {
-            Put::Done => Write::Done(Box::new(record)),
-            Put::Conflict(standing) => {
-                let standing = standing.and_then(|item| codec::decode(&item).ok());
-                Write::Conflict(standing.map(Box::new))
+    /// The same ledger, written by this function.
+    #[must_use]
+    pub fn of(self, function: Function) -> Self {
+        Self { function: Some(function), ..self }
+    }
+
+    /// The change of state that a write adds to the record's history, as a list.
+    fn new_history(&self, record: &Record) -> Result<Option<AttributeValue>, LedgerError> {
+        let record = match self.function {
+            Some(function) => record.clone().by(function),
+            None => record.clone(),
+        };
+        record.history.next.as_deref().map(codec::changes).transpose().map_err(unwritable)
+    }
+
+    /// A value that no other write has.
+    fn write_id(&self) -> AttributeValue {
+        let number = self.writes.fetch_add(1, Ordering::Relaxed);
+        AttributeValue::S(format!("{:016x}-{number}", self.writer))
+    }
+
+    /// Replaces all of a record but its history, to which the change of its state is added. The
+    /// history is not read before, so that a writer need not know it.
+    async fn replace(&self, record: &Record) -> Result<Write, LedgerError> {
+        const OPERATION: &str = "UpdateItem";
+        let next = record.at_version(record.version.saturating_add(1));
+        let mut item = codec::encode(&next).map_err(unwritable)?;
+        let key = [schema::RESOURCE, schema::SLOT].map(|key| (key.to_owned(), item.remove(key)));
+        let write = self.write_id();
+        item.insert(schema::WRITE.to_owned(), write.clone());
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key.into_iter().filter_map(|(k, v)| Some((k, v?))).collect()))
+            .condition_expression("#version = :standing AND #format <= :known")
+            .expression_attribute_values(":standing", number(record.version))
+            .expression_attribute_values(":known", number(u64::from(FORMAT)))
+            .return_values(ReturnValue::UpdatedNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let lost = schema::OPTIONAL.iter().filter(|key| !item.contains_key(**key));
+        let lost: Vec<String> = lost.map(|key| format!("#{key}")).collect();
+        for key in schema::OPTIONAL.iter().filter(|key| !item.contains_key(**key)) {
+            update = update.expression_attribute_names(format!("#{key}"), *key);
+        }
+        let mut set: Vec<String> = item.keys().map(|key| format!("#{key} = :{key}")).collect();
+        for (key, value) in item {
+            update = update
+                .expression_attribute_names(format!("#{key}"), &key)
+                .expression_attribute_values(format!(":{key}"), value);
+        }
+        if let Some(change) = self.new_history(record)? {
+            set.push("#history = list_append(if_not_exists(#history, :none), :change)".to_owned());
+            update = update
+                .expression_attribute_names("#history", schema::HISTORY)
+                .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+                .expression_attribute_values(":change", change);
+        }
+        let remove = if lost.is_empty() { "" } else { &format!(" REMOVE {}", lost.join(", ")) };
+        update = update.update_expression(format!("SET {}{remove}", set.join(", ")));
+        let answer = match update.send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let Some(UpdateItemError::ConditionalCheckFailedException(conflict)) =
+                    error.as_service_error()
+                else {
+                    return Err(failed(OPERATION, &error));
+                };
+                // After a lost response the SDK repeats the call, as in `put_item`.
+                if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
+                    return Ok(Write::Done(Box::new(next)));
+                }
+                let standing = conflict.item().and_then(|item| codec::decode(item).ok());
+                return Ok(Write::Conflict(standing.map(Box::new)));
             }
-        })
+        };
+        let history = answer.attributes().and_then(|all| all.get(schema::HISTORY));
+        let length = history.and_then(|list| list.as_l().ok()).map_or(0, Vec::len);
+        if length > HISTORY_MAX {
+            self.forget(&next, length - HISTORY_MAX).await?;
+        }
+        Ok(Write::Done(Box::new(next)))
+    }
+
+    /// Removes the oldest changes of a record's history. If another writer is faster, it does so.
+    async fn forget(&self, record: &Record, count: usize) -> Result<(), LedgerError> {
+        let oldest: Vec<String> = (0..count).map(|at| format!("#history[{at}]")).collect();
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(schema::RESOURCE, AttributeValue::S(record.resource.0.clone()))
+            .key(schema::SLOT, AttributeValue::S(record.sort_key()))
+            .condition_expression("#version = :version")
+            .update_expression(format!("REMOVE {}", oldest.join(", ")))
+            .expression_attribute_names("#history", schema::HISTORY)
+            .expression_attribute_names("#version", schema::VERSION)
+            .expression_attribute_values(":version", number(record.version))
+            .send()
+            .await;
+        match answer {
+            Err(error)
+                if !matches!(
+                    error.as_service_error(),
+                    Some(UpdateItemError::ConditionalCheckFailedException(_))
+                ) =>
+            {
+                Err(failed("UpdateItem", &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts an item on a condition.
@@ -80,8 +181,7 @@ impl DynamoLedger {
         mut item: Item,
         condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
     ) -> Result<Put, LedgerError> {
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        let write = AttributeValue::S(format!("{:016x}-{number}", self.writer));
+        let write = self.write_id();
         item.insert(schema::WRITE.to_owned(), write.clone());
         let call = self
             .client
@@ -230,14 +330,22 @@ async fn all<T>(
 
 impl Ledger for DynamoLedger {
     async fn claim(&self, record: &Record) -> Result<Write, LedgerError> {
-        let record = record.at_version(1);
-        self.put(record, if_free).await
+        let new = record.at_version(1);
+        let mut item = codec::encode(&new).map_err(unwritable)?;
+        if let Some(change) = self.new_history(record)? {
+            item.insert(schema::HISTORY.to_owned(), change);
+        }
+        Ok(match self.put_item(item, if_free).await? {
+            Put::Done => Write::Done(Box::new(new)),
+            Put::Conflict(standing) => {
+                let standing = standing.and_then(|item| codec::decode(&item).ok());
+                Write::Conflict(standing.map(Box::new))
+            }
+        })
     }
 
     async fn advance(&self, record: &Record) -> Result<Write, LedgerError> {
-        let before = record.version;
-        let record = record.at_version(before.saturating_add(1));
-        self.put(record, |put| if_still(put, before)).await
+        self.replace(record).await
     }
 
     async fn open(&self, place: &Place) -> Result<Records, LedgerError> {

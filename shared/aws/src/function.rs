@@ -72,7 +72,8 @@ impl Wiring {
         let access = Access::new(&sdk, accounts, &providers, &vars);
         Ok(Wiring {
             inventory: access.inventories(),
-            ledger: DynamoLedger::new(aws_sdk_dynamodb::Client::new(&sdk), settings.table.clone()),
+            ledger: DynamoLedger::new(aws_sdk_dynamodb::Client::new(&sdk), settings.table.clone())
+                .of(function),
             notifications: Notifications::new(&sdk, &settings),
             settings,
             clock,

@@ -8,7 +8,7 @@ use snapkeep_app::ports::{
 };
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::protected::Protected;
-use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::ledger::record::{HISTORY_MAX, Record, State};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::Condition;
 use snapkeep_domain::place::Place;
@@ -192,8 +192,12 @@ impl MemoryLedger {
             let standing = standing.and_then(Item::readable).cloned();
             return Write::Conflict(standing.map(Box::new));
         }
-        let record = record.at_version(version);
-        let record = Box::new(record);
+        // The history is the ledger's own: whoever writes adds one change to it.
+        let old = standing.and_then(Item::readable).map(|old| old.history.past.clone());
+        let change = record.history.next.as_deref().cloned();
+        let mut history: Vec<_> = old.into_iter().flatten().chain(change).collect();
+        history.drain(..history.len().saturating_sub(HISTORY_MAX));
+        let record = Box::new(record.at_version(version).with_history(history));
         items.insert(key(&record), Item::Readable(record.clone()));
         Write::Done(record)
     }

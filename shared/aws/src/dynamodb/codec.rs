@@ -3,10 +3,10 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
-use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_attribute_value, to_item};
 use snapkeep_app::ports::Unreadable;
 use snapkeep_domain::ledger::protected::Protected;
-use snapkeep_domain::ledger::record::{FORMAT, Record};
+use snapkeep_domain::ledger::record::{Change, FORMAT, Record};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::Condition;
 use snapkeep_domain::poll::FOLLOWED;
@@ -30,6 +30,11 @@ pub(super) fn encode(record: &Record) -> Result<Item, String> {
         expire(&mut item, at);
     }
     Ok(item)
+}
+
+/// Encodes a change of state as a list of its own, which is appended to a history.
+pub(super) fn changes(change: &Change) -> Result<AttributeValue, String> {
+    to_attribute_value([change]).map_err(|error| error.to_string())
 }
 
 /// Decodes a record, or says what is wrong with the item.
@@ -172,10 +177,12 @@ fn number(item: &Item, attribute: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use jiff::Timestamp;
     use proptest::prelude::*;
     use snapkeep_domain::ledger::lease::Lease;
-    use snapkeep_domain::ledger::record::{Fields, Identity, Mark, State, Times};
+    use snapkeep_domain::ledger::record::{Fields, History, Identity, Mark, State, Times};
     use snapkeep_domain::policy::PolicyText;
 
     use super::*;
@@ -223,6 +230,7 @@ mod tests {
             identity: Identity::default(),
             adopted_untagged: false,
             refused_for_good: false,
+            history: History::default(),
         })
     }
 
@@ -248,6 +256,43 @@ mod tests {
         for record in records {
             assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
         }
+    }
+
+    #[test]
+    fn what_a_record_can_lose_is_known() {
+        let mut keys = BTreeSet::new();
+        let mut always: Option<BTreeSet<String>> = None;
+        for state in State::ALL {
+            let full = Fields {
+                state,
+                times: State::ALL.map(|state| (state, at("2026-11-20T03:00:00Z"))).into(),
+                has_residue: true,
+                adopted_untagged: true,
+                refused_for_good: true,
+                lease: Lease::until(at("2026-11-20T03:00:00Z")),
+                identity: Identity { id: Some("id".into()), disk: None },
+                ..record().into()
+            };
+            let bare = Fields {
+                mark: None,
+                missing_since: None,
+                foreign_since: None,
+                missed: 0,
+                has_residue: false,
+                ..record().into()
+            };
+            for fields in [full, Fields { state, ..bare }] {
+                let item = encode(&Record::stored(fields)).unwrap();
+                let own: BTreeSet<String> = item.into_keys().collect();
+                always = Some(match always {
+                    Some(always) => &always & &own,
+                    None => own.clone(),
+                });
+                keys.extend(own);
+            }
+        }
+        let lost: Vec<String> = keys.difference(&always.unwrap()).cloned().collect();
+        assert_eq!(lost, schema::OPTIONAL);
     }
 
     #[test]

@@ -51,6 +51,22 @@ pub const SHOWN: [&str; 20] = [
     "times",
     "version",
 ];
+/// The last changes of a record's state, which only the table itself has.
+pub const HISTORY: &str = "history";
+/// The attributes of a record that it can lose.
+pub const OPTIONAL: [&str; 11] = [
+    "adopted_untagged",
+    EXPIRES_AT,
+    "foreign_since",
+    "identity",
+    "leased_until",
+    LIVE,
+    "mark",
+    "missed",
+    "missing_since",
+    PLACE,
+    "refused_for_good",
+];
 /// The name of the index by [`PLACE`] and [`LIVE`].
 pub const INDEX: &str = "live";
 /// When an item may vanish, in epoch seconds: the table's time-to-live attribute.

@@ -17,9 +17,11 @@ use crate::snapshot::{Ownership, Snapshot, SnapshotRef};
 use crate::time::{Slot, after, elapsed};
 
 pub use change::Subject;
+pub use history::{Change, HISTORY_MAX, History};
 pub use state::{EDGES, State, Times};
 
 mod change;
+mod history;
 mod state;
 
 /// The format that this code writes. A record of a newer format is left alone.
@@ -46,6 +48,20 @@ pub struct Mark {
     /// The oldest of these snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Slot>,
+}
+
+impl Mark {
+    /// What outlives it, for people.
+    #[must_use]
+    pub fn outlive(&self) -> String {
+        match (self.newest, self.oldest) {
+            (Some(newest), Some(oldest)) if newest != oldest => {
+                format!("{} outlive it, of the slots from {oldest} to {newest}", self.survivors)
+            }
+            (Some(only), _) => format!("{} outlives it, of slot {only}", self.survivors),
+            (None, _) => "none that is available outlives it".to_owned(),
+        }
+    }
 }
 
 /// What identifies a snapshot, where its name does not.
@@ -132,6 +148,9 @@ pub struct Fields {
     /// Whether a failed attempt left a residue at the provider.
     #[serde(default, alias = "remains")]
     pub has_residue: bool,
+    /// How its state came to be.
+    #[serde(default, skip_serializing)]
+    pub history: History,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -397,6 +416,7 @@ mod tests {
                 oldest: None,
             })),
             has_residue: true,
+            history: History::default(),
         })
     }
 

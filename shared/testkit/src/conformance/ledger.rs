@@ -6,7 +6,9 @@ use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::{Protected, Standing};
-use snapkeep_domain::ledger::record::{FORMAT, Fields, Identity, Record, State};
+use snapkeep_domain::ledger::record::{
+    FORMAT, Fields, HISTORY_MAX, History, Identity, Record, State, Subject,
+};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::{self, Condition};
 use snapkeep_domain::place::Place;
@@ -30,6 +32,7 @@ pub async fn ledger(ledger: &(impl Ledger + ConditionStore + Remember)) {
     lets_one_claim_win(ledger).await;
     lets_one_advance_win(ledger).await;
     indexes_what_lives(ledger).await;
+    keeps_a_history(ledger).await;
     reads_back_to_the_one_before(ledger).await;
     keeps_resources_apart(ledger).await;
     reads_many(ledger).await;
@@ -201,6 +204,54 @@ async fn indexes_what_lives(ledger: &impl Ledger) {
     assert_eq!(shown(ledger, "lived").await, []);
 }
 
+/// The history has the last changes of state, whatever the writer knows of it.
+async fn keeps_a_history(ledger: &impl Ledger) {
+    let subject = Subject {
+        resource: ResourceId("arn:told".to_owned()),
+        resource_name: "told".to_owned(),
+        place: place(),
+        slot: slot(1),
+        attempt: 1,
+        name: "told-1".to_owned(),
+        identity: Identity::default(),
+        policy: record("told", 1).policy.clone(),
+    };
+    let mut now = Record::intended(subject, 0, start(), Lease::NONE).by(Function::Create);
+    now = done(ledger.claim(&now).await.unwrap());
+    let at = |minutes| start() + SignedDuration::from_mins(minutes);
+    for (minute, state) in [(1, State::Requested), (2, State::Pending), (3, State::Available)] {
+        // As from the index, which has no history.
+        let shown = now.with_history(Vec::new());
+        let next = shown.moved(state, at(minute), format!("minute {minute}")).by(Function::Poll);
+        now = done(ledger.advance(&next).await.unwrap());
+    }
+    // What changes no state adds nothing.
+    now = done(ledger.advance(&now.missing(Some(at(4)))).await.unwrap());
+    let told = async || {
+        let found = recent(ledger, "told", 0).await;
+        let past = &found[0].history.past;
+        past.iter().map(|c| (c.from, c.to, c.function, c.at)).collect::<Vec<_>>()
+    };
+    let poll = Some(Function::Poll);
+    assert_eq!(
+        told().await,
+        [
+            (None, State::Intended, Some(Function::Create), at(0)),
+            (Some(State::Intended), State::Requested, poll, at(1)),
+            (Some(State::Requested), State::Pending, poll, at(2)),
+            (Some(State::Pending), State::Available, poll, at(3)),
+        ]
+    );
+    for minute in 5..50 {
+        let state = if minute % 2 == 0 { State::Available } else { State::Expiring };
+        now = done(ledger.advance(&now.moved(state, at(minute), "back and forth")).await.unwrap());
+    }
+    let told = told().await;
+    assert_eq!(told.len(), HISTORY_MAX);
+    assert_eq!(told.last().map(|last| last.3), Some(at(49)));
+    assert_eq!(told.first().map(|first| first.3), Some(at(30)));
+}
+
 async fn reads_back_to_the_one_before(ledger: &impl Ledger) {
     let mut all = Vec::new();
     for hour in 1..=5 {
@@ -303,6 +354,7 @@ fn record(resource: &str, hour: i64) -> Record {
         foreign_since: None,
         mark: None,
         has_residue: false,
+        history: History::default(),
         identity: Identity::default(),
         adopted_untagged: false,
         refused_for_good: false,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{EDGES, FORMAT, Fields, Identity, Mark, Record, State, Times};
+use super::{Change, EDGES, FORMAT, Fields, History, Identity, Mark, Record, State, Times};
 use crate::capabilities::Capabilities;
+use crate::function::Function;
 use crate::ledger::lease::Lease;
 use crate::place::Place;
 use crate::policy::{PolicyText, PolicyTexts};
@@ -61,6 +62,7 @@ impl Subject {
             foreign_since: None,
             mark: None,
             has_residue: false,
+            history: History::default(),
         })
     }
 }
@@ -77,7 +79,7 @@ impl Record {
     #[must_use]
     pub fn intended(subject: Subject, missed: u32, now: Timestamp, lease: Lease) -> Self {
         let intent = subject.begin([(State::Intended, now)].into(), "due", lease);
-        intent.with(|next| next.missed = missed)
+        intent.with(|next| next.missed = missed).noted(None, now)
     }
 
     /// The record of a snapshot of ours that has none, in the state that the provider shows.
@@ -89,7 +91,8 @@ impl Record {
         now: Timestamp,
     ) -> Self {
         let times = [(State::Requested, created_at)].into();
-        subject.begin(times, "", Lease::NONE).observed(shown, now, "adopted from the provider")
+        let adopted = subject.begin(times, "", Lease::NONE);
+        adopted.observed(shown, now, "adopted from the provider").noted(None, now)
     }
 }
 
@@ -99,11 +102,35 @@ impl Record {
         self
     }
 
+    /// Notes for the history that its state is another than before.
+    fn noted(mut self, from: Option<State>, at: Timestamp) -> Self {
+        let Fields { state: to, attempt, .. } = self.0;
+        let reason = self.0.reason.clone();
+        self.0.history.next =
+            Some(Box::new(Change { at, function: None, from, to, attempt, reason }));
+        self
+    }
+
+    /// The same record, whose next change of state this function makes.
+    #[must_use]
+    pub fn by(mut self, function: Function) -> Self {
+        if let Some(change) = &mut self.0.history.next {
+            change.function.get_or_insert(function);
+        }
+        self
+    }
+
+    /// The record as the ledger holds it with these changes.
+    #[must_use]
+    pub fn with_history(self, past: Vec<Change>) -> Self {
+        self.with(|next| next.history = History { past, next: None })
+    }
+
     /// The same record moved to `state`; the ledger's compare-and-set increments the version.
     #[must_use]
     pub fn moved(&self, state: State, now: Timestamp, reason: impl Into<String>) -> Self {
         debug_assert!(EDGES.contains(&(self.state, state)), "{:?} to {state:?}", self.state);
-        self.clone().with(|next| {
+        let moved = self.clone().with(|next| {
             if next.state != state {
                 next.times.insert(state, now);
             }
@@ -116,7 +143,11 @@ impl Record {
                 next.mark = None;
             }
             next.has_residue = state == State::Failed && self.has_residue;
-        })
+        });
+        // Of several changes in one write, the history tells the first state and the last.
+        let earlier = self.history.next.as_ref();
+        let from = earlier.map_or(Some(self.state), |change| change.from);
+        if earlier.is_some() || self.state != state { moved.noted(from, now) } else { moved }
     }
 
     /// The same record in the state in which the provider now shows its snapshot.
@@ -144,7 +175,10 @@ impl Record {
     /// A new intent that replaces this failed attempt.
     #[must_use]
     pub fn replaced_by(&self, intent: &Record) -> Self {
-        intent.clone().with(|next| (next.version, next.missed) = (self.version, self.missed))
+        let next =
+            intent.clone().with(|next| (next.version, next.missed) = (self.version, self.missed));
+        let at = next.entered();
+        next.noted(Some(self.state), at)
     }
 
     /// The residue of this failed attempt as an item of its own; the missed slots stay with the
@@ -222,7 +256,13 @@ impl Record {
     #[must_use]
     pub fn marked(&self, mark: Mark, reason: impl Into<String>) -> Self {
         let marked = self.moved(State::Expiring, mark.at, reason);
-        marked.with(|next| next.mark = Some(Box::new(mark)))
+        let outlive = mark.outlive();
+        marked.with(|next| {
+            next.mark = Some(Box::new(mark));
+            if let Some(change) = &mut next.history.next {
+                change.reason = format!("{}; {outlive}", change.reason);
+            }
+        })
     }
 
     /// The intent to delete, claimed by an invocation until `lease` ends.
@@ -266,6 +306,6 @@ impl Record {
     /// The record as the ledger holds it under this version.
     #[must_use]
     pub fn at_version(&self, version: u64) -> Self {
-        self.clone().with(|next| next.version = version)
+        self.clone().with(|next| (next.version, next.history.next) = (version, None))
     }
 }

@@ -54,6 +54,12 @@ impl State {
             State::Failed => "failed",
         }
     }
+
+    /// The state of a word in the ledger.
+    #[must_use]
+    pub fn of(word: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.as_str() == word)
+    }
 }
 
 /// The legal edges. `ARCHITECTURE.md` has them in a table, with the function that walks each, and a
