@@ -40,8 +40,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     unique(&mut records);
     let protected_since = if chance(u, 8)? { Some(near(u, now)?) } else { None };
     let looks = BTreeMap::new();
-    let known = chance(u, 12)?;
-    let mut facts = Facts { instance, protection, known, protected_since, records, looks };
+    let mut facts = Facts { instance, protection, protected_since, records, looks };
     for asked in create::questions(&facts, &cx) {
         let look = look(u, &asked, now)?;
         facts.looks.insert(asked.snapshot(), look);

@@ -54,7 +54,7 @@ fn a_request_that_cannot_be_repeated_is_looked_for_first() {
 #[test]
 fn what_a_lost_ledger_does_not_know_is_looked_for_once() {
     let mut facts = facts("daily@03:00", Vec::new());
-    (facts.known, facts.records) = (false, Vec::new());
+    facts.records = Vec::new();
     let settings = settings(&[]);
     let now = "2026-11-20T03:10:00Z";
     let cx = Context { capabilities: by_id(), ..context(&settings, at(now)) };
@@ -65,8 +65,8 @@ fn what_a_lost_ledger_does_not_know_is_looked_for_once() {
     assert!(matches!(verdict_by_id(&facts, now), Verdict::Track { replaces: false, .. }));
     facts.looks.insert(first.snapshot(), Lookup::Unknown);
     assert!(matches!(verdict_by_id(&facts, now), Verdict::Wait(_)));
-    // What the ledger knows is not asked about.
-    facts.known = true;
+    // What the ledger has a record of is not asked about.
+    facts.records = vec![in_state("2026-11-19T03:00:00Z", State::Available, now)];
     assert!(questions(&facts, &cx).is_empty());
 }
 

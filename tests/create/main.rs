@@ -34,7 +34,6 @@ fn facts(schedule: &str, records: Vec<Record>) -> Facts {
             disk: None,
             unready: None,
         },
-        known: true,
         protected_since: None,
         records,
         looks: BTreeMap::new(),

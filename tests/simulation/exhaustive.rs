@@ -82,7 +82,7 @@ const SCENES: &[Scene] = &[
     }),
     ("create: a lost ledger", Function::Create, |by, names| {
         let world = running(by, names, 9);
-        world.world.ledgers[0].clear();
+        world.lose_ledger();
         world
     }),
     ("create: the name is taken", Function::Create, |by, names| {
@@ -148,7 +148,7 @@ const SCENES: &[Scene] = &[
     }),
     ("prune: a lost ledger", Function::Prune, |by, names| {
         let world = running(by, names, 14);
-        world.world.ledgers[0].clear();
+        world.lose_ledger();
         world
     }),
     ("prune: somebody deleted one", Function::Prune, |by, names| {

@@ -59,8 +59,6 @@ type Rank = ((Option<Timestamp>, Option<Slot>), ResourceId);
 struct Due {
     instance: Instance,
     protection: Protection,
-    /// Whether the ledger remembered it before this run.
-    known: bool,
     protected_since: Option<Timestamp>,
     /// The claimed intent, if its request must be made again.
     claimed: Option<Claimed>,
@@ -210,8 +208,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
             return None;
         }
         let rank = (Protected::rank(known), instance.id.clone());
-        let known = known.is_some();
-        Some((rank, Box::new(Due { instance, protection, known, protected_since, claimed: None })))
+        Some((rank, Box::new(Due { instance, protection, protected_since, claimed: None })))
     }
 
     /// Serves one resource: reads its records, plans, claims the slot, and asks for the snapshot.
@@ -265,7 +262,6 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         let mut facts = Facts {
             instance: instance.clone(),
             protection: protection.clone(),
-            known: due.known,
             protected_since: due.protected_since,
             records,
             looks: BTreeMap::new(),

@@ -28,8 +28,6 @@ pub struct Facts {
     pub instance: Instance,
     /// What its tags say.
     pub protection: Protection,
-    /// Whether the ledger remembered it before this run.
-    pub known: bool,
     /// Since when it has been protected.
     pub protected_since: Option<Timestamp>,
     /// Its records from the due slot on, the newest before that, and all that are in flight.
@@ -76,7 +74,8 @@ pub fn due_slot(protection: &Protection, now: Timestamp) -> Slot {
 /// The records whose snapshots must be looked up before a plan can be made: older intents whose
 /// effect is unknown, and failed attempts that are about to be repeated, because their snapshots
 /// may exist after all. Where a request cannot be repeated under its name, also the intent of the
-/// due slot, and its first attempt if the ledger knows nothing of the resource.
+/// due slot, and its first attempt if the ledger has no record of the resource: a run that died may have
+/// remembered the resource already.
 #[must_use]
 pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<Record> {
     let due = due_slot(&facts.protection, cx.now);
@@ -98,7 +97,7 @@ pub fn questions(facts: &Facts, cx: &Context<'_>) -> Vec<Record> {
     let mut all: Vec<Record> = facts.records.iter().filter(asks).cloned().collect();
     all.dedup_by_key(|record| record.snapshot());
     let opted_in = facts.protection.opt_in == OptIn::On;
-    if opted_in && !cx.capabilities.unique_names && !facts.known && facts.records.is_empty() {
+    if opted_in && !cx.capabilities.unique_names && facts.records.is_empty() {
         all.push(intent(facts, due, 1, 0, cx));
     }
     all

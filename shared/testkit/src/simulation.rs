@@ -14,7 +14,6 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::{Invocation, Tick};
 use snapkeep_app::report::{Report, TickError};
-use snapkeep_domain::capabilities::{Capabilities, TagSupport};
 use snapkeep_domain::finding::Finding;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
@@ -26,6 +25,7 @@ use deployment::Deployment;
 use invocation::RunningInvocation;
 use operators::Operators;
 use ports::Ports;
+pub use profile::Profile;
 use properties::{Property, Violation};
 use rates::Rates;
 use sabotage::Sabotage;
@@ -38,6 +38,7 @@ pub mod invocation;
 mod mail;
 pub mod operators;
 pub mod ports;
+mod profile;
 mod progress;
 pub mod properties;
 pub mod property;
@@ -68,35 +69,6 @@ enum Event {
     Invoke(Function, usize, Option<(usize, u32)>),
     /// A person or a service acts.
     Act,
-}
-
-/// What the provider of a history can do. Every history runs under each profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Profile {
-    /// A name identifies a snapshot.
-    #[default]
-    ByName,
-    /// Only an id does: names are short, and may be given twice; snapshots may show no tags; deletions
-    /// take time; there is a quota.
-    ById,
-}
-
-impl Profile {
-    /// Both.
-    pub const ALL: [Profile; 2] = [Profile::ByName, Profile::ById];
-
-    fn capabilities(self) -> Capabilities {
-        match self {
-            Profile::ByName => Capabilities::default(),
-            Profile::ById => Capabilities {
-                stem_chars: 34,
-                unique_names: false,
-                tags: TagSupport::Unproven,
-                slow_deletes: true,
-                tells_quota: true,
-            },
-        }
-    }
 }
 
 /// The options of a history.

@@ -194,7 +194,7 @@ impl Simulation {
         snapshots.iter().any(|s| is_of(record, s)) && remain.count() <= floor
     }
 
-    /// Whether the rules or a hold keep a snapshot whose deletion was begun. Where deletions take time, it may
+    /// Whether the rules, a hold or the tags keep a snapshot whose deletion was begun. Where deletions take time, it may
     /// be gone at any moment: nobody rescues it, and it counts in no rule.
     fn rules_suspend(
         &self,
@@ -203,15 +203,19 @@ impl Simulation {
         records: &[Record],
         snapshots: &[Snapshot],
     ) -> bool {
-        let instances = self.world.provider.all_instances();
-        let Some(instance) = instances.iter().find(|one| one.id == record.resource) else {
-            return false;
-        };
         if !self.world.provider.can().slow_deletes {
             return false;
         }
-        let Protection { policy, hold, .. } =
+        let instances = self.world.provider.all_instances();
+        let Some(instance) = instances.iter().find(|one| one.id == record.resource) else {
+            // The hold that stood on it, or its retention, may keep what it left.
+            return true;
+        };
+        let Protection { opt_in, policy, hold, .. } =
             Protection::read(&instance.tags, &settings.tag, &settings.policies);
+        if opt_in != OptIn::On || !policy.problems.is_empty() {
+            return true;
+        }
         let own = snapshots.iter().find(|s| is_of(record, s)).and_then(Snapshot::hold);
         let holds = |hold: Hold| hold.holds(self.world.now(), &policy.zone);
         if own.into_iter().chain(hold).any(holds) {
@@ -385,7 +389,9 @@ impl Simulation {
             let name = &snapshot.name;
             let Some(record) = by_key.get(snapshot.key(&can)) else { continue };
             let going = matches!(record.state, State::Expiring | State::Deleting);
-            self.check(!(going && *stays), Property::Converges, || {
+            // Where deletions take time, nobody rescues what may be gone at any moment.
+            let leaving = can.slow_deletes && record.state == State::Deleting;
+            self.check(!(going && *stays) || leaving, Property::Converges, || {
                 format!("{name} is going, and `{keep}` keeps it")
             });
             if !going && !*stays {
@@ -398,6 +404,7 @@ impl Simulation {
                 .mark
                 .as_ref()
                 .map(|mark| mark.execute_at.max(mark.at + settings.grace) + UNDER_WAY_MAX);
+            let due = due.filter(|_| !(leaving && *stays));
             self.check(due.is_none_or(|due| now <= due), Property::Converges, || {
                 format!("{name} was to go at {due:?}: {}", record.reason)
             });

@@ -177,6 +177,11 @@ impl Watch {
             if ours.any(|slot| slot >= due.timestamp()) {
                 continue;
             }
+            // Or somebody renamed it since, so that it is no longer ours.
+            let newest = ledger.remembers(&instance.id).and_then(|item| item.newest);
+            if !provider.can().unique_names && newest >= Some(due) {
+                continue;
+            }
             // So may that of another attempt, which is in the making or stuck.
             let in_the_making = |r: &Record| {
                 let state = matches!(r.state, State::Requested | State::Pending);

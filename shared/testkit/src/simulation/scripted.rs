@@ -97,6 +97,14 @@ impl Simulation {
         self.answers.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Loses the ledger. Where names do not identify snapshots, a slot may be taken twice afterwards.
+    pub fn lose_ledger(&self) {
+        self.world.ledgers[0].clear();
+        if !self.world.provider.can().unique_names {
+            self.world.lock().watch.ledger_lost = Some(self.world.now());
+        }
+    }
+
     /// Refuses every call of this operation for this time.
     pub fn refuse(&self, operation: &'static str, kind: ErrorKind, time: SignedDuration) {
         let until = self.world.now() + time;
