@@ -92,3 +92,13 @@ fn a_lost_answer_is_not_asked_for_again_where_it_would_make_another() {
     };
     assert_eq!(finding.code, Code::NotSupported);
 }
+
+/// Found by the simulator: the instance had another name when its snapshot was made.
+#[test]
+fn a_record_of_what_a_look_shows_has_the_snapshots_name() {
+    let intent = intended("2026-11-20T03:00:00Z");
+    let look = found(&intent, SnapshotState::Available);
+    let Lookup::Found(mut shown) = look else { panic!("{look:?}") };
+    shown.name = format!("before-{}", intent.name);
+    assert_eq!(intent.as_made(&shown, &by_id()).name, shown.name);
+}

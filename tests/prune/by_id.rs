@@ -160,3 +160,20 @@ fn what_the_provider_does_not_delete_yet_uses_up_quota_and_waits() {
     world.facts.snapshots[7].deletable = true;
     assert_eq!(verdicts(&world.plan(), |v| *v == Verdict::Mark), 5);
 }
+
+/// Found by the simulator: a tombstone, which no list shows, may make it a twin.
+#[test]
+fn what_has_no_record_yet_counts_in_no_rule() {
+    let mut world = world("last=3");
+    let plan = world.plan();
+    assert_eq!(verdicts(&plan, |v| matches!(v, Verdict::Kept(_))), 3);
+    // A copy of a snapshot that is long gone shows up, newer than all others.
+    let mut copy = world.facts.snapshots[0].clone();
+    copy.id = "copy".to_owned();
+    world.facts.snapshots[0] = copy;
+    world.facts.records.remove(0);
+    let plan = world.plan();
+    assert_eq!(verdicts(&plan, |v| *v == Verdict::Adopt), 1);
+    let kept = verdicts(&plan, |v| matches!(v, Verdict::Kept(_)));
+    assert_eq!(kept, 3, "three others are kept besides: {plan:?}");
+}

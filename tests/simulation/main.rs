@@ -36,6 +36,8 @@ const PINNED: &[(u64, Profile, &str)] = &[
         Profile::ByName,
         "of two runs at once, one told that a condition is resolved after the other had found it again",
     ),
+    (140, Profile::ById, "a copy of a snapshot that was deleted counted toward the minimum"),
+    (599, Profile::ById, "a record had the name that its instance got later"),
     (
         1273,
         Profile::ByName,

@@ -390,7 +390,7 @@ impl Simulation {
             let Some(record) = by_key.get(snapshot.key(&can)) else { continue };
             let going = matches!(record.state, State::Expiring | State::Deleting);
             // Where deletions take time, nobody rescues what may be gone at any moment.
-            let leaving = can.slow_deletes && record.state == State::Deleting;
+            let leaving = can.slow_deletes && record.state == State::Deleting && *stays;
             self.check(!(going && *stays) || leaving, Property::Converges, || {
                 format!("{name} is going, and `{keep}` keeps it")
             });
@@ -404,8 +404,7 @@ impl Simulation {
                 .mark
                 .as_ref()
                 .map(|mark| mark.execute_at.max(mark.at + settings.grace) + UNDER_WAY_MAX);
-            let due = due.filter(|_| !(leaving && *stays));
-            self.check(due.is_none_or(|due| now <= due), Property::Converges, || {
+            self.check(leaving || due.is_none_or(|due| now <= due), Property::Converges, || {
                 format!("{name} was to go at {due:?}: {}", record.reason)
             });
         }
