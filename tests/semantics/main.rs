@@ -25,8 +25,12 @@ const FUNCTIONS: [(Function, &str, i64); 3] = [
 
 /// The fenced blocks of a kind.
 fn blocks(kind: &str) -> Vec<&'static str> {
+    blocks_of(DOCUMENT, kind)
+}
+
+fn blocks_of(document: &'static str, kind: &str) -> Vec<&'static str> {
     let fence = format!("```{kind}\n");
-    let blocks = DOCUMENT.split(&fence).skip(1);
+    let blocks = document.split(&fence).skip(1);
     blocks.map(|rest| rest.split("```").next().unwrap_or_default()).collect()
 }
 
@@ -309,19 +313,34 @@ fn every_due_slot_is_as_the_table_says() {
     }
 }
 
+/// What a shell prints for a command, with `snapkeep` on its path.
+fn printed(command: &str) -> String {
+    let mut path = binary("snapkeep").with_file_name("").into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let ran = Command::new("sh").args(["-c", command]).env("PATH", path).output();
+    let ran = ran.unwrap_or_else(|error| panic!("{command}: {error}"));
+    String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned()
+}
+
 #[test]
 fn every_command_prints_what_is_shown() {
-    let binary = binary("snapkeep");
     let blocks = blocks("console");
     assert!(blocks.len() > 3, "{}", blocks.len());
     for block in blocks {
         let (command, shown) = block.strip_prefix("$ ").unwrap().split_once("\nEND\n").unwrap();
         let command = format!("{command}\nEND\n");
-        let mut path = binary.parent().unwrap().as_os_str().to_owned();
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
-        let ran = Command::new("sh").args(["-c", &command]).env("PATH", path).output().unwrap();
-        let said = [ran.stdout, ran.stderr].concat();
-        assert_eq!(String::from_utf8(said).unwrap().trim_end(), shown.trim_end(), "{command}");
+        assert_eq!(printed(&command).trim_end(), shown.trim_end(), "{command}");
+    }
+}
+
+#[test]
+fn the_commands_of_the_handbook_print_what_is_shown() {
+    let blocks = blocks_of(include_str!("../../docs/COMMANDS.md"), "console");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let (command, shown) = block.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
+        assert_eq!(printed(command).trim_end(), shown.trim_end(), "{command}");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{command}");
     }
 }

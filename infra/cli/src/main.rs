@@ -16,6 +16,8 @@ mod cloud;
 mod demo;
 mod output;
 mod retention;
+mod simulate;
+mod when;
 
 /// Scheduled, watched and pruned snapshots for small cloud servers.
 #[derive(Parser)]
@@ -37,6 +39,8 @@ enum Command {
     Cloud(cloud::Arguments),
     /// Judge timestamps by a retention policy, offline.
     Retention(retention::Arguments),
+    /// Show what a schedule and a retention would keep over the years, and what it costs, offline.
+    Simulate(simulate::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
     ///
     /// It makes an instance, has it snapshotted, pruned and held, and removes all that it made, also after
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Retention(arguments) => retention::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Acceptance(arguments) => block_on(acceptance::run(arguments)),

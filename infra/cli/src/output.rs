@@ -54,7 +54,12 @@ pub(crate) const WIDTH: usize = 80;
 
 /// Prints a text in lines that fit, those after the first indented.
 pub(crate) fn wrapped(text: &str, indent: &str) {
-    let options = textwrap::Options::new(WIDTH).subsequent_indent(indent).break_words(false);
+    let options = textwrap::Options::new(WIDTH)
+        .subsequent_indent(indent)
+        .break_words(false)
+        // A hyphen in a name or a date is no place to break it.
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .word_separator(textwrap::WordSeparator::AsciiSpace);
     textwrap::wrap(text, options).iter().for_each(|line| say!("{line}"));
 }
 

@@ -7,7 +7,7 @@
 //! schedules and retention rules mean. [`snapshot`] is what the provider shows, and which of it is
 //! ours; [`answer`] is what the provider answers, and
 //! [`capabilities`] what it can do. [`ledger`] is what we remember and intend.
-//! [`create`], [`poll`] and [`prune`] plan from these three. A [`finding`] is what people should
+//! [`create`], [`poll`] and [`prune`] plan from these three, and a [`forecast`] steps them ahead. A [`finding`] is what people should
 //! know, and a [`notice`] is what they are sent. [`time`], [`place`], [`resource`] and [`function`]
 //! are the terms that all of them use.
 
@@ -15,6 +15,7 @@ pub mod answer;
 pub mod capabilities;
 pub mod create;
 pub mod finding;
+pub mod forecast;
 pub mod function;
 pub mod ledger;
 pub mod notice;

@@ -26,6 +26,15 @@ pub enum Schedule {
     Monthly(i8, Time),
 }
 
+/// What a zone's clocks do to a civil time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OddTime {
+    /// They skip it: its slot is the first instant afterwards.
+    Skipped,
+    /// They show it twice: its slot is the first time.
+    Repeated,
+}
+
 const WEEKDAYS: [(&str, Weekday); 7] = [
     ("mon", Weekday::Monday),
     ("tue", Weekday::Tuesday),
@@ -120,6 +129,39 @@ impl Schedule {
             .filter(move |slot| slot.timestamp() <= now)
             // Two civil times in one gap are one slot.
             .filter(move |slot| last.replace(*slot) != Some(*slot))
+    }
+
+    /// The first slot after `now`.
+    #[must_use]
+    pub fn next(&self, zone: &Zone, now: Timestamp) -> Slot {
+        // It begins a day before, because a time that a zone skips may move over midnight.
+        let mut day = now.to_zoned(zone.rules().clone()).date().yesterday().ok();
+        while let Some(this) = day {
+            let times = self.times_on(this).into_iter().map(|civil| instant(civil, zone));
+            if let Some(next) = times.into_iter().find(|time| *time > now) {
+                return Slot::at(next);
+            }
+            day = this.tomorrow().ok();
+        }
+        // There is none only at the end of representable time.
+        Slot::at(Timestamp::MAX)
+    }
+
+    /// The slots of these civil days whose civil time the zone's clocks skip or repeat.
+    pub fn odd_slots<'a>(
+        &'a self,
+        zone: &'a Zone,
+        (first, last): (Date, Date),
+    ) -> impl Iterator<Item = (Slot, DateTime, OddTime)> + 'a {
+        let days = first.series(1.day()).take_while(move |day| *day <= last);
+        days.flat_map(|day| self.times_on(day)).filter_map(|civil| {
+            let kind = match zone.rules().to_ambiguous_timestamp(civil).offset() {
+                AmbiguousOffset::Unambiguous { .. } => return None,
+                AmbiguousOffset::Gap { .. } => OddTime::Skipped,
+                AmbiguousOffset::Fold { .. } => OddTime::Repeated,
+            };
+            Some((Slot::at(instant(civil, zone)), civil, kind))
+        })
     }
 
     /// The latest slot at or before `now`.
@@ -223,6 +265,47 @@ mod tests {
         for text in bad {
             assert!(text.parse::<Schedule>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_next_slot_is_the_one_that_comes_due() {
+        let zones = ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"];
+        let schedules =
+            ["hourly", "every-6h", "daily@02:30", "weekly@sun-02:15", "monthly@31-23:59"];
+        let starts = ["2026-03-28T12:00:00Z", "2026-10-03T20:00:00Z", "2011-12-29T11:00:00Z"];
+        for zone in zones.map(|zone| zone.parse::<Zone>().unwrap()) {
+            for schedule in schedules.map(|text| text.parse::<Schedule>().unwrap()) {
+                for start in starts.map(at) {
+                    let next = schedule.next(&zone, start);
+                    assert!(next.timestamp() > start);
+                    assert_eq!(schedule.latest(&zone, next.timestamp()), next);
+                    let between = Slot::at(start);
+                    assert_eq!(
+                        schedule.slots_between(&zone, between, next),
+                        0,
+                        "{schedule} {start}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nights_on_which_clocks_change_are_known() {
+        let (schedule, zone): (Schedule, Zone) =
+            ("daily@02:30".parse().unwrap(), "Europe/Berlin".parse().unwrap());
+        let days = ("2026-01-01".parse().unwrap(), "2026-12-31".parse().unwrap());
+        let odd: Vec<String> = schedule
+            .odd_slots(&zone, days)
+            .map(|(slot, civil, kind)| format!("{slot} {civil} {kind:?}"))
+            .collect();
+        assert_eq!(
+            odd,
+            [
+                "2026-03-29T01:00:00Z 2026-03-29T02:30:00 Skipped",
+                "2026-10-25T00:30:00Z 2026-10-25T02:30:00 Repeated"
+            ]
+        );
     }
 
     #[test]

@@ -151,6 +151,22 @@ impl Listing {
         group.snapshots.insert(key.to_owned(), seen);
     }
 
+    /// Puts a snapshot of ours there, as a forecast does.
+    pub fn put(&mut self, id: &ResourceId, name: &str, key: String, seen: Seen) {
+        let group = self.ours.entry(id.clone()).or_default();
+        if group.name.is_empty() {
+            name.clone_into(&mut group.name);
+        }
+        group.snapshots.insert(key, seen);
+    }
+
+    /// Takes a snapshot of ours away, as a forecast does.
+    pub fn take(&mut self, id: &ResourceId, key: &str) {
+        if let Some(group) = self.ours.get_mut(id) {
+            group.snapshots.remove(key);
+        }
+    }
+
     /// Whether any snapshot showed a tag. Then those that showed none are not ours, whatever their
     /// names say.
     pub fn shows_tags(&mut self) -> bool {
