@@ -8,6 +8,7 @@ use snapkeep_testkit::simulation::sabotage::Sabotage;
 use snapkeep_testkit::simulation::{Options, Outcome, Profile, run};
 
 mod exhaustive;
+mod forecast;
 
 /// How many histories `cargo test` runs. CI asks for more, see [`asked_for`].
 const SEEDS: u64 = 200;

@@ -98,6 +98,12 @@ impl<'a> Forecast<'a> {
     /// Everything that happens at `from` and later, up to and including `to`, in order.
     pub fn until(&mut self, from: Timestamp, to: Timestamp) -> Vec<Action> {
         let mut all = Vec::new();
+        // What a run is deleting at the moment is as good as gone.
+        let under_way = |record: &&Record| record.being_deleted(from);
+        let going: Vec<Record> = self.records.iter().filter(under_way).cloned().collect();
+        for record in going {
+            self.delete(record, from, &mut all);
+        }
         let mut now = from;
         loop {
             self.happen(now, &mut all);
@@ -187,18 +193,26 @@ impl<'a> Forecast<'a> {
             }
             Step::Mark(record) => (Act::Mark, record),
             Step::Rescue(record) => (Act::Rescue, record),
-            Step::Delete { record, .. } => (Act::Delete, record),
+            Step::Delete { record, .. } => {
+                self.delete(*record, now, all);
+                return true;
+            }
         };
-        let key = record.snapshot_key().to_owned();
-        let size_gb = self.snapshots().get(key.as_str()).map_or(self.size_gb, |s| s.size_gb);
-        if act == Act::Delete {
-            self.facts.listing.take(&self.id, &key);
-            self.records.retain(|old| old.sort_key() != record.sort_key());
-        } else {
-            self.replace(Record::clone(&record));
-        }
+        let size_gb = self.size_of(&record);
+        self.replace(Record::clone(&record));
         all.push(Action { at: now, act, record: *record, size_gb });
         true
+    }
+
+    fn delete(&mut self, record: Record, now: Timestamp, all: &mut Vec<Action>) {
+        let size_gb = self.size_of(&record);
+        self.facts.listing.take(&self.id, record.snapshot_key());
+        self.records.retain(|old| old.sort_key() != record.sort_key());
+        all.push(Action { at: now, act: Act::Delete, record, size_gb });
+    }
+
+    fn size_of(&self, record: &Record) -> u32 {
+        self.snapshots().get(record.snapshot_key()).map_or(self.size_gb, |seen| seen.size_gb)
     }
 
     fn replace(&mut self, record: Record) {
