@@ -29,8 +29,7 @@ type Told = BTreeMap<(String, Act), Timestamp>;
 /// Everything that the place shows, and the ledger knows.
 fn facts(world: &Simulation, capabilities: &Capabilities) -> Facts {
     let (provider, ledger) = (&world.world.provider, &world.world.ledgers[0]);
-    let place: snapkeep_domain::place::Place = REGIONS[0].parse().unwrap();
-    let mut facts = Facts::of(place);
+    let mut facts = Facts::of(snapkeep_tests::place(REGIONS[0]));
     let instances = provider.all_instances().into_iter();
     facts.instances = instances.map(|one| (one.id.clone(), one)).collect();
     for snapshot in provider.all_snapshots() {
