@@ -128,6 +128,25 @@ impl World {
     }
 
     /// What was put on the bus and published to the topic since this was asked last.
+    /// What the command answers about this deployment: exit status, stdout, stderr.
+    pub(crate) fn command(
+        &self,
+        arguments: &[&str],
+        vars: &[(&str, &str)],
+    ) -> (i32, String, String) {
+        let mut env = variables(vars);
+        let Endpoints { clock, table, .. } = self.cloud.endpoints();
+        env.insert("SNAPKEEP_CLOCK_URL".to_owned(), clock);
+        env.insert("SNAPKEEP_LEDGER_TABLE".to_owned(), table);
+        let mut command = std::process::Command::new(binary("snapkeep"));
+        command.args(arguments).env_clear().envs(self.cloud.function_env(&env));
+        // What a test says itself comes last, also an endpoint.
+        command.envs(vars.iter().copied());
+        let ran = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
+    }
+
     pub(crate) fn notices(&self) -> Vec<Value> {
         let notices = self.cloud.events().notices();
         self.cloud.events().forget_notices();

@@ -15,6 +15,7 @@ mod insights;
 mod lighthouse;
 mod logs;
 mod prune;
+mod reading;
 mod size;
 mod stack;
 mod upgrade;

@@ -17,7 +17,9 @@ mod demo;
 mod output;
 mod retention;
 mod simulate;
+mod status;
 mod when;
+mod world;
 
 /// Scheduled, watched and pruned snapshots for small cloud servers.
 #[derive(Parser)]
@@ -39,6 +41,8 @@ enum Command {
     Cloud(cloud::Arguments),
     /// Judge timestamps by a retention policy, offline.
     Retention(retention::Arguments),
+    /// Show what is protected, how old the newest snapshots are, and what is wrong.
+    Status(status::Arguments),
     /// Show what a schedule and a retention would keep over the years, and what it costs, offline.
     Simulate(simulate::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Retention(arguments) => retention::run(&arguments),
+        Command::Status(arguments) => block_on(status::run(arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),

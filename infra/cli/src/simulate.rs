@@ -249,7 +249,7 @@ fn points(
 }
 
 /// The most that so many gigabytes cost in a month, to the cent.
-fn dollars(size_gb: u64) -> f64 {
+pub(crate) fn dollars(size_gb: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 GB")]
     let dollars = size_gb as f64 * DOLLARS_A_GB;
     (dollars * 100.0).round() / 100.0

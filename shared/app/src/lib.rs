@@ -4,9 +4,11 @@
 //! A run consists of lanes, one for each place (`lane`); the code of a runner for one lane follows
 //! its sentence in the contract. The runners share [`pages`], which turns the pages of lists,
 //! `work`, a lane's queue, and [`pace`], which learns how fast a place lets calls through. After
-//! each run, [`notify`] informs people, and [`metrics`] the alarms.
+//! each run, [`notify`] informs people, and [`metrics`] the alarms. A [`survey`] gathers as `prune`
+//! does, for commands.
 
 pub mod create;
+mod gather;
 mod lane;
 pub mod metrics;
 pub mod notify;
@@ -16,4 +18,5 @@ pub mod poll;
 pub mod ports;
 pub mod prune;
 pub mod report;
+pub mod survey;
 mod work;

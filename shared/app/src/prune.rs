@@ -2,37 +2,32 @@
 //! lane lists its place, plans for each resource, and carries out protecting steps before
 //! deletions.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream;
-use snapkeep_domain::answer::{Lookup, ProviderError};
+use snapkeep_domain::answer::ProviderError;
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::protected::Age;
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::notice::Notice;
-use snapkeep_domain::policy::settings::{Context, Settings};
+use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
-use snapkeep_domain::prune::{self, Facts, Plan, SourceStatus, Step, Verdict};
+use snapkeep_domain::prune::{self, Facts, Plan, Step, Verdict};
 use snapkeep_domain::quota::Need;
-use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{HOLD, SnapshotRef};
+use snapkeep_domain::snapshot::HOLD;
 
+use crate::gather::Gather;
 use crate::lane::{Lane, Run};
-use crate::pace::{Heard, Pace};
+use crate::pace::Pace;
 use crate::ports::{
     Deadline, Deleter, Inventory, Invocation, Ledger, LedgerError, Note, Relay, Remember, Write,
 };
 use crate::report::{Counter, Failure, ItemReport, Report, TickError};
-use crate::work::{Queue, Turn, bounded, drain, heard, pause};
+use crate::work::{Queue, Turn, bounded, drain};
 
 mod adopt;
 mod delete;
-mod gather;
-
-/// How often one run tries a call, unless it is throttled.
-const TRIES_MAX: u32 = 3;
 
 /// One tick of `prune`.
 ///
@@ -59,12 +54,6 @@ struct Prune<'a, I, X, L, D> {
     lane: &'a Lane,
 }
 
-/// Something to look up by name.
-enum Question {
-    Source(ResourceId, String),
-    Snapshot(SnapshotRef),
-}
-
 /// A step to carry out.
 struct Todo {
     step: Step,
@@ -86,14 +75,15 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             // The permit bounds the memory: lists are held until they are planned for, and plans
             // until they are written, which takes as much after a lost ledger.
             let _listing = run.listing.acquire().await;
-            let Some(mut facts) = self.gather().await else {
+            let gather = Gather { run, lane };
+            let Some(mut facts) = gather.lists().await else {
                 self.ages_remembered();
                 return;
             };
             if !facts.listing.is_empty() && !run.enter(lane).await {
                 return;
             }
-            self.ask(&mut facts).await;
+            gather.ask(&mut facts).await;
             let steps = self.plan(facts).await;
             let (deletions, writes): (Vec<_>, Vec<_>) =
                 steps.into_iter().partition(|step| matches!(step, Step::Delete { .. }));
@@ -101,91 +91,6 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
             deletions
         };
         self.carry_out(deletions).await;
-    }
-
-    /// Looks up by name what the lists should have shown.
-    async fn ask(&self, facts: &mut Facts) {
-        let (run, lane) = (self.run, self.lane);
-        let questions = facts.questions(&run.cx(lane));
-        let sources = questions.sources.into_iter().map(|(id, name)| Question::Source(id, name));
-        let snapshots = questions.snapshots.into_iter().map(Question::Snapshot);
-        let all: Vec<Question> = sources.chain(snapshots).collect();
-        lane.open(all.len());
-        let queue = Queue::new(all.into_iter().enumerate().map(|(rank, one)| (rank, (one, 0))));
-        let found = Mutex::new(&mut *facts);
-        let left = drain(
-            run.deadline,
-            Pace::default(),
-            queue,
-            stream::empty(),
-            Duration::ZERO,
-            |(question, tries)| self.answer(question, tries, &found),
-        )
-        .await;
-        for (question, _) in left {
-            match question {
-                Question::Source(id, _) => drop(facts.sources.insert(id, SourceStatus::Unknown)),
-                Question::Snapshot(of) => drop(facts.looks.insert(of, Lookup::Unknown)),
-            }
-        }
-    }
-
-    async fn answer(
-        &self,
-        question: Question,
-        tries: u32,
-        facts: &Mutex<&mut Facts>,
-    ) -> Turn<(Question, u32)> {
-        let (run, lane) = (self.run, self.lane);
-        let place = &lane.place;
-        let answer = match &question {
-            Question::Source(id, name) => {
-                run.inventory.instance(place, id, name).await.map(|found| {
-                    let source = match found {
-                        Some(found) if found.id == *id => SourceStatus::Alive(found),
-                        other => SourceStatus::Gone { name_lives: other.is_some() },
-                    };
-                    with(facts, |facts| drop(facts.sources.insert(id.clone(), source)));
-                })
-            }
-            Question::Snapshot(of) => run.inventory.look_up(of).await.map(|found| {
-                let found = found.into_iter().next();
-                let look = found.map_or(Lookup::Missing, |found| Lookup::Found(Box::new(found)));
-                with(facts, |facts| {
-                    // The list lagged behind: the snapshot exists, and counts.
-                    if let Lookup::Found(found) = &look {
-                        let disks = facts.disks();
-                        let source =
-                            |disk: &str| disks.get(disk).map(|(id, name)| (id, name.as_str()));
-                        let Context { settings, capabilities, .. } = run.cx(lane);
-                        let found = found.traced(source);
-                        facts.listing.add(&found, &settings.deployment, &capabilities);
-                    }
-                    facts.looks.insert(of.clone(), look);
-                });
-            }),
-        };
-        let Err(error) = answer else {
-            lane.done();
-            return Turn::Done(Some(Heard::Through));
-        };
-        let heard = heard(&error);
-        if error.kind.transient() && (heard == Heard::Throttled || tries + 1 < TRIES_MAX) {
-            return Turn::Again((question, tries + 1), heard, pause(error.kind, tries));
-        }
-        lane.done();
-        let failure = Failure::from(&error);
-        match question {
-            Question::Source(id, name) => {
-                lane.fail(failure.of(&id, &name));
-                with(facts, |facts| drop(facts.sources.insert(id, SourceStatus::Unknown)));
-            }
-            Question::Snapshot(of) => {
-                lane.fail(failure.of(&of.source, &of.name));
-                with(facts, |facts| drop(facts.looks.insert(of, Lookup::Unknown)));
-            }
-        }
-        Turn::Done(Some(heard))
     }
 
     /// Checks whether the place's quota suffices.
@@ -394,10 +299,6 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     fn failed(&self, error: &LedgerError, record: &Record) -> Failure {
         Failure::from(error).in_place(&self.lane.place).of(&record.resource, &record.name)
     }
-}
-
-fn with(facts: &Mutex<&mut Facts>, change: impl FnOnce(&mut Facts)) {
-    change(&mut facts.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 fn aged(report: &mut Report, age: Age) {

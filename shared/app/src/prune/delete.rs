@@ -6,11 +6,14 @@ use snapkeep_domain::ledger::record::Record;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::prune::{self, LastLook, Step};
 
-use super::{Prune, TRIES_MAX, Todo};
+use super::{Prune, Todo};
 use crate::pace::Heard;
 use crate::ports::{Deadline, Deleter, Inventory, Ledger, Remember};
 use crate::report::{Counter, Failure, ItemReport};
 use crate::work::{Turn, heard, pause};
+
+/// How often one run tries a deletion, unless it is throttled.
+const TRIES_MAX: u32 = 3;
 
 impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X, L, D> {
     /// Deletes one snapshot: writes the intent, takes a last look, and deletes. `poll` confirms it.

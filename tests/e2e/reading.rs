@@ -1,0 +1,95 @@
+//! The commands that read: they answer what the functions' own planners say, and change nothing.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+const VARS: [(&str, &str); 2] = [("SNAPKEEP_KEEP", "last=2"), ("SNAPKEEP_GRACE", "2d")];
+
+/// A row of `status` by the instance's name.
+fn row<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let rows = status["instances"].as_array().unwrap();
+    rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name}: {status:#}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_each_instance_what_is_promised_and_what_is_wrong() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.launch(&["db"], &[("snapkeep", ""), ("snapkeep:keep", "last=5")]);
+    world.launch(&["dev"], &[]);
+    world.launch(&["old"], &[("snapkeep", "off")]);
+    for _ in 0..5 {
+        world.night().await;
+    }
+    let before = world.lightsail().events.len();
+    let (code, out, err) = world.command(&["status", "--json"], &VARS);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let status: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(status["ok"], json!(true));
+    let web = row(&status, "web");
+    assert_eq!(web["state"], "protected");
+    assert_eq!(web["newest_available"], "2026-01-05T03:00:00Z");
+    let of = |one: &Value| {
+        ["snapshots", "kept", "marked", "pending"].map(|key| one[key].as_u64().unwrap())
+    };
+    assert_eq!(of(web), [4, 2, 2, 0], "{web:#}");
+    assert_eq!(web["size_gb"].as_u64(), Some(80));
+    assert_eq!(web["cost_usd_month"].as_f64(), Some(4.0));
+    assert_eq!(web["promise_seconds"].as_i64(), Some(30 * 3600));
+    assert_eq!(web["next_slot"], "2026-01-06T03:00:00Z");
+    let db = row(&status, "db");
+    assert_eq!(
+        (of(db), &db["overrides"], &db["keep"]),
+        ([5, 5, 0, 0], &json!(["keep"]), &json!("last=5"))
+    );
+    assert_eq!(
+        (&row(&status, "dev")["state"], &row(&status, "old")["state"]),
+        (&json!("unprotected"), &json!("off"))
+    );
+    let totals = &status["totals"];
+    assert_eq!([&totals["instances"], &totals["protected"], &totals["unprotected"]], [4, 2, 1]);
+    // Of what is gone, the snapshots are told.
+    world.terminate("web");
+    world.advance(36 * 60);
+    let (code, out, _) = world.command(&["status", "--json"], &VARS);
+    let status: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &status["ok"]), (1, &json!(false)));
+    assert_eq!(row(&status, "web")["state"], "deleted");
+    assert!(row(&status, "web").get("next_slot").is_none());
+    assert_eq!(row(&status, "db")["overdue"], json!(true));
+    let codes: Vec<&str> = status["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["code"].as_str().unwrap())
+        .collect();
+    assert!(["overdue", "silent", "orphan"].iter().all(|code| codes.contains(code)), "{codes:?}");
+    assert!(
+        status["findings"][0]["severity"] == "error" && status["findings"][0]["place"].is_string()
+    );
+    // Nothing was changed, and people read the same.
+    assert_eq!(world.lightsail().events.len(), before);
+    let (code, out, _) = world.command(&["status"], &VARS);
+    assert_eq!(code, 1);
+    assert!(out.contains("silent: no run of create in eu-west-1"), "{out}");
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_said_and_nothing_is_printed() {
+    let world = World::start(&VARS).await;
+    for (arguments, vars, says) in [
+        (&["status", "--json", "--region", "mars-1"][..], &VARS[..], "--region mars-1"),
+        (&["status", "--now", "tomorrow"], &VARS, "RFC 3339"),
+        (&["status"], &[("SNAPKEEP_KEEP", "dayly=7")], "SNAPKEEP_KEEP=`dayly=7`"),
+        (&["status"], &[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")], "the table ledger"),
+    ] {
+        let (code, out, err) = world.command(arguments, vars);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.contains(says), "{arguments:?}: {err}");
+    }
+    world.end().await;
+}
