@@ -59,9 +59,12 @@ fn methods(function: &str) -> BTreeSet<String> {
     all
 }
 
-/// A runner's own code.
+/// A runner's own code, and the gathering if it uses that.
 fn runner(function: &str) -> String {
-    let own = read(format!("shared/app/src/{function}.rs"));
+    let mut own = read(format!("shared/app/src/{function}.rs"));
+    if own.contains("use crate::gather::") {
+        own += &read("shared/app/src/gather.rs");
+    }
     let modules = own.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
     let modules = modules.map(|module| read(format!("shared/app/src/{function}/{module}.rs")));
     modules.fold(own.clone(), |all, module| all + &module)

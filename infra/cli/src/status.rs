@@ -267,6 +267,31 @@ fn print(status: &Status, findings: &[Shown]) {
         output::wrapped(&format!("  {function} in {place}: last run {age} ago{bad}"), "    ");
     }
     say!("");
+    print_instances(instances);
+    say!("");
+    let Totals { protected, unprotected, overdue, snapshots, size_gb, cost_usd_month, .. } = totals;
+    output::wrapped(
+        &format!(
+            "{protected} protected, {unprotected} unprotected, {overdue} overdue; {snapshots} snapshots of \
+             {size_gb} GB, at most {cost_usd_month:.2} dollars a month"
+        ),
+        "",
+    );
+    for Shown { severity, json, message, fix } in findings {
+        let code = json["code"].as_str().unwrap_or_default();
+        let severity = match severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        };
+        output::wrapped(&format!("{severity} {code}: {message}"), "  ");
+        if let Some(fix) = fix {
+            output::wrapped(&format!("  to do: {fix}"), "    ");
+        }
+    }
+}
+
+fn print_instances(instances: &[Row]) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(80);
     table.set_header([
@@ -309,25 +334,4 @@ fn print(status: &Status, findings: &[Shown]) {
         }
     }
     table.lines().for_each(|line| say!("{}", line.trim_end()));
-    say!("");
-    let Totals { protected, unprotected, overdue, snapshots, size_gb, cost_usd_month, .. } = totals;
-    output::wrapped(
-        &format!(
-            "{protected} protected, {unprotected} unprotected, {overdue} overdue; {snapshots} snapshots of \
-             {size_gb} GB, at most {cost_usd_month:.2} dollars a month"
-        ),
-        "",
-    );
-    for Shown { severity, json, message, fix } in findings {
-        let code = json["code"].as_str().unwrap_or_default();
-        let severity = match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
-        output::wrapped(&format!("{severity} {code}: {message}"), "  ");
-        if let Some(fix) = fix {
-            output::wrapped(&format!("  to do: {fix}"), "    ");
-        }
-    }
 }
