@@ -79,6 +79,48 @@ async fn status_tells_each_instance_what_is_promised_and_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_says_it_in_one_line_and_in_metrics() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.night().await;
+    let metrics = std::env::temp_dir().join(format!("snapkeep-{}.prom", std::process::id()));
+    let arguments = ["check", "--prometheus", metrics.to_str().unwrap()];
+    let (code, out, err) = world.command(&arguments, &VARS);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(
+        out,
+        "SNAPKEEP OK - 1 protected, all in order | protected=1 unprotected=0 overdue=0 marked=0 held=0 \
+         snapshots=1 size=20GB worst_age=3600s;;\n"
+    );
+    let text = std::fs::read_to_string(&metrics).unwrap();
+    let place = "place=\"eu-west-1\"";
+    assert!(
+        text.contains("# TYPE snapkeep_check_status gauge\nsnapkeep_check_status 0\n"),
+        "{text}"
+    );
+    assert!(text.contains("snapkeep_overdue{resource=\"arn:aws:lightsail:"), "{text}");
+    assert!(text.contains(&format!("name=\"web\",{place},state=\"kept\"}} 1\n")), "{text}");
+    assert!(text.contains(&format!("{{function=\"prune\",{place}}} ")), "{text}");
+    world.advance(48 * 60);
+    let (code, out, _) = world.command(&["check"], &VARS);
+    assert_eq!((code, out.lines().count()), (2, 1), "{out}");
+    assert!(out.starts_with("SNAPKEEP CRITICAL - ") && out.contains("web (overdue)"), "{out}");
+    assert!(out.contains("overdue=1") && out.contains("worst_age=176400s;;"), "{out}");
+    // Whatever happens, there is one line, and the only metric says that nothing is known.
+    let down = [("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")];
+    for (arguments, vars) in [(&arguments[..], &down[..]), (&["check", "--what"], &[])] {
+        let (code, out, err) = world.command(arguments, vars);
+        assert_eq!((code, out.lines().count(), err.as_str()), (3, 1, ""), "{out}");
+        assert!(out.starts_with("SNAPKEEP UNKNOWN - "), "{out}");
+    }
+    let text = std::fs::read_to_string(&metrics).unwrap();
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(samples, ["snapkeep_check_status 3"]);
+    std::fs::remove_file(&metrics).unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_said_and_nothing_is_printed() {
     let world = World::start(&VARS).await;
     for (arguments, vars, says) in [

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use snapkeep_domain::function::Function;
 
 mod acceptance;
+mod check;
 mod cloud;
 mod demo;
 mod output;
@@ -20,6 +21,8 @@ mod simulate;
 mod status;
 mod when;
 mod world;
+
+use output::say;
 
 /// Scheduled, watched and pruned snapshots for small cloud servers.
 #[derive(Parser)]
@@ -43,6 +46,8 @@ enum Command {
     Retention(retention::Arguments),
     /// Show what is protected, how old the newest snapshots are, and what is wrong.
     Status(status::Arguments),
+    /// Say in one line how everything stands, for Nagios, cron and Prometheus.
+    Check(check::Arguments),
     /// Show what a schedule and a retention would keep over the years, and what it costs, offline.
     Simulate(simulate::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
@@ -66,10 +71,18 @@ fn names() -> impl TypedValueParser<Value = Function> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        // Whoever runs a check reads one line, whatever happens.
+        if error.exit_code() != 0 && std::env::args().nth(1).is_some_and(|name| name == "check") {
+            say!("{}", check::unknown(&error.to_string()));
+            std::process::exit(check::UNKNOWN.into());
+        }
+        error.exit()
+    });
     let outcome = match arguments.command {
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Status(arguments) => block_on(status::run(arguments)),
+        Command::Check(arguments) => block_on(check::run(arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),

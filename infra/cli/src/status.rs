@@ -17,34 +17,38 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Hold, SnapshotState};
 use snapkeep_domain::time::{Slot, format_duration};
 
-use crate::CommandResult;
 use crate::output::{self, say};
 use crate::simulate::dollars;
 use crate::world::{Reading, Shown, World, whole};
+use crate::{BoxError, CommandResult};
 
 /// Shows a line for each instance, opted in or not, the last run of each function, and what is wrong.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     reading: Reading,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
 }
 
+/// How everything stands.
 #[derive(Serialize)]
-struct Status {
+pub(crate) struct Status {
     now: Timestamp,
     deployment: String,
     ok: bool,
-    functions: Vec<FunctionRun>,
+    pub(crate) functions: Vec<FunctionRun>,
     findings: Vec<Value>,
-    instances: Vec<Row>,
-    totals: Totals,
+    pub(crate) instances: Vec<Row>,
+    pub(crate) totals: Totals,
 }
 
 #[derive(Serialize)]
-struct FunctionRun {
-    function: &'static str,
-    place: String,
-    last_run: Timestamp,
+pub(crate) struct FunctionRun {
+    pub(crate) function: &'static str,
+    pub(crate) place: String,
+    pub(crate) last_run: Timestamp,
     age_seconds: i64,
     failures: u64,
     left: u64,
@@ -57,44 +61,55 @@ pub(crate) struct Row {
     name: String,
     place: String,
     region: String,
-    state: &'static str,
+    pub(crate) state: &'static str,
     policy: Option<String>,
     schedule: Option<String>,
     keep: Option<String>,
     timezone: Option<String>,
     overrides: Vec<&'static str>,
-    newest_available: Option<Timestamp>,
-    age_seconds: Option<i64>,
+    pub(crate) newest_available: Option<Timestamp>,
+    pub(crate) age_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    promise_seconds: Option<i64>,
+    pub(crate) promise_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    overdue: Option<bool>,
+    pub(crate) overdue: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_slot: Option<Timestamp>,
     snapshots: usize,
-    kept: usize,
-    marked: usize,
-    held: usize,
+    pub(crate) kept: usize,
+    pub(crate) marked: usize,
+    pub(crate) held: usize,
     pending: usize,
-    size_gb: u64,
+    pub(crate) size_gb: u64,
     cost_usd_month: f64,
 }
 
 #[derive(Default, Serialize)]
-struct Totals {
-    instances: usize,
-    protected: usize,
-    unprotected: usize,
-    overdue: usize,
-    snapshots: usize,
-    marked: usize,
-    held: usize,
-    size_gb: u64,
-    cost_usd_month: f64,
+pub(crate) struct Totals {
+    pub(crate) instances: usize,
+    pub(crate) protected: usize,
+    pub(crate) unprotected: usize,
+    pub(crate) overdue: usize,
+    pub(crate) snapshots: usize,
+    pub(crate) marked: usize,
+    pub(crate) held: usize,
+    pub(crate) size_gb: u64,
+    pub(crate) cost_usd_month: f64,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
-    let world = arguments.reading.read().await?;
+    let (status, findings) = read(&arguments.reading).await?;
+    if arguments.json {
+        say!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print(&status, &findings);
+    }
+    Ok(if status.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads the world, and says how everything stands.
+pub(crate) async fn read(reading: &Reading) -> Result<(Status, Vec<Shown>), BoxError> {
+    let world = reading.read().await?;
     let plans: Vec<_> = world
         .survey
         .places
@@ -109,13 +124,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         .flat_map(|surveyed| surveyed.facts.resources().into_iter().map(move |id| (surveyed, id)))
         .filter_map(|(surveyed, id)| row(&world, surveyed, &id))
         .collect();
-    let status = status(&world, &findings, instances);
-    if arguments.reading.json {
-        say!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        print(&status, &findings);
-    }
-    Ok(if status.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((status(&world, &findings, instances), findings))
 }
 
 fn status(world: &World, findings: &[Shown], mut instances: Vec<Row>) -> Status {
@@ -201,7 +210,21 @@ fn row(world: &World, surveyed: &Surveyed, id: &ResourceId) -> Option<Row> {
     Some(row)
 }
 
+/// Labels of a metric.
+pub(crate) fn labels(all: &[(&str, &str)]) -> String {
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let all: Vec<String> =
+        all.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
+    all.join(",")
+}
+
 impl Row {
+    /// The labels of its metrics.
+    pub(crate) fn labels(&self) -> String {
+        let Row { resource, name, place, .. } = self;
+        labels(&[("resource", resource), ("name", name), ("place", place)])
+    }
+
     /// Counts its snapshots.
     fn count<'a>(
         &mut self,

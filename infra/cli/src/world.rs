@@ -43,9 +43,6 @@ pub(crate) struct Reading {
     /// The time that counts as now: a time or a date.
     #[arg(long, value_parser = when::instant)]
     now: Option<Timestamp>,
-    /// Print one JSON document.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// The world at one time.
