@@ -19,7 +19,8 @@ use snapkeep_domain::time::{Slot, format_duration};
 
 use crate::output::{self, say};
 use crate::simulate::dollars;
-use crate::world::{Reading, Shown, World, whole};
+use crate::when::whole;
+use crate::world::{Reading, Shown, World};
 use crate::{BoxError, CommandResult};
 
 /// Shows a line for each instance, opted in or not, the last run of each function, and what is wrong.
@@ -263,11 +264,7 @@ impl Row {
         let Policy { name, schedule, zone, retention, .. } = &protection.policy;
         let period = schedule.period(zone, world.now);
         let promise = period.saturating_add(world.prune.pending_timeout);
-        let waited = self.newest_available.unwrap_or(since).max(since.min(world.now));
-        let age = match self.newest_available {
-            Some(newest) => world.now.duration_since(newest),
-            None => world.now.duration_since(waited),
-        };
+        let age = world.now.duration_since(self.newest_available.unwrap_or(since));
         self.policy = Some(name.clone());
         self.schedule = Some(schedule.to_string());
         self.keep = retention.text();

@@ -51,8 +51,12 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
 
 /// The current time, in whole seconds.
 pub(crate) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
+    whole(Timestamp::now())
+}
+
+/// A time in whole seconds.
+pub(crate) fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use snapkeep_domain::prune::Plan;
 use snapkeep_domain::resource::ResourceId;
 
 use crate::BoxError;
-use crate::when;
+use crate::when::{self, whole};
 
 const TABLE: &str = "SNAPKEEP_LEDGER_TABLE";
 const DEPLOYMENT: &str = "SNAPKEEP_DEPLOYMENT";
@@ -80,7 +80,7 @@ impl Reading {
             Some(now) => now,
             None => clock.now().await?,
         };
-        let now = Timestamp::from_second(now.as_second())?;
+        let now = whole(now);
         let function = Function::Prune;
         let accounts = Accounts::by_roles(&sdk, &prune.roles, &prune.deployment, function).await;
         let inventory = Access::new(&sdk, accounts, &providers, &vars[1]).inventories();
@@ -291,11 +291,6 @@ impl World {
         }
         all
     }
-}
-
-/// A time in whole seconds.
-pub(crate) fn whole(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// A finding of the functions, with its place.

@@ -384,13 +384,7 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 return Turn::Again(due, heard, pause);
             }
             (_, Err(error)) => {
-                self.write(
-                    &due,
-                    create::defer(&intent, &error, lost, &self.run.cx(self.lane)),
-                    Some(&error),
-                    &mut part,
-                )
-                .await;
+                self.put_off(&due, &intent, &error, lost, &mut part).await;
             }
             (_, Ok(_)) => {}
         }
@@ -434,14 +428,21 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
     async fn defer(&self, mut due: Box<Due>) {
         let Some(Claimed { intent, error, lost, .. }) = due.claimed.take() else { return };
         let mut part = ItemReport::default();
-        self.write(
-            &due,
-            create::defer(&intent, &error, lost, &self.run.cx(self.lane)),
-            Some(&error),
-            &mut part,
-        )
-        .await;
+        self.put_off(&due, &intent, &error, lost, &mut part).await;
         self.lane.add(part);
+    }
+
+    /// Keeps an intent for the next tick.
+    async fn put_off(
+        &self,
+        due: &Due,
+        intent: &Record,
+        error: &ProviderError,
+        lost: bool,
+        part: &mut ItemReport,
+    ) {
+        let deferred = create::defer(intent, error, lost, &self.run.cx(self.lane));
+        self.write(due, deferred, Some(error), part).await;
     }
 
     async fn look(&self, due: &Due, record: &Record, part: &mut ItemReport) -> Lookup {

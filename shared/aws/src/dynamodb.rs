@@ -102,10 +102,10 @@ impl DynamoLedger {
             .expression_attribute_values(":known", number(u64::from(FORMAT)))
             .return_values(ReturnValue::UpdatedNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let lost = schema::OPTIONAL.iter().filter(|key| !item.contains_key(**key));
-        let lost: Vec<String> = lost.map(|key| format!("#{key}")).collect();
+        let mut lost = Vec::new();
         for key in schema::OPTIONAL.iter().filter(|key| !item.contains_key(**key)) {
             update = update.expression_attribute_names(format!("#{key}"), *key);
+            lost.push(format!("#{key}"));
         }
         let mut set: Vec<String> = item.keys().map(|key| format!("#{key} = :{key}")).collect();
         for (key, value) in item {
@@ -134,8 +134,7 @@ impl DynamoLedger {
                 if conflict.item().and_then(|item| item.get(schema::WRITE)) == Some(&write) {
                     return Ok(Write::Done(Box::new(next)));
                 }
-                let standing = conflict.item().and_then(|item| codec::decode(item).ok());
-                return Ok(Write::Conflict(standing.map(Box::new)));
+                return Ok(stands(conflict.item()));
             }
         };
         let history = answer.attributes().and_then(|all| all.get(schema::HISTORY));
@@ -242,6 +241,11 @@ enum Put {
     Conflict(Option<Item>),
 }
 
+/// Another writer's item stands in the way of a write.
+fn stands(item: Option<&Item>) -> Write {
+    Write::Conflict(item.and_then(|item| codec::decode(item).ok()).map(Box::new))
+}
+
 /// Adds the condition that no item stands there.
 fn if_free(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
     put.condition_expression("attribute_not_exists(#resource)")
@@ -337,10 +341,7 @@ impl Ledger for DynamoLedger {
         }
         Ok(match self.put_item(item, if_free).await? {
             Put::Done => Write::Done(Box::new(new)),
-            Put::Conflict(standing) => {
-                let standing = standing.and_then(|item| codec::decode(&item).ok());
-                Write::Conflict(standing.map(Box::new))
-            }
+            Put::Conflict(standing) => stands(standing.as_ref()),
         })
     }
 
