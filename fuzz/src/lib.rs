@@ -188,6 +188,8 @@ pub fn instance(u: &mut Unstructured<'_>, name: &str, now: Timestamp) -> Result<
         tags,
         disk: None,
         unready: None,
+        size_gb: None,
+        created_at: None,
     })
 }
 
@@ -260,7 +262,7 @@ pub fn record(u: &mut Unstructured<'_>, name: &str, slot: Slot, now: Timestamp) 
     }
     if matches!(state, State::Expiring | State::Deleting) != chance(u, 1)? {
         let (at, execute_at) = (any_time(u, now)?, any_time(u, now)?);
-        let mark = Mark { at, execute_at, survivors: 1, newest: None, oldest: None };
+        let mark = Mark { at, execute_at, survivors: 1, newest: None, oldest: None, size_gb: None };
         alter(&mut record, |r| r.mark = Some(mark.into()));
     }
     // A copy in another Region, or a ledger that somebody edited.

@@ -33,6 +33,8 @@ fn facts(schedule: &str, records: Vec<Record>) -> Facts {
             tags,
             disk: None,
             unready: None,
+            size_gb: None,
+            created_at: None,
         },
         protected_since: None,
         records,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::capabilities::Capabilities;
-use snapkeep_domain::forecast::{Act, Forecast};
+use snapkeep_domain::forecast::{Act, Outlook};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{Record, State};
 use snapkeep_domain::policy::settings::Settings;
@@ -43,17 +43,14 @@ fn facts(world: &Simulation, capabilities: &Capabilities) -> Facts {
     facts
 }
 
-/// What the forecasts of all instances announce.
+/// What the forecast of the place announces.
 fn announced(world: &Simulation, settings: &Settings) -> Told {
     let now = world.world.now();
     let can = world.world.provider.can();
     let facts = facts(world, &can);
     let mut told = Told::new();
-    for id in facts.resources() {
-        let mut forecast = Forecast::of(id, facts.clone(), 20, settings, can);
-        for action in forecast.until(now, now + AHEAD) {
-            told.entry((action.record.name.clone(), action.act)).or_insert(action.at);
-        }
+    for action in Outlook::of(facts, settings, can, (now, now + AHEAD)).actions {
+        told.entry((action.record.name.clone(), action.act)).or_insert(action.at);
     }
     told
 }

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use snapkeep_domain::finding::Severity;
 
+use crate::findings::Shown;
 use crate::output::say;
 use crate::status::{Status, read};
-use crate::world::{Reading, Shown};
+use crate::world::Reading;
 use crate::{BoxError, CommandResult};
 
 /// The line names this many instances at most.

@@ -15,11 +15,18 @@ mod acceptance;
 mod check;
 mod cloud;
 mod demo;
+mod deployed;
+mod explain;
+mod findings;
+mod list;
 mod output;
+mod patient;
+mod plan;
 mod retention;
 mod simulate;
 mod status;
 mod when;
+mod who;
 mod world;
 
 use output::say;
@@ -48,6 +55,12 @@ enum Command {
     Status(status::Arguments),
     /// Say in one line how everything stands, for Nagios, cron and Prometheus.
     Check(check::Arguments),
+    /// Show our snapshots, with why each stays or goes.
+    List(list::Arguments),
+    /// Show what the next runs take, mark and delete, when and why, and what that costs.
+    Plan(plan::Arguments),
+    /// Tell the story of an instance or a snapshot: what happened to it, why, and what comes next.
+    Explain(explain::Arguments),
     /// Show what a schedule and a retention would keep over the years, and what it costs, offline.
     Simulate(simulate::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
@@ -83,6 +96,9 @@ fn main() -> ExitCode {
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Status(arguments) => block_on(status::run(arguments)),
         Command::Check(arguments) => block_on(check::run(arguments)),
+        Command::List(arguments) => block_on(list::run(arguments)),
+        Command::Plan(arguments) => block_on(plan::run(arguments)),
+        Command::Explain(arguments) => block_on(explain::run(arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),

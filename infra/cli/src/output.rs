@@ -5,6 +5,8 @@ use std::fmt::Arguments;
 use std::io::{ErrorKind, Write, stdout};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ColumnConstraint, Table, Width};
 use tokio::sync::Notify;
 
 use crate::CommandResult;
@@ -49,18 +51,102 @@ pub(crate) fn kept() -> Vec<String> {
     printed().clone().unwrap_or_default()
 }
 
-/// How wide a line is at most.
-pub(crate) const WIDTH: usize = 80;
+/// The narrowest screen that is reckoned with.
+const NARROWEST: usize = 20;
+
+/// How wide a line may be: `COLUMNS`, or else the terminal's width, or else any width.
+pub(crate) fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok());
+    let columns = columns.filter(|columns| *columns > 0);
+    let terminal = || Some(usize::from(console::Term::stdout().size_checked()?.1));
+    columns.or_else(terminal).map_or(ANY_WIDTH, |width| width.max(NARROWEST))
+}
+
+/// Wider than any line.
+const ANY_WIDTH: usize = 1 << 20;
+
+/// How a text is broken into lines.
+fn wrapping(indent: &str) -> textwrap::Options<'_> {
+    textwrap::Options::new(width())
+        .subsequent_indent(indent)
+        // A long name is broken rather than cut, if the screen is narrower.
+        .break_words(true)
+        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
+        // A hyphen in a name or a date is no place to break it.
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+}
 
 /// Prints a text in lines that fit, those after the first indented.
 pub(crate) fn wrapped(text: &str, indent: &str) {
-    let options = textwrap::Options::new(WIDTH)
-        .subsequent_indent(indent)
-        .break_words(false)
-        // A hyphen in a name or a date is no place to break it.
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .word_separator(textwrap::WordSeparator::AsciiSpace);
-    textwrap::wrap(text, options).iter().for_each(|line| say!("{line}"));
+    textwrap::wrap(text, wrapping(indent)).iter().for_each(|line| say!("{line}"));
+}
+
+/// A word in red, on a terminal without `NO_COLOR`.
+pub(crate) fn red(word: &str) -> String {
+    coloured(word, console::Color::Red)
+}
+
+/// A word in yellow, on a terminal without `NO_COLOR`.
+pub(crate) fn yellow(word: &str) -> String {
+    coloured(word, console::Color::Yellow)
+}
+
+fn coloured(word: &str, color: console::Color) -> String {
+    use std::io::IsTerminal;
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let coloured = stdout().is_terminal() && !plain;
+    console::style(word).fg(color).force_styling(coloured).to_string()
+}
+
+/// A table of rows under these headers; the columns of these numbers are aligned to the right. On a
+/// narrow screen each row becomes a list.
+pub(crate) fn table<const N: usize>(headers: [&str; N], rows: Vec<[String; N]>, right: &[usize]) {
+    let width = width();
+    let longest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
+        let header = headers.get(column).copied();
+        cells.chain(header).map(textwrap::core::display_width).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..N).map(longest).collect();
+    // The first column is a name, which may be wrapped; the others are words and numbers.
+    let first = widths.first().copied().unwrap_or_default();
+    let needed: usize = widths.iter().skip(1).sum::<usize>() + 2 * N.saturating_sub(1);
+    if needed + first.min(12) > width {
+        list(headers, &rows);
+        return;
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(headers);
+    rows.into_iter().for_each(|row| drop(table.add_row(row)));
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if at + 1 == N { 0 } else { 2 }));
+        let width = if at == 0 { Some(first.min(width - needed)) } else { None };
+        let width = width.and_then(|width| u16::try_from(width + 2).ok());
+        column.set_constraint(match width {
+            Some(width) => ColumnConstraint::Absolute(Width::Fixed(width)),
+            None => ColumnConstraint::ContentWidth,
+        });
+        if right.contains(&at) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().for_each(|line| say!("{}", line.trim_end()));
+}
+
+fn list<const N: usize>(headers: [&str; N], rows: &[[String; N]]) {
+    for row in rows {
+        for (at, (header, cell)) in headers.iter().zip(row).enumerate() {
+            let indent = if at == 0 { "" } else { "  " };
+            wrapped(&format!("{indent}{header}: {cell}"), "    ");
+        }
+    }
+}
+
+/// Prints one JSON document.
+pub(crate) fn json(document: &impl serde::Serialize) -> Result<(), crate::BoxError> {
+    say!("{}", serde_json::to_string_pretty(document)?);
+    Ok(())
 }
 
 /// Whether nothing more can be printed.

@@ -178,7 +178,16 @@ fn simulate(
     let place = facts.place.clone();
     let tags = [(settings.tag.clone(), String::new())].into();
     let name = "simulated".to_owned();
-    let instance = Instance { id: id.clone(), name, place, tags, disk: None, unready: None };
+    let instance = Instance {
+        id: id.clone(),
+        name,
+        place,
+        tags,
+        disk: None,
+        unready: None,
+        size_gb: None,
+        created_at: None,
+    };
     facts.instances.insert(id.clone(), instance);
     let mut forecast = Forecast::of(id, facts, gb, settings, Capabilities::default());
     let latest = schedule.latest(timezone, start).timestamp();

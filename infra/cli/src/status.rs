@@ -2,25 +2,22 @@
 
 use std::process::ExitCode;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
-use snapkeep_app::survey::Surveyed;
-use snapkeep_domain::finding::Severity;
-use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::ledger::record::State;
 use snapkeep_domain::policy::Policy;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
-use snapkeep_domain::prune::Seen;
-use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Hold, SnapshotState};
+use snapkeep_domain::prune::{Judged, Seen};
+use snapkeep_domain::snapshot::SnapshotState;
 use snapkeep_domain::time::{Slot, format_duration};
 
+use crate::findings::{self, Shown};
 use crate::output::{self, say};
 use crate::simulate::dollars;
 use crate::when::whole;
-use crate::world::{Reading, Shown, World};
+use crate::who::Who;
+use crate::world::{Reading, View, World};
 use crate::{BoxError, CommandResult};
 
 /// Shows a line for each instance, opted in or not, the last run of each function, and what is wrong.
@@ -58,10 +55,8 @@ pub(crate) struct FunctionRun {
 /// An instance, or a deleted one that left snapshots.
 #[derive(Default, Serialize)]
 pub(crate) struct Row {
-    resource: String,
-    name: String,
-    place: String,
-    region: String,
+    #[serde(flatten)]
+    pub(crate) who: Who,
     pub(crate) state: &'static str,
     policy: Option<String>,
     schedule: Option<String>,
@@ -101,7 +96,7 @@ pub(crate) struct Totals {
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let (status, findings) = read(&arguments.reading).await?;
     if arguments.json {
-        say!("{}", serde_json::to_string_pretty(&status)?);
+        output::json(&status)?;
     } else {
         print(&status, &findings);
     }
@@ -111,26 +106,15 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
 /// Reads the world, and says how everything stands.
 pub(crate) async fn read(reading: &Reading) -> Result<(Status, Vec<Shown>), BoxError> {
     let world = reading.read().await?;
-    let plans: Vec<_> = world
-        .survey
-        .places
-        .iter()
-        .map(|surveyed| (surveyed.place.clone(), world.resources(surveyed)))
-        .collect();
-    let findings = world.findings(&plans);
-    let instances: Vec<Row> = world
-        .survey
-        .places
-        .iter()
-        .flat_map(|surveyed| surveyed.facts.resources().into_iter().map(move |id| (surveyed, id)))
-        .filter_map(|(surveyed, id)| row(&world, surveyed, &id))
-        .collect();
+    let views = world.views();
+    let findings = world.findings(&views);
+    let instances = views.iter().filter_map(|view| row(&world, view)).collect();
     Ok((status(&world, &findings, instances), findings))
 }
 
 fn status(world: &World, findings: &[Shown], mut instances: Vec<Row>) -> Status {
-    instances
-        .sort_by(|a, b| (&a.place, &a.name, &a.resource).cmp(&(&b.place, &b.name, &b.resource)));
+    let order = |row: &Row| (row.who.place.clone(), row.who.name.clone(), row.who.resource.clone());
+    instances.sort_by_cached_key(order);
     let mut totals = Totals::default();
     for one in &instances {
         totals.instances += usize::from(one.state != "deleted");
@@ -160,8 +144,8 @@ fn status(world: &World, findings: &[Shown], mut instances: Vec<Row>) -> Status 
     functions.sort_by(|a, b| (&a.place, a.function).cmp(&(&b.place, b.function)));
     Status {
         now: world.now,
-        deployment: world.prune.deployment.to_string(),
-        ok: findings.iter().all(|finding| finding.severity == Severity::Info),
+        deployment: world.settings.deployment.to_string(),
+        ok: findings::is_well(findings),
         functions,
         findings: findings.iter().map(|finding| finding.json.clone()).collect(),
         instances,
@@ -170,43 +154,27 @@ fn status(world: &World, findings: &[Shown], mut instances: Vec<Row>) -> Status 
 }
 
 /// The line of an instance; `None` for what is gone and left nothing.
-fn row(world: &World, surveyed: &Surveyed, id: &ResourceId) -> Option<Row> {
-    let facts = &surveyed.facts;
-    let instance = facts.instances.get(id);
-    let (known_name, seen) = facts.listing.of(id).unwrap_or_default();
-    if instance.is_none() && seen.is_empty() {
+fn row(world: &World, view: &View<'_>) -> Option<Row> {
+    if view.living.is_none() && view.seen.is_empty() {
         return None;
     }
-    let records = facts.records.get(id).map_or(&[][..], Vec::as_slice);
-    let protection = instance.map(|instance| world.protection(&instance.tags));
-    let name = instance.map_or(known_name, |instance| &instance.name);
-    let mut row = Row {
-        resource: id.0.clone(),
-        name: name.to_owned(),
-        place: surveyed.place.to_string(),
-        region: surveyed.place.region().to_owned(),
-        state: match protection.as_ref().map(|protection| protection.opt_in) {
-            Some(OptIn::On) => "protected",
-            Some(OptIn::Off) => "off",
-            Some(OptIn::Untagged) => "unprotected",
-            None => "deleted",
-        },
-        ..Row::default()
+    let protection = view.living.as_ref().map(|(_, protection)| protection);
+    let state = match protection.map(|protection| protection.opt_in) {
+        Some(OptIn::On) => "protected",
+        Some(OptIn::Off) => "off",
+        Some(OptIn::Untagged) => "unprotected",
+        None => "deleted",
     };
-    let protected = facts.protected.get(id);
-    let hold = match &protection {
-        Some(protection) => protection.hold.clone(),
-        None => protected.and_then(|item| item.hold()),
-    };
-    row.count(world, seen.values().copied(), records, hold.as_ref());
-    let (Some(instance), Some(protection)) = (instance, protection) else { return Some(row) };
+    let mut row = Row { who: view.who.clone(), state, ..Row::default() };
+    row.count(world.now, view);
+    let Some((instance, protection)) = &view.living else { return Some(row) };
     if protection.opt_in != OptIn::On {
         return Some(row);
     }
-    let since = protected.and_then(|item| item.since).unwrap_or(world.now);
-    row.promise(world, &protection, since);
+    let since = view.protected.and_then(|item| item.since).unwrap_or(world.now);
+    row.promise(world, protection, since);
     let overrides = ["schedule", "keep", "timezone"];
-    let set = |part: &&str| instance.tags.contains_key(&format!("{}:{part}", world.create.tag));
+    let set = |part: &&str| instance.tags.contains_key(&format!("{}:{part}", world.settings.tag));
     row.overrides = overrides.into_iter().filter(set).collect();
     Some(row)
 }
@@ -222,40 +190,30 @@ pub(crate) fn labels(all: &[(&str, &str)]) -> String {
 impl Row {
     /// The labels of its metrics.
     pub(crate) fn labels(&self) -> String {
-        let Row { resource, name, place, .. } = self;
+        let Who { resource, name, place, .. } = &self.who;
         labels(&[("resource", resource), ("name", name), ("place", place)])
     }
 
     /// Counts its snapshots.
-    fn count<'a>(
-        &mut self,
-        world: &World,
-        seen: impl Iterator<Item = &'a Seen> + Clone,
-        records: &[Record],
-        hold: Option<&Hold>,
-    ) {
-        let of = |one: &Seen| {
-            records.iter().find(|record| (record.slot, record.attempt) == (one.slot, one.attempt))
+    fn count(&mut self, now: Timestamp, view: &View<'_>) {
+        let available = |seen: &&Seen| seen.state == SnapshotState::Available;
+        let going = |key: &str, seen: &Seen| {
+            let state = view.record(key, seen).map(|record| record.state);
+            matches!(state, Some(State::Expiring | State::Deleting))
         };
-        let available = |one: &&Seen| one.state == SnapshotState::Available;
-        let going = |one: &&Seen| {
-            of(one).is_some_and(|record| matches!(record.state, State::Expiring | State::Deleting))
-        };
-        let holds = |one: &&Seen| {
-            let zone = one.policy.retention().1;
-            let mut all = one.hold.as_deref().into_iter().chain(hold);
-            all.any(|hold| hold.holds(world.now, &zone))
-        };
-        let good = seen.clone().filter(available);
+        let good = view.seen.iter().filter(|(_, seen)| available(seen));
         self.snapshots = good.clone().count();
-        self.marked = good.clone().filter(going).count();
+        self.marked = good.clone().filter(|(key, seen)| going(key, seen)).count();
         self.kept = self.snapshots - self.marked;
-        self.held = good.clone().filter(holds).count();
-        self.pending = seen.clone().filter(|one| one.state == SnapshotState::Pending).count();
-        self.size_gb = seen.map(|one| u64::from(one.size_gb)).sum();
+        let held = view.plan.verdicts.iter().filter(|judged| judged.held);
+        let seen = |judged: &Judged| view.seen.get(&*judged.key).copied();
+        self.held = held.filter_map(seen).filter(available).count();
+        let pending = |seen: &&&Seen| seen.state == SnapshotState::Pending;
+        self.pending = view.seen.values().filter(pending).count();
+        self.size_gb = view.seen.values().map(|seen| u64::from(seen.size_gb)).sum();
         self.cost_usd_month = dollars(self.size_gb);
-        self.newest_available = good.map(|one| one.slot).max().map(Slot::timestamp);
-        let age = self.newest_available.map(|newest| world.now.duration_since(newest).as_secs());
+        self.newest_available = good.map(|(_, seen)| seen.slot).max().map(Slot::timestamp);
+        let age = self.newest_available.map(|newest| now.duration_since(newest).as_secs());
         self.age_seconds = age;
     }
 
@@ -263,7 +221,7 @@ impl Row {
     fn promise(&mut self, world: &World, protection: &Protection, since: Timestamp) {
         let Policy { name, schedule, zone, retention, .. } = &protection.policy;
         let period = schedule.period(zone, world.now);
-        let promise = period.saturating_add(world.prune.pending_timeout);
+        let promise = period.saturating_add(world.settings.pending_timeout);
         let age = world.now.duration_since(self.newest_available.unwrap_or(since));
         self.policy = Some(name.clone());
         self.schedule = Some(schedule.to_string());
@@ -297,39 +255,23 @@ fn print(status: &Status, findings: &[Shown]) {
         ),
         "",
     );
-    for Shown { severity, json, message, fix } in findings {
-        let code = json["code"].as_str().unwrap_or_default();
-        let severity = match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
-        output::wrapped(&format!("{severity} {code}: {message}"), "  ");
-        if let Some(fix) = fix {
-            output::wrapped(&format!("  to do: {fix}"), "    ");
-        }
-    }
+    findings::print(findings);
 }
 
 fn print_instances(instances: &[Row]) {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(80);
-    table.set_header([
-        "instance", "place", "policy", "newest", "promise", "kept", "mark", "held", "GB", "$",
-    ]);
-    for one in instances {
+    let span = |seconds: Option<i64>| {
+        seconds.map_or("–".to_owned(), |s| format_duration(SignedDuration::from_secs(s)))
+    };
+    let row = |one: &Row| {
         let policy = match &one.policy {
             Some(policy) if one.overrides.is_empty() => policy.clone(),
             Some(policy) => format!("{policy} +{}", one.overrides.join("+")),
             None => one.state.to_owned(),
         };
-        let span = |seconds: Option<i64>| {
-            seconds.map_or("–".to_owned(), |s| format_duration(SignedDuration::from_secs(s)))
-        };
         let late = if one.overdue == Some(true) { "!" } else { "" };
-        table.add_row([
-            one.name.clone(),
-            one.place.clone(),
+        [
+            one.who.name.clone(),
+            one.who.place.clone(),
             policy,
             format!("{}{late}", span(one.age_seconds)),
             span(one.promise_seconds),
@@ -338,20 +280,9 @@ fn print_instances(instances: &[Row]) {
             one.held.to_string(),
             one.size_gb.to_string(),
             format!("{:.2}", one.cost_usd_month),
-        ]);
-    }
-    // A place or a state in two lines would be hard to read.
-    let longest = instances.iter().map(|one| one.place.len()).max().unwrap_or_default();
-    let place = u16::try_from(longest.min(16) + 2).unwrap_or(16);
-    for (at, width) in [(1, place), (2, 13)] {
-        if let Some(column) = table.column_mut(at) {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
-        }
-    }
-    for column in 5..10 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.lines().for_each(|line| say!("{}", line.trim_end()));
+        ]
+    };
+    let headers =
+        ["instance", "place", "policy", "newest", "promise", "kept", "mark", "held", "GB", "$"];
+    output::table(headers, instances.iter().map(row).collect(), &[5, 6, 7, 8, 9]);
 }

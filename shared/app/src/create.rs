@@ -179,6 +179,9 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
         changed: &mut Vec<Protected>,
     ) -> Option<(Rank, Box<Due>)> {
         let run = self.run;
+        if instance.is_of_a_drill(run.now) {
+            return None;
+        }
         let mut report = self.lane.report();
         report.count(Counter::Instances, 1);
         let cx = run.cx(self.lane);
@@ -196,7 +199,10 @@ impl<I: Inventory, C: Creator, L: Ledger + Remember, D: Deadline> Create<'_, I, 
                 report.findings.push(finding.of(&instance.id, &instance.name));
                 return None;
             }
-            OptIn::Untagged => return None,
+            OptIn::Untagged => {
+                report.unprotected.push(instance.name);
+                return None;
+            }
         }
         report.count(Counter::Protected, 1);
         if cx.capabilities.tells_quota {

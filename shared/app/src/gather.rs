@@ -9,7 +9,8 @@ use futures_util::stream;
 use snapkeep_domain::answer::{Lookup, ProviderError};
 use snapkeep_domain::capabilities::TagSupport;
 use snapkeep_domain::ledger::record::Record;
-use snapkeep_domain::policy::settings::Context;
+use snapkeep_domain::policy::settings::{Context, Settings};
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::prune::{Facts, Listing, SourceStatus};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
@@ -57,7 +58,10 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Gather<'_, I, L, D> {
             pages::turn(run.deadline, "list of instances", instances, id, async |turned| {
                 let one = |instance: Instance| (instance.id.clone(), instance);
                 match turned {
-                    Turned::Page(page) => facts.instances.extend(page.into_iter().map(one)),
+                    Turned::Page(page) => {
+                        let lasting = page.into_iter().filter(|one| !one.is_of_a_drill(run.now));
+                        facts.instances.extend(lasting.map(one));
+                    }
                     Turned::Anew => facts.instances.clear(),
                 }
             })
@@ -72,8 +76,18 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Gather<'_, I, L, D> {
         }
         let whole = listed.is_ok();
         lane.listed(listed);
-        lane.report().count(Counter::Instances, if whole { facts.instances.len() } else { 0 });
-        whole.then_some(facts)
+        if !whole {
+            return None;
+        }
+        let Settings { tag, policies, .. } = run.settings;
+        let unprotected = facts.instances.values().filter(|instance| {
+            Protection::read(&instance.tags, tag, policies).opt_in == OptIn::Untagged
+        });
+        let mut report = lane.report();
+        report.count(Counter::Instances, facts.instances.len());
+        report.unprotected.extend(unprotected.map(|instance| instance.name.clone()));
+        drop(report);
+        Some(facts)
     }
 
     /// Lists the snapshots of the place.

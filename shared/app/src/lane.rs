@@ -314,7 +314,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 std::mem::replace(&mut *lane.report(), Report::new(report.function, report.now));
             report.absorb(share, &lane.place, left);
         }
-        Ok(report.finished())
+        Ok(report.finished(&self.settings.tag))
     }
 
     /// Reports how listing went. A Region that is not enabled is only information, unless the

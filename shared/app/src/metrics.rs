@@ -95,6 +95,14 @@ pub const METRICS: &[Metric] = &[
         value: |report, _| report.counted(Counter::Protected),
     },
     Metric {
+        name: "Unprotected",
+        unit: Unit::Count,
+        of: &[Function::Create],
+        alarms: false,
+        meaning: "instances without the opt-in tag, which nothing protects",
+        value: |report, _| report.counted(Counter::Unprotected),
+    },
+    Metric {
         name: "Available",
         unit: Unit::Count,
         of: &[Function::Poll],
@@ -241,7 +249,7 @@ mod tests {
 
     #[test]
     fn every_function_emits_all_of_its_metrics_zeros_included() {
-        for (function, own) in [(Function::Create, 4), (Function::Poll, 3), (Function::Prune, 6)] {
+        for (function, own) in [(Function::Create, 5), (Function::Poll, 3), (Function::Prune, 6)] {
             let report = Report::new(function, Timestamp::UNIX_EPOCH);
             let emitted = emitted(&report);
             assert_eq!(emitted.len(), own + 6, "{function}");
@@ -263,6 +271,7 @@ mod tests {
         let expected = [
             ("Taken", 4),
             ("Protected", 0),
+            ("Unprotected", 0),
             ("Failed", 0),
             ("Missed", 0),
             ("Failures", 2),

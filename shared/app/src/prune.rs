@@ -200,20 +200,9 @@ impl<I: Inventory, X: Deleter, L: Ledger + Remember, D: Deadline> Prune<'_, I, X
     }
 
     fn dry_run(&self, steps: &[Step]) {
-        let names: Vec<String> = steps.iter().filter_map(Step::describe).collect();
-        let (count, place) = (names.len(), &self.lane.place);
-        if count == 0 && self.run.protected(place).next().is_none() {
-            return;
-        }
-        let changes = if count == 1 { "1 change is" } else { &format!("{count} changes are") };
-        let message = format!("dry run in {place}: {changes} planned, none is made");
-        self.lane.report().findings.push(
-            Finding::new(Code::DryRun, message)
-                .named(place)
-                .key("SNAPKEEP_DRY_RUN")
-                .value(names.join(", "))
-                .fix("set SNAPKEEP_DRY_RUN=off to carry out the plan"),
-        );
+        let place = &self.lane.place;
+        let knows = self.run.protected(place).next().is_some();
+        self.lane.report().findings.extend(prune::dry_run(place, steps, knows));
     }
 
     /// Carries out the steps. Protecting steps go before deletions, in case the time does not

@@ -39,6 +39,8 @@ counters! {
     Instances = "instances";
     /// Instances opted in.
     Protected = "protected";
+    /// Instances without the opt-in tag.
+    Unprotected = "unprotected";
     /// Snapshots that the provider accepted a request for.
     Requested = "requested";
     /// Existing snapshots that the ledger did not know of.
@@ -195,6 +197,9 @@ pub struct Report {
     /// The ages of the resources' newest available snapshots.
     #[serde(skip)]
     pub ages: Vec<Age>,
+    /// The names of the instances without the opt-in tag.
+    #[serde(skip)]
+    pub unprotected: Vec<String>,
 }
 
 fn words<S: Serializer>(counts: &BTreeMap<Counter, u64>, to: S) -> Result<S::Ok, S::Error> {
@@ -217,6 +222,7 @@ impl Report {
             partial: false,
             told: Vec::new(),
             ages: Vec::new(),
+            unprotected: Vec::new(),
         }
     }
 
@@ -267,6 +273,7 @@ impl Report {
         self.notices.extend(share.notices);
         self.ages.extend(share.ages);
         self.told.extend(share.told);
+        self.unprotected.extend(share.unprotected);
         self.left += left;
     }
 
@@ -290,7 +297,13 @@ impl Report {
 
     /// Returns the report in its final order: the most severe findings first, each once.
     #[must_use]
-    pub fn finished(mut self) -> Self {
+    pub fn finished(mut self, tag: &str) -> Self {
+        if !self.unprotected.is_empty() {
+            self.count(Counter::Unprotected, self.unprotected.len());
+            self.unprotected.sort();
+            let finding = unprotected(&self.unprotected, tag);
+            self.findings.push(finding);
+        }
         self.findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cmp(b)));
         self.findings.dedup();
         self
@@ -323,6 +336,29 @@ impl ItemReport {
             self.told.push(record.clone());
         }
     }
+}
+
+/// How many names the finding about unprotected instances has.
+const NAMED_MAX: usize = 10;
+
+/// The finding about instances without the opt-in tag.
+fn unprotected(names: &[String], tag: &str) -> Finding {
+    let count = names.len();
+    let named = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match count.saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let message = match count {
+        1 => format!("1 instance has no `{tag}` tag, and nothing protects it: {named}"),
+        _ => format!(
+            "{count} instances have no `{tag}` tag, and nothing protects them: {named}{more}"
+        ),
+    };
+    let fix = format!(
+        "tag what must be protected {tag}=on and the others {tag}=off, or set SNAPKEEP_PROTECT=all"
+    );
+    Finding::new(Code::Unprotected, message).key(tag).value(count.to_string()).fix(fix)
 }
 
 /// How many of one kind a report lists.

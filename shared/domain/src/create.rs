@@ -274,7 +274,7 @@ fn in_the_way(facts: &Facts, slot: Slot, cx: &Context<'_>) -> Option<String> {
 }
 
 /// The next attempt is made 1, 2, 4, … hours after the first, second, third, … one failed.
-fn next_attempt_at(failed: &Record) -> Timestamp {
+pub(crate) fn next_attempt_at(failed: &Record) -> Timestamp {
     let doubled = failed.attempt.clamp(1, ATTEMPTS_MAX).saturating_sub(1);
     after(failed.entered(), SignedDuration::from_hours(1 << doubled))
 }

@@ -105,6 +105,9 @@ codes! {
     BadHold = "bad-hold", Warning, Notify::WhileActive(Topic::HeldBack);
     /// The resource is tagged `off`: it gets no new snapshots, and nothing of it is pruned.
     OptedOut = "opted-out", Info, Notify::Never;
+    /// Instances have no opt-in tag and are not tagged `off`: nothing protects them; `value` is their
+    /// count.
+    Unprotected = "unprotected", Info, Notify::Never;
     /// Snapshots of ours exist whose resource no longer carries the opt-in tag.
     NoLongerTagged = "no-longer-tagged", Warning, Notify::WhileActive(Topic::HeldBack);
     /// Slots of the schedule passed without a snapshot; `value` is their count.

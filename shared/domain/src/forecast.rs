@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::capabilities::Capabilities;
-use crate::create::{self, Verdict};
+use crate::create::{self, Verdict, next_attempt_at};
 use crate::ledger::lease::Lease;
 use crate::ledger::record::{INVOCATION_LIFE, Record, State};
 use crate::policy::settings::{Context, Settings};
@@ -17,6 +17,10 @@ use crate::prune::{Facts, Plan, Seen, Step};
 use crate::resource::ResourceId;
 use crate::snapshot::{Hold, Instance, SnapshotState};
 use crate::time::{Slot, Zone, after};
+
+mod outlook;
+
+pub use outlook::{Blocked, Outlook};
 
 /// So many plans follow one another at one time at most: a plan that adopts, marks or deletes
 /// changes what the next one judges.
@@ -59,6 +63,13 @@ pub struct Forecast<'a> {
     capabilities: Capabilities,
 }
 
+/// Whether marks are made, or only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marks {
+    Made,
+    Counted,
+}
+
 impl<'a> Forecast<'a> {
     /// The future of a resource after what the facts of its place show of it; `size_gb` is the size
     /// of a snapshot that is made.
@@ -98,20 +109,40 @@ impl<'a> Forecast<'a> {
     /// Everything that happens at `from` and later, up to and including `to`, in order.
     pub fn until(&mut self, from: Timestamp, to: Timestamp) -> Vec<Action> {
         let mut all = Vec::new();
-        // What a run is deleting at the moment is as good as gone.
-        let under_way = |record: &&Record| record.being_deleted(from);
-        let going: Vec<Record> = self.records.iter().filter(under_way).cloned().collect();
-        for record in going {
-            self.delete(record, from, &mut all);
-        }
+        self.begin(from, &mut all);
         let mut now = from;
         loop {
-            self.happen(now, &mut all);
+            self.happen(now, Marks::Made, &mut all);
             match self.next(now) {
                 Some(next) if next <= to => now = next,
                 _ => return all,
             }
         }
+    }
+
+    /// Ends what is under way: what a run is deleting at the moment is as good as gone, and what is
+    /// being made becomes available now.
+    fn begin(&mut self, now: Timestamp, all: &mut Vec<Action>) {
+        for record in self.records.clone() {
+            match record.state {
+                State::Deleting if record.being_deleted(now) => self.delete(record, now, all),
+                State::Intended if !record.intent_is_free(now) => {
+                    self.made(&record, now);
+                    all.push(self.taken(record, now));
+                }
+                State::Requested | State::Pending if !self.failed(&record) => {
+                    self.made(&record, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the provider reports an error for the snapshot of a record.
+    fn failed(&self, record: &Record) -> bool {
+        let seen = self.snapshots();
+        let seen = seen.get(record.snapshot_key());
+        seen.is_some_and(|seen| seen.state == SnapshotState::Error)
     }
 
     /// The instance, and what its tags say.
@@ -121,19 +152,23 @@ impl<'a> Forecast<'a> {
         Some((instance, Protection::read(&instance.tags, tag, policies)))
     }
 
-    /// What happens at one time.
-    fn happen(&mut self, now: Timestamp, all: &mut Vec<Action>) {
+    /// What happens at one time; returns the last plan.
+    fn happen(&mut self, now: Timestamp, marks: Marks, all: &mut Vec<Action>) -> Plan {
         self.take(now, all);
+        let mut plan = self.plan(now);
         for _ in 0..PLANS_MAX {
-            let steps = self.plan(now).steps;
             let mut changed = false;
-            for step in steps {
-                changed |= self.carry_out(step, now, all);
+            for step in plan.steps.clone() {
+                if marks == Marks::Made || !matches!(step, Step::Mark(_)) {
+                    changed |= self.carry_out(step, now, all);
+                }
             }
             if !changed {
                 break;
             }
+            plan = self.plan(now);
         }
+        plan
     }
 
     /// Takes the due slot, if `create` would.
@@ -150,14 +185,30 @@ impl<'a> Forecast<'a> {
         };
         let cx = context(self.settings, self.capabilities, now);
         let Verdict::Take(take) = create::plan(&facts, &cx) else { return };
-        let asked = take.intent.moved(State::Requested, now, "the provider took the request");
-        // Where only an id identifies a snapshot, nobody knows it yet: the name stands for it.
-        let id = (!self.capabilities.unique_names).then(|| asked.name.as_str().into());
-        let record = asked.with_id(id).moved(State::Available, now, "as the provider shows it");
         if let Some(left) = take.superseded {
             self.replace(left);
         }
-        let seen = Seen {
+        let record = self.made(&take.intent, now);
+        all.push(self.taken(record, now));
+    }
+
+    fn taken(&self, record: Record, at: Timestamp) -> Action {
+        Action { at, act: Act::Take, record, size_gb: self.size_gb }
+    }
+
+    /// Makes the snapshot of a record available; returns its record.
+    fn made(&mut self, record: &Record, now: Timestamp) -> Record {
+        let asked = match record.state {
+            State::Intended => record.moved(State::Requested, now, "the provider took the request"),
+            _ => record.clone(),
+        };
+        // Where only an id identifies a snapshot, nobody knows it yet: the name stands for it.
+        let unknown = !self.capabilities.unique_names && asked.identity.id.is_none();
+        let asked = if unknown { asked.with_id(Some(asked.name.as_str().into())) } else { asked };
+        let record = asked.moved(State::Available, now, "as the provider shows it");
+        let size_gb = self.size_of(&record);
+        let known = self.snapshots().get(record.snapshot_key()).map(|seen| Seen::clone(seen));
+        let seen = known.unwrap_or_else(|| Seen {
             name: None,
             disk: record.identity.disk.clone(),
             untagged: false,
@@ -167,13 +218,14 @@ impl<'a> Forecast<'a> {
             state: SnapshotState::Available,
             hold: None,
             created_at: now,
-            size_gb: self.size_gb,
+            size_gb,
             policy: record.policy.clone(),
-        };
+        });
+        let seen = Seen { state: SnapshotState::Available, deletable: true, ..seen };
         let (key, name) = (record.snapshot_key().to_owned(), record.resource_name.clone());
         self.facts.listing.put(&self.id, &name, key, seen);
         self.replace(record.clone());
-        all.push(Action { at: now, act: Act::Take, record, size_gb: self.size_gb });
+        record
     }
 
     /// The records that `create` reads: from the due slot on, and the newest one before it.
@@ -239,12 +291,14 @@ impl<'a> Forecast<'a> {
         let holds = seen.values().filter_map(|seen| seen.hold.as_deref());
         let own = protection.as_ref().and_then(|(_, protection)| protection.hold.as_ref());
         let released = holds.chain(own).filter_map(|hold| hold.ends(&zone));
+        let failed = self.records.iter().filter(|record| record.state == State::Failed);
+        let retries = failed.map(next_attempt_at);
         let newest = seen.values().map(|seen| seen.slot.timestamp()).max();
         let orphan = match (&protection, newest, self.settings.orphan_keep) {
             (None, Some(newest), Some(keep)) => Some(after(newest, keep)),
             _ => None,
         };
-        let all = executed.chain(released).chain(slot).chain(orphan);
+        let all = executed.chain(released).chain(retries).chain(slot).chain(orphan);
         all.filter(|at| *at > now).min()
     }
 }
@@ -292,6 +346,8 @@ mod tests {
             tags: tags.collect(),
             disk: None,
             unready: None,
+            size_gb: None,
+            created_at: None,
         };
         let mut facts = Facts::of(place);
         facts.instances.insert(id.clone(), instance);

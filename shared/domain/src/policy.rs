@@ -152,6 +152,8 @@ pub struct Policies {
     pub default: Policy,
     /// The other policies, by name.
     pub named: BTreeMap<String, Policy>,
+    /// Whether an instance without the opt-in tag takes part, too, with the default policy.
+    pub protects_all: bool,
     /// The problems of entries that have no valid name.
     pub problems: Vec<Finding>,
 }
@@ -164,7 +166,8 @@ impl Policies {
     /// others.
     #[must_use]
     pub fn read(default: Policy, text: &str) -> Self {
-        let mut policies = Policies { default, named: BTreeMap::new(), problems: Vec::new() };
+        let (named, problems) = (BTreeMap::new(), Vec::new());
+        let mut policies = Policies { default, named, protects_all: false, problems };
         for entry in text.split([';', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
             let problem =
                 |accepted: &str| Finding::bad_variable(POLICIES_VARIABLE, entry, accepted);

@@ -15,6 +15,7 @@ use crate::finding::{Code, Finding};
 use crate::ledger::protected::{Age, Protected, Standing};
 use crate::ledger::record::{GONE_AFTER, Record, State};
 use crate::place::Place;
+use crate::policy::keep::KeptBy;
 use crate::policy::settings::Context;
 use crate::resource::ResourceId;
 use crate::snapshot::{Instance, SnapshotRef, SnapshotState};
@@ -28,7 +29,7 @@ pub mod listing;
 mod resource;
 
 pub use delete::{LastLook, last_look, settle};
-pub use guard::{Guard, cap_marks, memory_short};
+pub use guard::{Guard, cap_marks, dry_run, memory_short};
 pub use listing::{Listing, Other, Seen};
 pub use resource::Verdict;
 
@@ -76,15 +77,34 @@ pub struct Questions {
     pub snapshots: BTreeSet<SnapshotRef>,
 }
 
-/// A snapshot with its verdict.
+/// A snapshot with its verdict, and what led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
+    /// What identifies it in its place.
+    pub key: String,
     /// Its name.
     pub name: String,
     /// Its slot.
     pub slot: Slot,
     /// The verdict.
     pub verdict: Verdict,
+    /// The rules of its policy that keep it, and the minimum, whatever a guard says.
+    pub kept_by: Vec<KeptBy>,
+    /// Whether it is held.
+    pub held: bool,
+    /// The guard that applies to it besides a hold.
+    pub guard: Option<Guard>,
+}
+
+impl Judged {
+    /// Why nothing marks or deletes it, though no rule keeps it: the code of the finding that says
+    /// so. A hold is no finding, and neither is what nothing would delete anyway.
+    #[must_use]
+    pub fn blocked_by(&self) -> Option<Code> {
+        let guard = self.guard.filter(|_| !self.held)?;
+        let floor = self.kept_by == [KeptBy::Minimum] && guard == Guard::Floor;
+        if self.kept_by.is_empty() || floor { guard.code() } else { None }
+    }
 }
 
 /// A step of a plan.
@@ -222,13 +242,47 @@ impl Facts {
         all.into_iter().cloned().collect()
     }
 
+    /// The facts about each resource alone, as far as its plan needs them.
+    #[must_use]
+    pub fn split(mut self) -> Vec<(ResourceId, Facts)> {
+        let mut looks: BTreeMap<ResourceId, BTreeMap<SnapshotRef, Lookup>> = BTreeMap::new();
+        for (of, look) in std::mem::take(&mut self.looks) {
+            looks.entry(of.source.clone()).or_default().insert(of, look);
+        }
+        let mut all = Vec::new();
+        for id in self.resources() {
+            let mut facts = Facts::of(self.place.clone());
+            let records = self.records.remove(&id).unwrap_or_default();
+            facts.listing = self.listing.split(&id, &records);
+            let name = facts.listing.of(&id).map(|(name, _)| name.to_owned());
+            // Of what is gone, only the next owner of its name matters.
+            let again = |instance: &&Instance| Some(&instance.name) == name.as_ref();
+            let instance = self.instances.get(&id);
+            let instance = instance.or_else(|| self.instances.values().find(again));
+            facts.instances.extend(instance.map(|one| (one.id.clone(), one.clone())));
+            facts.records.insert(id.clone(), records);
+            facts.unreadable.extend(self.unreadable.take(&id));
+            facts.protected.extend(self.protected.remove(&id).map(|item| (id.clone(), item)));
+            facts.sources.extend(self.sources.remove(&id).map(|source| (id.clone(), source)));
+            facts.looks = looks.remove(&id).unwrap_or_default();
+            all.push((id, facts));
+        }
+        all
+    }
+
     /// Plans for one resource, and drops its records. It is total: whatever the facts are, every
     /// snapshot of ours gets one verdict.
     #[must_use]
     pub fn plan(&mut self, id: &ResourceId, cx: &Context<'_>) -> Plan {
         let records = self.records.remove(id).unwrap_or_default();
+        self.judge(id, &records, cx)
+    }
+
+    /// Plans for one resource with these records.
+    #[must_use]
+    pub fn judge(&self, id: &ResourceId, records: &[Record], cx: &Context<'_>) -> Plan {
         let mut plan = Plan::default();
-        for record in &records {
+        for record in records {
             if record.missed > 0 && (could_vanish(record) || record.state == State::Failed) {
                 plan.unreported.push(record.clone());
             }
@@ -240,7 +294,7 @@ impl Facts {
         }
         let known = self.protected.get(id);
         if self.listing.of(id).is_some() || self.instances.contains_key(id) {
-            resource::judge(&mut plan, id, &records, self, cx);
+            resource::judge(&mut plan, id, records, self, cx);
         } else if let Some(known) = known {
             plan.remember = known.gone(!records.is_empty(), cx.now);
         }
@@ -265,10 +319,6 @@ impl Facts {
 }
 
 impl Plan {
-    fn judge(&mut self, name: &str, slot: Slot, verdict: Verdict) {
-        self.verdicts.push(Judged { name: name.to_owned(), slot, verdict });
-    }
-
     /// Handles a recorded snapshot that the list does not show: it is gone only if two answers,
     /// some time apart, say so.
     fn vanished(&mut self, record: &Record, look: &Lookup, now: Timestamp) {
@@ -289,7 +339,7 @@ impl Plan {
                             "find out who deletes snapshots; snapkeep does not make this one again",
                         );
                     self.findings.push(finding);
-                    record.moved(State::Deleted, now, "deleted by someone else")
+                    record.moved(State::Deleted, now, "vanished: somebody else deleted it")
                 };
                 self.steps.push(write(next));
             }
@@ -364,6 +414,8 @@ mod tests {
             tags,
             disk: None,
             unready: None,
+            size_gb: None,
+            created_at: None,
         };
         facts.instances.insert(id.clone(), instance);
         for slot in ["2026-11-19T03:00:00Z", "2026-11-20T03:00:00Z"] {
@@ -373,7 +425,7 @@ mod tests {
         let adopted = |(name, seen): (&str, &Seen)| seen.adopted(name, (&id, "web", &place), now);
         let mut records: Vec<Record> = seen.into_iter().map(adopted).collect();
         let (survivors, newest, oldest) = (1, None, None);
-        let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest };
+        let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest, size_gb: None };
         let lease = Lease::until(now + crate::ledger::record::INVOCATION_LIFE);
         records[0] = records[0].marked(mark.clone(), "no rule keeps it");
         let elsewhere = Fields {

@@ -171,6 +171,8 @@ mod tests {
             tags: [].into(),
             disk: None,
             unready: None,
+            size_gb: None,
+            created_at: None,
         };
         Need::of(&instance, &settings.policies.default, &cx)
     }

@@ -31,6 +31,7 @@ pub(crate) fn instance(
     let id = shape.instance_id;
     let unready = (shape.instance_state.as_deref() == Some("SHUTDOWN"))
         .then(|| "the instance is about to be reclaimed (SHUTDOWN)".to_owned());
+    let size_gb = shape.system_disk.as_ref().and_then(|disk| disk.disk_size);
     Ok(Instance {
         id: resource_id(place, &id),
         name: shape.instance_name.filter(|name| !name.is_empty()).unwrap_or(id),
@@ -38,6 +39,8 @@ pub(crate) fn instance(
         tags: tags(shape.tags),
         disk: shape.system_disk.and_then(|disk| disk.disk_id).filter(|id| !id.is_empty()),
         unready,
+        size_gb,
+        created_at: shape.created_time.and_then(|time| time.parse().ok()),
     })
 }
 

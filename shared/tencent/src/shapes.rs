@@ -23,6 +23,8 @@ pub(crate) struct Instance {
     #[serde(default)]
     pub(crate) system_disk: Option<Disk>,
     #[serde(default)]
+    pub(crate) created_time: Option<String>,
+    #[serde(default)]
     pub(crate) tags: Option<Vec<Tag>>,
 }
 
@@ -32,6 +34,8 @@ pub(crate) struct Instance {
 pub(crate) struct Disk {
     #[serde(default)]
     pub(crate) disk_id: Option<String>,
+    #[serde(default)]
+    pub(crate) disk_size: Option<u32>,
 }
 
 /// A tag.

@@ -183,8 +183,16 @@ impl MemoryProvider {
         let disk = (!inner.capabilities.unique_names).then(|| id.0.replace("instance", "disk"));
         let home = inner.regions.entry(region.to_owned()).or_default();
         assert!(home.is_free(name), "{name} is taken in {region}");
-        let instance =
-            Instance { id, name: name.to_owned(), place: place(region), tags, disk, unready: None };
+        let instance = Instance {
+            id,
+            name: name.to_owned(),
+            place: place(region),
+            tags,
+            disk,
+            unready: None,
+            size_gb: None,
+            created_at: None,
+        };
         home.instances.insert(name.to_owned(), instance.clone());
         instance
     }

@@ -18,14 +18,13 @@ use snapkeep_domain::time::format_duration;
 
 use super::account::Account;
 use crate::BoxError;
+use crate::deployed::Deployed;
 
 /// Lambda's own limit.
 const LONGEST_INVOCATION: Duration = Duration::from_mins(15);
 
 /// What a deletion and the look for it may take.
 const AFTER_THE_GRACE: SignedDuration = SignedDuration::from_mins(10);
-
-type Variables = BTreeMap<String, String>;
 
 /// Three functions that share a deployment's id.
 pub(super) struct Deployment {
@@ -45,47 +44,16 @@ impl Deployment {
             .build();
         let config = Builder::from(&account.sdk).timeout_config(timeouts).build();
         let client = Client::from_conf(config);
-        // By deployment and function: its name and variables.
-        let mut found: BTreeMap<String, BTreeMap<&str, (String, Variables)>> = BTreeMap::new();
-        let mut pages = client.list_functions().into_paginator().items().send();
-        while let Some(function) = pages.next().await {
-            let function = function.map_err(|error| sdk::chain(&error))?;
-            let name = function.function_name().unwrap_or_default().to_owned();
-            let vars = function.environment.and_then(|environment| environment.variables);
-            let vars: Variables = vars.unwrap_or_default().into_iter().collect();
-            if !vars.contains_key("SNAPKEEP_LEDGER_TABLE") {
-                continue;
-            }
-            let Some(which) = which_function(&name) else { continue };
-            let deployment = vars.get("SNAPKEEP_DEPLOYMENT").filter(|id| !id.trim().is_empty());
-            let deployment = deployment.cloned().unwrap_or_else(|| "snapkeep".to_owned());
-            found.entry(deployment).or_default().insert(which, (name, vars));
-        }
-        let there: Vec<String> = found.keys().cloned().collect();
-        let there = format!("deployments here: {}", there.join(", "));
-        let id = match id {
-            Some(id) => id.to_owned(),
-            None if found.len() == 1 => found.keys().next().cloned().unwrap_or_default(),
-            None if found.is_empty() => {
-                return Err(format!(
-                    "no deployment of snapkeep in {}: deploy it first",
-                    account.region
-                )
-                .into());
-            }
-            None => return Err(format!("say which by --deployment; {there}").into()),
-        };
-        let mut functions =
-            found.remove(&id).ok_or_else(|| format!("there is no deployment `{id}`; {there}"))?;
+        let Deployed { id, mut functions } = Deployed::find(&account.sdk, id).await?;
         let mut names = BTreeMap::new();
         let mut settings = None;
-        for function in Function::ALL.map(|function| function.as_str()) {
+        for function in Function::ALL {
             let (name, vars) = functions
-                .remove(function)
+                .remove(&function)
                 .ok_or_else(|| format!("deployment {id} has no function `{function}`"))?;
             // What prune uses is what the others do, and more.
             settings = Some(read_settings(&vars, Function::Prune)?.0);
-            names.insert(function, name);
+            names.insert(function.as_str(), name);
         }
         let settings = settings.ok_or("no settings")?;
         Ok(Deployment { id, settings, names, client })
@@ -134,32 +102,5 @@ impl Deployment {
         let report: Value = serde_json::from_str(&text)
             .map_err(|error| format!("{name} answered no report ({error}): {text}"))?;
         Ok(report)
-    }
-}
-
-/// Which of the functions has this name: `create`, `snapkeep-create` or `snapkeep-Create-1A2B3C`.
-fn which_function(name: &str) -> Option<&'static str> {
-    let low = name.to_lowercase();
-    // From the end: a stack may have any name.
-    let known = Function::ALL.map(|function| function.as_str());
-    low.rsplit('-').find_map(|part| known.into_iter().find(|function| *function == part))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_function_is_known_by_its_name_however_it_was_deployed() {
-        for (name, function) in [
-            ("create", Some("create")),
-            ("snapkeep-create", Some("create")),
-            ("snapkeep-Create-1A2B3C", Some("create")),
-            ("my-poll-Prune-CREATE9X", Some("prune")),
-            ("snapkeep", None),
-            ("recreate", None),
-        ] {
-            assert_eq!(which_function(name), function, "{name}");
-        }
     }
 }

@@ -38,7 +38,11 @@ pub(super) fn instance(
     let (id, name) = identity(operation, shape.arn(), shape.name())?;
     let tags = tags(operation, shape.tags())?;
     let (id, place) = (ResourceId(id), place.clone());
-    Ok(Instance { id, name, place, tags, disk: None, unready: None })
+    let disks = shape.hardware().map(types::InstanceHardware::disks).unwrap_or_default();
+    let sizes = disks.iter().filter_map(types::Disk::size_in_gb);
+    let size_gb = sizes.filter_map(|gb| u32::try_from(gb).ok()).reduce(u32::saturating_add);
+    let created_at = shape.created_at().and_then(time);
+    Ok(Instance { id, name, place, tags, disk: None, unready: None, size_gb, created_at })
 }
 
 pub(super) fn snapshot(
@@ -49,7 +53,7 @@ pub(super) fn snapshot(
     let (id, name) = identity(operation, shape.arn(), shape.name())?;
     let created_at = shape
         .created_at()
-        .and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok())
+        .and_then(time)
         .ok_or_else(|| incomplete(operation, &format!("no time of creation for `{name}`")))?;
     let state = match shape.state().map(types::InstanceSnapshotState::as_str) {
         Some("pending") => SnapshotState::Pending,
@@ -72,6 +76,10 @@ pub(super) fn snapshot(
         tags: tags(operation, shape.tags())?,
         size_gb: size_gb(shape),
     })
+}
+
+fn time(at: &aws_sdk_lightsail::primitives::DateTime) -> Option<Timestamp> {
+    Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok()
 }
 
 /// The size of the instance's own disk and of the disks that were attached to it; the snapshot has all of them.

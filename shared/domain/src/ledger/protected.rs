@@ -257,7 +257,16 @@ mod tests {
         let protection = Protection::read(&tags, "snapkeep", &policies);
         let (id, name) = (ResourceId("arn:web".to_owned()), "web".to_owned());
         let place = "eu-west-1".parse().unwrap();
-        let instance = Instance { id, name, place, tags, disk: None, unready: None };
+        let instance = Instance {
+            id,
+            name,
+            place,
+            tags,
+            disk: None,
+            unready: None,
+            size_gb: None,
+            created_at: None,
+        };
         Protected::seen(known, &instance, &protection, has_records, at(now))
     }
 

@@ -48,6 +48,9 @@ pub struct Mark {
     /// The oldest of these snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Slot>,
+    /// The size of the snapshot in GB, which nobody can ask for once it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_gb: Option<u32>,
 }
 
 impl Mark {

@@ -16,8 +16,8 @@ use crate::policy::keep::MinKeep;
 use crate::policy::{Policies, Policy, Retention};
 use crate::time::{Zone, parse_duration};
 use values::{
-    codes, event_bus, metrics, percent, regions, role_arns, switch, table_name, tag_text, topic,
-    whole_number,
+    codes, event_bus, metrics, percent, protect, regions, role_arns, switch, table_name, tag_text,
+    topic, whole_number,
 };
 
 mod values;
@@ -194,7 +194,7 @@ const REGIONS: &str = "SNAPKEEP_REGIONS";
 const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
 /// The variables that this code knows, to find typos.
-pub const VARIABLES: [&str; 21] = [
+pub const VARIABLES: [&str; 22] = [
     "SNAPKEEP_LEDGER_TABLE",
     "SNAPKEEP_DEPLOYMENT",
     "SNAPKEEP_SCHEDULE",
@@ -211,6 +211,7 @@ pub const VARIABLES: [&str; 21] = [
     "SNAPKEEP_REGIONS",
     "SNAPKEEP_ROLE_ARNS",
     "SNAPKEEP_TAG",
+    "SNAPKEEP_PROTECT",
     "SNAPKEEP_DRY_RUN",
     "SNAPKEEP_TOPIC",
     "SNAPKEEP_EVENT_BUS",
@@ -254,7 +255,8 @@ impl Settings {
         }
         let default = Policy { schedule, zone, retention, ..default };
         let policies = vars.get("SNAPKEEP_POLICIES").map_or("", String::as_str);
-        let policies = Policies::read(default, policies);
+        let mut policies = Policies::read(default, policies);
+        policies.protects_all = reader.read("SNAPKEEP_PROTECT", &schedule_users, false, protect);
         let provider = nameless(reader.read(REGIONS, &schedule_users, Regions::All, regions));
         let prune = [Prune];
         let duration = |text: &str| parse_duration(text);

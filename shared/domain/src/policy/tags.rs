@@ -5,7 +5,7 @@ use crate::finding::Finding;
 use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::KEEP_FORM;
 use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Retention};
-use crate::snapshot::{HOLD_FORM, Hold, Instance, Tags};
+use crate::snapshot::{DRILL, HOLD_FORM, Hold, Instance, Tags};
 
 /// Whether the resource takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Protection {
     /// The policy in force, overrides applied; its problems are those of the tags and of the named
     /// policy.
     pub policy: Policy,
+    /// The retention of its policy without the tags' own.
+    pub base: Retention,
     /// The hold on all its snapshots.
     pub hold: Option<Hold>,
     /// The confirming codes.
@@ -44,9 +46,13 @@ impl Protection {
     pub fn read(tags: &Tags, prefix: &str, policies: &Policies) -> Self {
         let mut problems = Vec::new();
         let (opt_in, mut policy) = opt_in(tags, prefix, policies, &mut problems);
+        let base = policy.retention.clone();
         let mut confirmed = Vec::new();
         for (key, value) in tags {
             let Some(part) = part_of(key, prefix) else { continue };
+            if key == DRILL {
+                continue;
+            }
             let value = value.trim();
             let exact = key.starts_with(prefix);
             match part {
@@ -91,7 +97,7 @@ impl Protection {
             problems.push(Finding::bad_tag(key, value, HOLD_FORM));
         }
         policy.problems.extend(problems);
-        Protection { opt_in, policy, hold, confirmed }
+        Protection { opt_in, policy, base, hold, confirmed }
     }
 }
 
@@ -103,7 +109,7 @@ fn opt_in(
 ) -> (OptIn, Policy) {
     let default = || policies.default.clone();
     let Some(value) = tags.get(prefix).map(|value| value.trim()) else {
-        return (OptIn::Untagged, default());
+        return (if policies.protects_all { OptIn::On } else { OptIn::Untagged }, default());
     };
     if value.is_empty() || ON_WORDS.contains(&value) {
         return (OptIn::On, default());

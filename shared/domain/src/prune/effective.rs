@@ -22,7 +22,10 @@ use crate::time::{Slot, Zone, elapsed, format_duration};
 
 /// The policy that a resource's snapshots are judged by.
 pub(super) struct EffectivePolicy {
+    /// What applies: nothing, while a guard keeps everything.
     pub(super) keep: Keep,
+    /// What the policy says, whatever the guards say.
+    pub(super) rules: Keep,
     pub(super) zone: Zone,
     pub(super) instance_hold: Option<Hold>,
     pub(super) confirmed: Vec<ConfirmationCode>,
@@ -48,6 +51,13 @@ pub(super) struct Subject<'a> {
 impl Subject<'_> {
     fn newest(&self) -> Option<&Candidate<'_>> {
         self.candidates.iter().find(|c| c.is_available())
+    }
+
+    /// The retention that is recorded with its newest snapshot.
+    fn recorded(&self) -> (Keep, Zone) {
+        let record = self.newest().and_then(|c| c.record);
+        let recorded = record.map(|record| record.policy.retention());
+        recorded.unwrap_or_else(|| (Keep::All, Zone::utc()))
     }
 }
 
@@ -76,7 +86,7 @@ pub(super) fn resolve(
                     .of(id, name)
                     .fix("look at the failures of this run; nothing of this resource is pruned until the provider answers"),
             );
-            keep_everything(Guard::SourceUnknown)
+            keep_everything(subject.recorded(), Guard::SourceUnknown)
         }
     };
     let newest = subject.newest().map(|c| c.seen.slot);
@@ -102,12 +112,13 @@ pub(super) fn resolve(
     effective
 }
 
-fn keep_everything(guard: Guard) -> EffectivePolicy {
+fn keep_everything((rules, zone): (Keep, Zone), guard: Guard) -> EffectivePolicy {
     EffectivePolicy {
         // No rule applies: a rule that keeps a snapshot would rescue it, though it only has to
         // wait.
         keep: Keep::Rules(Rules::default()),
-        zone: Zone::utc(),
+        rules,
+        zone,
         instance_hold: None,
         confirmed: Vec::new(),
         guard: Some(guard),
@@ -131,7 +142,7 @@ fn resolve_live(
     plan.findings.extend(protection.problems(instance));
     let (guard, finding) = takes_no_part(instance, &protection, subject.candidates.len(), settings);
     plan.findings.extend(finding);
-    let Protection { opt_in, policy, hold, confirmed } = protection;
+    let Protection { opt_in, policy, hold, confirmed, base } = protection;
     let newest = subject.newest().map(|c| c.seen.slot);
     let period = policy.schedule.period(&policy.zone, now);
     if opt_in == OptIn::On {
@@ -140,8 +151,11 @@ fn resolve_live(
         plan.findings.extend(overdue(&age));
         plan.age = Some(age);
     }
+    let readable = policy.retention != Retention::Unreadable;
     let mut effective = EffectivePolicy {
         keep: policy.retention.keep(),
+        // What nobody can read would keep everything; the policy's own rules tell more.
+        rules: if readable { policy.retention.keep() } else { base.keep() },
         zone: policy.zone.clone(),
         instance_hold: hold,
         confirmed,
@@ -254,9 +268,7 @@ fn resolve_gone(
 ) -> EffectivePolicy {
     let (id, name) = (subject.id, subject.name);
     let newest = subject.newest();
-    let record = newest.and_then(|c| c.record);
-    let recorded = record.map(|record| record.policy.retention());
-    let (keep, zone) = recorded.unwrap_or_else(|| (Keep::All, Zone::utc()));
+    let (keep, zone) = subject.recorded();
     let rebuilt = || {
         let seen = subject.candidates.first()?.seen;
         let disk = seen.disk.as_deref().map(str::to_owned);
@@ -276,6 +288,7 @@ fn resolve_gone(
     let age = newest.map(|c| elapsed(c.seen.slot.timestamp(), cx.now));
     let stays = orphan(plan, subject, keep == Keep::All, name_lives, age, cx);
     EffectivePolicy {
+        rules: keep.clone(),
         keep,
         zone,
         instance_hold: hold,

@@ -53,6 +53,24 @@ pub enum Guard {
 }
 
 impl Guard {
+    /// Every guard.
+    pub const ALL: [Guard; 14] = [
+        Guard::Held,
+        Guard::OptedOut,
+        Guard::NoLongerTagged,
+        Guard::Unreadable,
+        Guard::OrphanKept,
+        Guard::RecordDisagrees,
+        Guard::Twin,
+        Guard::NotDeletable,
+        Guard::RetryPending,
+        Guard::Floor,
+        Guard::Stale,
+        Guard::Future,
+        Guard::SourceUnknown,
+        Guard::Brake,
+    ];
+
     /// Whether this guard takes the mark off a marked snapshot; under the others, the mark only
     /// waits.
     #[must_use]
@@ -72,6 +90,39 @@ impl Guard {
             | Guard::Future
             | Guard::SourceUnknown
             | Guard::Brake => false,
+        }
+    }
+
+    /// The code of the finding that reports it, where it stands against a deletion.
+    #[must_use]
+    pub fn code(self) -> Option<Code> {
+        Some(match self {
+            Guard::OptedOut => Code::OptedOut,
+            Guard::NoLongerTagged => Code::NoLongerTagged,
+            Guard::Unreadable => Code::BadTag,
+            Guard::RecordDisagrees => Code::RecordDisagrees,
+            Guard::NotDeletable => Code::UsesQuota,
+            Guard::Floor => Code::FloorKeeps,
+            Guard::Stale => Code::Stale,
+            Guard::Future => Code::FutureTime,
+            Guard::SourceUnknown => Code::SourceUnknown,
+            Guard::Brake => Code::Brake,
+            Guard::Held | Guard::OrphanKept | Guard::Twin | Guard::RetryPending => return None,
+        })
+    }
+
+    /// A word for it, beside the names of the rules.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Guard::Held => "held",
+            Guard::OptedOut => "off",
+            Guard::NoLongerTagged => "untagged",
+            Guard::OrphanKept => "deleted",
+            Guard::RetryPending => "retry",
+            Guard::Floor => "minimum",
+            Guard::Twin => Code::Twin.as_str(),
+            other => other.code().map_or("guarded", Code::as_str),
         }
     }
 }
@@ -225,6 +276,22 @@ pub fn memory_short(place: &Place, snapshots: usize, settings: &Settings) -> Opt
     Some(
         Finding::new(Code::MemoryShort, message).named(place).value(snapshots.to_string()).fix(fix),
     )
+}
+
+/// Tells what a run in a place would change if it were no dry run; `knows` says whether the ledger
+/// knows anything there.
+#[must_use]
+pub fn dry_run(place: &Place, steps: &[Step], knows: bool) -> Option<Finding> {
+    let names: Vec<String> = steps.iter().filter_map(Step::describe).collect();
+    let count = names.len();
+    if count == 0 && !knows {
+        return None;
+    }
+    let changes = if count == 1 { "1 change is" } else { &format!("{count} changes are") };
+    let message = format!("dry run in {place}: {changes} planned, none is made");
+    let finding = Finding::new(Code::DryRun, message).named(place).key("SNAPKEEP_DRY_RUN");
+    let finding = finding.value(names.join(", "));
+    Some(finding.fix("set SNAPKEEP_DRY_RUN=off to carry out the plan"))
 }
 
 /// Applies `SNAPKEEP_MAX_DELETES`: a run that would mark more than this in a place marks none

@@ -167,6 +167,19 @@ impl Listing {
         }
     }
 
+    /// Takes out what a resource is judged by: its snapshots, and what is not ours of those that its
+    /// records mean.
+    #[must_use]
+    pub(super) fn split(&mut self, id: &ResourceId, records: &[Record]) -> Listing {
+        let group = self.ours.get_mut(id).map(std::mem::take).unwrap_or_default();
+        let keys = group.snapshots.keys().map(String::as_str);
+        let keys = keys.chain(records.iter().map(|record| record.snapshot_key()));
+        let other = |key: &str| Some((key.to_owned(), self.others.get(key)?.clone()));
+        let others = keys.filter_map(other).collect();
+        let (ours, policies) = ([(id.clone(), group)].into(), PolicyTexts::default());
+        Listing { ours, others, policies, shows_tags: self.shows_tags }
+    }
+
     /// Whether any snapshot showed a tag. Then those that showed none are not ours, whatever their
     /// names say.
     pub fn shows_tags(&mut self) -> bool {

@@ -12,7 +12,7 @@ use crate::policy::settings::{Context, Settings};
 use crate::prune::candidate::{Candidate, candidates};
 use crate::prune::effective::{EffectivePolicy, Subject, resolve};
 use crate::prune::guard::{Brake, Guard};
-use crate::prune::{Facts, Plan, Step};
+use crate::prune::{Facts, Judged, Plan, Step};
 use crate::resource::ResourceId;
 use crate::snapshot::{ATTEMPTS_MAX, Hold, SnapshotState};
 use crate::time::{Slot, after};
@@ -65,6 +65,16 @@ pub(super) fn judge(
     let named = |at: usize| available.get(at).and_then(|c| c.record.or(c.disagrees));
     let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(now));
     settings.min_keep.protect(&mut kept, &times, &effective.zone, stays, going);
+    // A guard may set the rules aside; people want to know them all the same.
+    let rules = match effective.keep == effective.rules || effective.orphan {
+        true => kept.clone(),
+        false => {
+            let mut kept = effective.rules.judge(&times, &effective.zone);
+            settings.min_keep.protect(&mut kept, &times, &effective.zone, stays, going);
+            kept
+        }
+    };
+    let mut rules = rules.into_iter();
 
     // The ruling on each candidate, before brake and grace; `None` means condemned.
     let mut kept = kept.into_iter();
@@ -103,7 +113,20 @@ pub(super) fn judge(
         plan.findings.extend(bad_hold(c, id));
         let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
         plan.findings.extend(floor.map(|finding| finding.of(id, name)));
-        plan.judge(c.name, c.seen.slot, verdict);
+        let guard = match verdict {
+            Verdict::Guarded(Guard::Held) => effective.guard,
+            Verdict::Guarded(guard) => Some(guard),
+            _ => None,
+        };
+        plan.verdicts.push(Judged {
+            key: c.key.to_owned(),
+            name: c.name.to_owned(),
+            slot: c.seen.slot,
+            verdict,
+            kept_by: if c.is_available() { rules.next().unwrap_or_default() } else { Vec::new() },
+            held: held(c),
+            guard,
+        });
         plan.steps.extend(step);
     }
 }
@@ -266,6 +289,7 @@ fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<
         survivors: u32::try_from(survivors.len()).unwrap_or(u32::MAX),
         newest: survivors.first().copied(),
         oldest: survivors.last().copied(),
+        size_gb: None,
     }
 }
 
@@ -299,7 +323,8 @@ fn condemn(
                     format!("no rule of `{}` in {} keeps it", effective.keep, effective.zone.name())
                 }
             };
-            let marked = record.marked(mark.clone(), reason);
+            let mark = Mark { size_gb: Some(c.seen.size_gb), ..mark.clone() };
+            let marked = record.marked(mark, reason);
             (Verdict::Mark, Some(Step::Mark(Box::new(marked))), None)
         }
         // Another run is deleting it.

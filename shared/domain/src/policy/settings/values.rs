@@ -32,6 +32,14 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+pub(super) fn protect(text: &str) -> Result<bool, String> {
+    match text {
+        "tagged" => Ok(false),
+        "all" => Ok(true),
+        _ => Err("tagged or all".to_owned()),
+    }
+}
+
 pub(super) fn topic(text: &str) -> Result<Option<String>, String> {
     let form = "an SNS topic's ARN, such as arn:aws:sns:eu-west-1:111122223333:snapkeep";
     let legal = text.starts_with("arn:") && text.split(':').count() == 6;

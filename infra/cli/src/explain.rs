@@ -1,0 +1,312 @@
+//! `snapkeep explain`: the ledger as a story.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use snapkeep_app::ports::Ledger;
+use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::record::{Change, Record, State};
+use snapkeep_domain::place::Place;
+use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::{ATTEMPTS_MAX, snapshot_name_at};
+use snapkeep_domain::time::Slot;
+
+use crate::findings;
+use crate::list::Entry;
+use crate::output::{self, say};
+use crate::when::whole;
+use crate::who::{self, Bearer, Who};
+use crate::world::{Reading, View, World};
+use crate::{BoxError, CommandResult};
+
+/// Tells the story of an instance or a snapshot: every change of state with time, function and
+/// reason, why it stays or goes, and when.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// An instance's name or id, or a snapshot's name; also of what is gone.
+    #[arg(value_name = "INSTANCE or SNAPSHOT")]
+    what: String,
+    #[command(flatten)]
+    reading: Reading,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Story {
+    #[serde(flatten)]
+    who: Who,
+    state: &'static str,
+    findings: Vec<Value>,
+    snapshots: Vec<Life>,
+}
+
+/// What became of a snapshot.
+#[derive(Serialize)]
+struct Life {
+    snapshot: String,
+    slot: Slot,
+    state: &'static str,
+    attempt: u32,
+    keep: Option<bool>,
+    reasons: Vec<String>,
+    marked_at: Option<Timestamp>,
+    execute_at: Option<Timestamp>,
+    held: bool,
+    held_until: Option<String>,
+    history: Vec<Event>,
+}
+
+#[derive(Serialize)]
+struct Event {
+    at: Timestamp,
+    function: Option<Function>,
+    from: Option<&'static str>,
+    to: &'static str,
+    attempt: u32,
+    reason: String,
+}
+
+/// What is asked about.
+struct Subject {
+    id: ResourceId,
+    place: Place,
+    who: Who,
+    /// Only this snapshot.
+    snapshot: Option<String>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> CommandResult {
+    let world = arguments.reading.read().await?;
+    let subject = subject(&world, &arguments.what).await?;
+    let story = story(&world, &subject).await?;
+    if arguments.json {
+        output::json(&story)?;
+    } else {
+        print(&story);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The instance or the snapshot of this name.
+async fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
+    if let Some(Bearer { id, place, who, .. }) = world.find_instance(text)? {
+        return Ok(Subject { id, place, who, snapshot: None });
+    }
+    let owners = owners(world, text);
+    match owners.as_slice() {
+        [Bearer { id, place, who, .. }] => {
+            let (id, place, who) = (id.clone(), place.clone(), who.clone());
+            Ok(Subject { id, place, who, snapshot: Some(text.to_owned()) })
+        }
+        [] => {
+            let views = world.views();
+            let bearers = world.bearers();
+            let names = bearers.iter().map(|one| one.who.name.as_str());
+            let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
+            let near =
+                who::nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
+            Err(format!("there is no instance and no snapshot of ours called `{text}`{near}")
+                .into())
+        }
+        several => {
+            let mut message =
+                format!("several snapshots are called `{text}`; ask for the instance by its id:");
+            for Bearer { who, .. } in several {
+                message += &format!("\n  {}  {}  {}", who.name, who.place, who.resource);
+            }
+            Err(message.into())
+        }
+    }
+}
+
+/// The resources that a snapshot of this name is or was of. The name alone says so, because it has a
+/// hash of the resource in it; so the snapshot may be long gone.
+fn owners(world: &World, name: &str) -> Vec<Bearer> {
+    let slot = slot_of(name);
+    let deployment = &world.settings.deployment;
+    world
+        .bearers()
+        .into_iter()
+        .filter(|one| {
+            let facts = world.survey.places.iter().find(|place| place.place == one.place);
+            let capabilities = facts.map(|one| one.capabilities).unwrap_or_default();
+            let by_name = slot.is_some_and(|slot| {
+                (1..=ATTEMPTS_MAX).any(|attempt| {
+                    let of = (&one.id, one.who.name.as_str());
+                    let full = snapshot_name_at(&capabilities, deployment, of, slot, attempt);
+                    let suffix = |text: &str| {
+                        text.get(text.len().saturating_sub(SUFFIX)..).map(str::to_owned)
+                    };
+                    suffix(&full).is_some() && suffix(&full) == suffix(name)
+                })
+            });
+            let mut records =
+                facts.into_iter().flat_map(|one| one.facts.records.values().flatten());
+            by_name || records.any(|record| record.resource == one.id && record.name == name)
+        })
+        .collect()
+}
+
+/// The end of a snapshot's name: `-20261120T030000Z-1a2b3c4d`.
+const SUFFIX: usize = 26;
+
+/// The slot that stands in a snapshot's name.
+fn slot_of(name: &str) -> Option<Slot> {
+    let (rest, _) = name.rsplit_once('-')?;
+    Slot::from_compact(rest.rsplit_once('-')?.1)
+}
+
+async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
+    let Subject { id, place, who, snapshot } = subject;
+    let mut places = world.survey.places.iter();
+    let surveyed = places.find(|one| one.place == *place);
+    let views = surveyed.map(|one| world.views_of(one, |one| one == id)).unwrap_or_default();
+    let view = views.first();
+    let entries: Vec<Entry> = view.map(View::entries).unwrap_or_default();
+    let records = world.deployment.ledger.recent(id, Slot::at(Timestamp::MIN)).await?.records;
+    let mut lives: Vec<Life> = records
+        .iter()
+        .filter(|record| snapshot.as_ref().is_none_or(|name| record.name == *name))
+        .map(|record| life(record, entries.iter().find(|one| one.key == record.snapshot_key())))
+        .collect();
+    let told = |one: &&Entry| {
+        let wanted = snapshot.as_ref().is_none_or(|name| one.snapshot == *name);
+        wanted && records.iter().all(|record| record.snapshot_key() != one.key)
+    };
+    lives.extend(entries.iter().filter(told).map(unrecorded));
+    lives.sort_by(|a, b| (b.slot, b.attempt).cmp(&(a.slot, a.attempt)));
+    if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
+        return Err(format!(
+            "the ledger knows nothing of the snapshot `{name}` of {} any more, and it does not exist",
+            who.name
+        )
+        .into());
+    }
+    let findings = view.map(|view| view.plan.findings.as_slice()).unwrap_or_default();
+    let findings = findings.iter().map(|one| findings::shown(one, Some(place)).json).collect();
+    let state = match view {
+        Some(view) if view.is_on() => "protected",
+        Some(View { living: Some((_, protection)), .. }) => match protection.opt_in {
+            snapkeep_domain::policy::tags::OptIn::Off => "off",
+            _ => "unprotected",
+        },
+        _ => "deleted",
+    };
+    Ok(Story { who: who.clone(), state, findings, snapshots: lives })
+}
+
+fn life(record: &Record, entry: Option<&Entry>) -> Life {
+    let mut history: Vec<Event> = record.history.past.iter().map(Event::of).collect();
+    if history.is_empty() {
+        history = before_histories(record);
+    }
+    let mark = record.mark.as_deref();
+    let state = match entry {
+        Some(entry) => entry.state,
+        None => record.state.as_str(),
+    };
+    Life {
+        snapshot: record.name.clone(),
+        slot: record.slot,
+        state,
+        attempt: record.attempt,
+        keep: entry.and_then(|entry| entry.keep),
+        reasons: entry.map(|entry| entry.reasons.clone()).unwrap_or_default(),
+        marked_at: mark.map(|mark| whole(mark.at)),
+        execute_at: mark.map(|mark| whole(mark.execute_at)),
+        held: entry.is_some_and(|entry| entry.held),
+        held_until: entry.and_then(|entry| entry.held_until.clone()),
+        history,
+    }
+}
+
+/// A snapshot of ours that the ledger does not know yet.
+fn unrecorded(entry: &Entry) -> Life {
+    Life {
+        snapshot: entry.snapshot.clone(),
+        slot: entry.slot,
+        state: entry.state,
+        attempt: 1,
+        keep: entry.keep,
+        reasons: entry.reasons.clone(),
+        marked_at: None,
+        execute_at: None,
+        held: entry.held,
+        held_until: entry.held_until.clone(),
+        history: Vec::new(),
+    }
+}
+
+/// What a record tells that was written before histories were: when it entered each state.
+fn before_histories(record: &Record) -> Vec<Event> {
+    let mut times: Vec<(Timestamp, State)> = State::ALL
+        .into_iter()
+        .filter_map(|state| Some((record.times.get(state)?, state)))
+        .collect();
+    times.sort_unstable();
+    let mut from = None;
+    times
+        .into_iter()
+        .map(|(at, state)| Event {
+            at: whole(at),
+            function: None,
+            from: from.replace(state.as_str()),
+            to: state.as_str(),
+            attempt: record.attempt,
+            reason: match state == record.state {
+                true => record.reason.clone(),
+                false => "written before the ledger kept reasons".to_owned(),
+            },
+        })
+        .collect()
+}
+
+impl Event {
+    fn of(change: &Change) -> Self {
+        Event {
+            at: whole(change.at),
+            function: change.function,
+            from: change.from.map(State::as_str),
+            to: change.to.as_str(),
+            attempt: change.attempt,
+            reason: change.reason.clone(),
+        }
+    }
+}
+
+fn print(story: &Story) {
+    let Story { who, state, .. } = story;
+    output::wrapped(&format!("{} in {}: {state} ({})", who.name, who.place, who.resource), "  ");
+    for one in &story.findings {
+        let text = |member: &str| one[member].as_str().unwrap_or_default();
+        output::wrapped(
+            &format!("  {} {}: {}", text("severity"), text("code"), text("message")),
+            "    ",
+        );
+    }
+    if story.snapshots.is_empty() {
+        say!("There are no snapshots of it, and there were none.");
+    }
+    for one in &story.snapshots {
+        say!("");
+        let stays = match (one.keep, one.execute_at) {
+            (Some(true), _) => format!(", and stays: {}", one.reasons.join(", ")),
+            (Some(false), Some(at)) => {
+                format!(", and goes after {at}: {}", one.reasons.join(", "))
+            }
+            (Some(false), None) => format!(", and goes: {}", one.reasons.join(", ")),
+            (None, _) => String::new(),
+        };
+        output::wrapped(&format!("{} is {}{stays}", one.snapshot, one.state), "  ");
+        for Event { at, function, from, to, attempt, reason } in &one.history {
+            let by = function.map_or("–", Function::as_str);
+            let from = from.map_or(String::new(), |from| format!("{from} → "));
+            let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            output::wrapped(&format!("  {at}  {by:<6}  {from}{to}{again}: {reason}"), "      ");
+        }
+    }
+}

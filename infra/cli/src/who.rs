@@ -1,0 +1,211 @@
+//! Who is meant: an instance by its name or its id, a snapshot by its name. A name that several
+//! resources have is refused with the list of them, because commands must not guess.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use snapkeep_domain::place::Place;
+use snapkeep_domain::prune::Facts;
+use snapkeep_domain::resource::ResourceId;
+
+use crate::BoxError;
+use crate::world::World;
+
+/// How many letters a name may be off, to be suggested.
+const NEAR: usize = 2;
+/// How many names are suggested.
+const SUGGESTED_MAX: usize = 3;
+
+/// What stands in everything that is about an instance or a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Who {
+    pub(crate) resource: String,
+    pub(crate) name: String,
+    pub(crate) place: String,
+    pub(crate) region: String,
+}
+
+/// A resource that has a name or had it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bearer {
+    pub(crate) who: Who,
+    pub(crate) id: ResourceId,
+    pub(crate) place: Place,
+    pub(crate) lives: bool,
+    /// Every name that it is known to have had.
+    names: BTreeSet<String>,
+}
+
+impl Who {
+    pub(crate) fn new(id: &ResourceId, name: &str, place: &Place) -> Self {
+        Who {
+            resource: id.0.clone(),
+            name: name.to_owned(),
+            place: place.to_string(),
+            region: place.region().to_owned(),
+        }
+    }
+
+    /// The resource of these facts, by its present or its last name.
+    pub(crate) fn of(facts: &Facts, id: &ResourceId) -> Self {
+        let living = facts.instances.get(id).map(|instance| instance.name.as_str());
+        let remembered = || facts.protected.get(id).map(|item| item.name.as_str());
+        let recorded = || {
+            let newest = facts.records.get(id)?.iter().max_by_key(|record| record.slot)?;
+            Some(newest.resource_name.as_str())
+        };
+        let listed = || facts.listing.of(id).map(|(name, _)| name);
+        let name = living.or_else(remembered).or_else(listed).or_else(recorded);
+        Who::new(id, name.unwrap_or_default(), &facts.place)
+    }
+}
+
+impl World {
+    /// Everything that has or had a name.
+    pub(crate) fn bearers(&self) -> Vec<Bearer> {
+        let mut all: Vec<Bearer> = Vec::new();
+        for surveyed in &self.survey.places {
+            let facts = &surveyed.facts;
+            for id in facts.resources() {
+                let who = Who::of(facts, &id);
+                let mut names = BTreeSet::from([who.name.clone()]);
+                names.extend(facts.protected.get(&id).map(|item| item.name.clone()));
+                names.extend(facts.listing.of(&id).map(|(name, _)| name.to_owned()));
+                let records = facts.records.get(&id).into_iter().flatten();
+                names.extend(records.map(|record| record.resource_name.clone()));
+                let lives = facts.instances.contains_key(&id);
+                all.push(Bearer { who, id, place: surveyed.place.clone(), lives, names });
+            }
+        }
+        // A place that cannot be read has no facts, but the ledger remembers what was there.
+        for item in &self.survey.memory.protected {
+            if all.iter().all(|one| one.id != item.resource) {
+                let who = Who::new(&item.resource, &item.name, &item.place);
+                let (id, place) = (item.resource.clone(), item.place.clone());
+                let names = BTreeSet::from([item.name.clone()]);
+                all.push(Bearer { who, id, place, lives: false, names });
+            }
+        }
+        all
+    }
+
+    /// The resource that a name or an id means.
+    pub(crate) fn instance(&self, text: &str) -> Result<Bearer, BoxError> {
+        self.find_instance(text).and_then(|found| {
+            found.ok_or_else(|| {
+                let all = self.bearers();
+                let near = nearest(text, all.iter().map(|one| one.who.name.as_str()));
+                format!("there is no instance `{text}`{near}").into()
+            })
+        })
+    }
+
+    /// The resource that a name or an id means, if there is one.
+    pub(crate) fn find_instance(&self, text: &str) -> Result<Option<Bearer>, BoxError> {
+        let all = self.bearers();
+        if let Some(found) = all.iter().find(|one| one.id.0 == text) {
+            return Ok(Some(found.clone()));
+        }
+        let mut named: Vec<Bearer> =
+            all.iter().filter(|one| one.who.name == text).cloned().collect();
+        if named.is_empty() {
+            named = all.into_iter().filter(|one| one.names.contains(text)).collect();
+        }
+        let mut living = named.iter().filter(|one| one.lives);
+        let one_place = named.windows(2).all(|pair| pair[0].place == pair[1].place);
+        match (named.as_slice(), living.next(), living.next()) {
+            ([], ..) => Ok(None),
+            ([only], ..) => Ok(Some(only.clone())),
+            (several, Some(one), None) if one_place => {
+                for gone in several.iter().filter(|one| !one.lives) {
+                    eprintln!(
+                        "snapkeep: `{text}` means the living instance; a deleted one had the name, too: {}",
+                        gone.id.0
+                    );
+                }
+                Ok(Some(one.clone()))
+            }
+            (several, ..) => Err(ambiguous(text, several).into()),
+        }
+    }
+
+    /// Everything in one place that has or had a name, or has this id.
+    pub(crate) fn all_of(&self, text: &str) -> Result<Vec<Bearer>, BoxError> {
+        let all = self.bearers();
+        if let Some(found) = all.iter().find(|one| one.id.0 == text) {
+            return Ok(vec![found.clone()]);
+        }
+        let named: Vec<Bearer> = all.into_iter().filter(|one| one.names.contains(text)).collect();
+        if named.windows(2).all(|pair| pair[0].place == pair[1].place) {
+            return Ok(named);
+        }
+        Err(ambiguous(text, &named).into())
+    }
+}
+
+/// The message about a name that several resources have.
+fn ambiguous(text: &str, several: &[Bearer]) -> String {
+    let mut message = format!(
+        "several instances have or had the name `{text}`; choose one by its id or by --region:"
+    );
+    for Bearer { who, lives, .. } in several {
+        let state = if *lives { "living" } else { "gone" };
+        message += &format!("\n  {}  {}  {}  {state}", who.name, who.place, who.resource);
+    }
+    message
+}
+
+/// The names that are near to what was written, as the end of a sentence.
+pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let far = |name: &str| strsim::osa_distance(&text.to_lowercase(), &name.to_lowercase());
+    let mut near: Vec<(usize, &str)> = names.map(|name| (far(name), name)).collect();
+    near.sort_unstable();
+    near.dedup();
+    let close = NEAR.max(text.chars().count() / 3);
+    let begins =
+        |name: &str| !text.is_empty() && (name.starts_with(text) || text.starts_with(name));
+    near.retain(|(far, name)| !name.is_empty() && (*far <= close || begins(name)));
+    near.truncate(SUGGESTED_MAX);
+    let names: Vec<String> = near.into_iter().map(|(_, name)| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+/// The one of these that is one or two letters, or only case, away from a text that is none of them.
+pub(crate) fn meant<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let low = text.to_lowercase();
+    let far = |one: &str| strsim::osa_distance(&low, &one.to_lowercase());
+    let near = known.map(|one| (far(one), one)).filter(|(far, one)| {
+        // Half of a short word may be two letters.
+        *far <= NEAR && *far * 2 < one.chars().count().max(2) && *one != text
+    });
+    near.min().map(|(_, one)| one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_suggested() {
+        let names = ["web-1", "web-2", "db"];
+        assert_eq!(nearest("web1", names.into_iter()), "; did you mean `web-1` or `web-2`?");
+        assert_eq!(nearest("mail", names.into_iter()), "");
+        assert_eq!(nearest("web", names.into_iter()), "; did you mean `web-1` or `web-2`?");
+    }
+
+    #[test]
+    fn what_was_meant_is_two_letters_or_only_case_away() {
+        let keys = ["schedule", "keep", "timezone"];
+        for (text, means) in [
+            ("shedule", Some("schedule")),
+            ("Keep", Some("keep")),
+            ("kep", Some("keep")),
+            ("scedulle", Some("schedule")),
+            ("snapshot", None),
+            ("keep", None),
+            ("k", None),
+        ] {
+            assert_eq!(meant(text, keys.into_iter()), means, "{text}");
+        }
+    }
+}
