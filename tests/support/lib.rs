@@ -351,7 +351,8 @@ pub fn snapshot_of(record: &Record) -> Snapshot {
 /// Marks a record at this time, with a grace of three days.
 pub fn mark(record: &mut Record, marked: Timestamp) {
     let execute_at = marked + SignedDuration::from_hours(72);
-    let mark = Mark { at: marked, execute_at, survivors: 0, newest: None, oldest: None, size_gb: None };
+    let mark =
+        Mark { at: marked, execute_at, survivors: 0, newest: None, oldest: None, size_gb: None };
     alter(record, |record| {
         record.state = State::Expiring;
         record.times.insert(State::Expiring, marked);

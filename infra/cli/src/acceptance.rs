@@ -2,7 +2,6 @@
 //! snapshot, and everything that it made removed again.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,15 +13,15 @@ use serde_json::Value;
 use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::snapshot::{HOLD, Ownership, Snapshot, SnapshotState};
 use snapkeep_domain::time::{Slot, after, format_duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 mod account;
 mod deployment;
 
 use self::account::Account;
 use self::deployment::Deployment;
+use crate::operate::{confirmed, stopped};
 use crate::output::{self, say};
-use crate::{BoxError, CommandResult, INTERRUPTED};
+use crate::{BoxError, CommandResult};
 
 /// How the names of everything that this makes begin.
 const PREFIX: &str = "snapkeep-acceptance-";
@@ -128,9 +127,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let outcome = tokio::select! {
         outcome = trial.run(&plan) => outcome.map(|()| ExitCode::SUCCESS),
         interrupted = stopped() => {
-            interrupted?;
+            let status = interrupted?;
             say!("interrupted");
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(ExitCode::from(status))
         }
     };
     if let Err(trouble) = &outcome {
@@ -193,17 +192,6 @@ fn announce(deployment: &Deployment, account: &Account, plan: &account::Plan, co
         account.zone,
         format_duration(deployment.settings.grace)
     );
-}
-
-fn confirmed() -> Result<bool, BoxError> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Ok(false);
-    }
-    eprint!("Go on? [y/N] ");
-    let mut answer = String::new();
-    stdin.read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 /// What changed in the account and is not ours: other people work there too.
@@ -407,17 +395,6 @@ async fn remove(account: &Account, name: &str, patience: Patience) -> Result<(),
     })?;
     say!("ok  nothing of {name} is left");
     Ok(())
-}
-
-/// Resolves at Ctrl-C, or when the process is told to end, or its terminal is closed.
-async fn stopped() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -16,15 +16,22 @@ mod check;
 mod cloud;
 mod demo;
 mod deployed;
+mod drill;
 mod explain;
 mod findings;
+mod launch;
+mod lint;
 mod list;
+mod operate;
 mod output;
 mod patient;
 mod plan;
+mod report;
+mod restore;
 mod retention;
 mod simulate;
 mod status;
+mod tags;
 mod when;
 mod who;
 mod world;
@@ -55,12 +62,26 @@ enum Command {
     Status(status::Arguments),
     /// Say in one line how everything stands, for Nagios, cron and Prometheus.
     Check(check::Arguments),
+    /// Find what is wrong with variables, policies, tags and holds, and say what was meant.
+    Lint(lint::Arguments),
+    /// Say what a month promised and what was kept: the auditor's page.
+    Report(report::Arguments),
     /// Show our snapshots, with why each stays or goes.
     List(list::Arguments),
     /// Show what the next runs take, mark and delete, when and why, and what that costs.
     Plan(plan::Arguments),
     /// Tell the story of an instance or a snapshot: what happened to it, why, and what comes next.
     Explain(explain::Arguments),
+    /// Hold a snapshot, or all snapshots of an instance: nothing prunes them.
+    Hold(tags::HoldArguments),
+    /// Remove the hold of a snapshot or an instance.
+    Release(tags::ReleaseArguments),
+    /// Confirm a stricter retention that the brake stopped, by the code that it printed.
+    Confirm(tags::ConfirmArguments),
+    /// Launch an instance from a snapshot, with the zone, bundle, tags and key pair of the old one.
+    Restore(restore::Arguments),
+    /// Prove that snapshots can be restored: launch, wait, probe, remove, and note the result.
+    Drill(drill::Arguments),
     /// Show what a schedule and a retention would keep over the years, and what it costs, offline.
     Simulate(simulate::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
@@ -96,9 +117,16 @@ fn main() -> ExitCode {
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Status(arguments) => block_on(status::run(arguments)),
         Command::Check(arguments) => block_on(check::run(arguments)),
+        Command::Lint(arguments) => block_on(lint::run(arguments)),
+        Command::Report(arguments) => block_on(report::run(arguments)),
         Command::List(arguments) => block_on(list::run(arguments)),
         Command::Plan(arguments) => block_on(plan::run(arguments)),
         Command::Explain(arguments) => block_on(explain::run(arguments)),
+        Command::Hold(arguments) => block_on(tags::hold(arguments)),
+        Command::Release(arguments) => block_on(tags::release(arguments)),
+        Command::Confirm(arguments) => block_on(tags::confirm(arguments)),
+        Command::Restore(arguments) => block_on(restore::run(arguments)),
+        Command::Drill(arguments) => block_on(drill::run(arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
@@ -120,6 +148,8 @@ fn main() -> ExitCode {
 
 /// The exit status of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
+/// The exit status of a command that SIGTERM ended.
+const TERMINATED: u8 = 143;
 
 /// Whatever stopped a command; it is printed.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -143,6 +143,19 @@ fn list<const N: usize>(headers: [&str; N], rows: &[[String; N]]) {
     }
 }
 
+/// A number of seconds, as people read it.
+pub(crate) fn span(seconds: i64) -> String {
+    snapkeep_domain::time::format_duration(jiff::SignedDuration::from_secs(seconds))
+}
+
+/// Shows on a terminal that something takes its time.
+pub(crate) fn progress(what: impl Into<std::borrow::Cow<'static, str>>) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new_spinner();
+    bar.set_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_secs(1));
+    bar
+}
+
 /// Prints one JSON document.
 pub(crate) fn json(document: &impl serde::Serialize) -> Result<(), crate::BoxError> {
     say!("{}", serde_json::to_string_pretty(document)?);

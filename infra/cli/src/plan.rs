@@ -193,7 +193,7 @@ impl Line {
 }
 
 /// The words for why something happens, from the reason that the ledger gets.
-fn reasons(act: Act, reason: &str) -> Vec<String> {
+pub(crate) fn reasons(act: Act, reason: &str) -> Vec<String> {
     let words = match act {
         Act::Take => "due",
         Act::Mark | Act::Delete if reason.starts_with("no rule") => NO_RULE,

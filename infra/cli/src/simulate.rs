@@ -25,7 +25,7 @@ use crate::{BoxError, CommandResult};
 
 /// The price of a gigabyte for a month, in dollars. It is the most, because the provider bills
 /// increments.
-const DOLLARS_A_GB: f64 = 0.05;
+pub(crate) const DOLLARS_A_GB: f64 = 0.05;
 
 /// Shows what a policy would keep at each midnight, with gigabytes and dollars, and the nights on
 /// which clocks change.

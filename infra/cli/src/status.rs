@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
+use snapkeep_domain::ledger::protected::Proof;
 use snapkeep_domain::ledger::record::State;
 use snapkeep_domain::policy::Policy;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
@@ -78,6 +79,7 @@ pub(crate) struct Row {
     pending: usize,
     pub(crate) size_gb: u64,
     cost_usd_month: f64,
+    proven: Option<Proof>,
 }
 
 #[derive(Default, Serialize)]
@@ -165,7 +167,8 @@ fn row(world: &World, view: &View<'_>) -> Option<Row> {
         Some(OptIn::Untagged) => "unprotected",
         None => "deleted",
     };
-    let mut row = Row { who: view.who.clone(), state, ..Row::default() };
+    let proven = view.protected.and_then(|item| item.proven);
+    let mut row = Row { who: view.who.clone(), state, proven, ..Row::default() };
     row.count(world.now, view);
     let Some((instance, protection)) = &view.living else { return Some(row) };
     if protection.opt_in != OptIn::On {

@@ -80,9 +80,11 @@ pub(crate) struct View<'a> {
 
 impl Reading {
     /// The deployment that is meant, and the time that counts as now.
-    pub(crate) async fn deployment(&self) -> Result<(Deployment, Timestamp), BoxError> {
-        let sdk = snapkeep_aws::sdk::sdk_config().await;
-        let [create_vars, vars] = self.variables(&sdk).await?;
+    async fn deployment(
+        &self,
+        sdk: SdkConfig,
+        [create_vars, vars]: [Variables; 2],
+    ) -> Result<(Deployment, Timestamp), BoxError> {
         let (create, _) = read_settings(&create_vars, Function::Create).map_err(bad)?;
         let (mut settings, providers) = read_settings(&vars, Function::Prune).map_err(bad)?;
         take_schedules(&mut settings, &create);
@@ -103,7 +105,19 @@ impl Reading {
 
     /// Reads the world.
     pub(crate) async fn read(&self) -> Result<World, BoxError> {
-        let (deployment, now) = self.deployment().await?;
+        let sdk = snapkeep_aws::sdk::sdk_config().await;
+        let vars = self.variables(&sdk).await?;
+        self.read_by(sdk, vars).await
+    }
+
+    /// Reads the world of these variables; where services are, and the keys, are the caller's.
+    pub(crate) async fn read_with(&self, vars: [Variables; 2]) -> Result<World, BoxError> {
+        let sdk = snapkeep_aws::sdk::sdk_config().await;
+        self.read_by(sdk, vars.map(with_own)).await
+    }
+
+    async fn read_by(&self, sdk: SdkConfig, vars: [Variables; 2]) -> Result<World, BoxError> {
+        let (deployment, now) = self.deployment(sdk, vars).await?;
         let Deployment { settings, ledger, access, .. } = &deployment;
         let deadline = Budget::until(SystemTime::now() + PATIENCE);
         let invocation = Invocation { now, lease: Lease::NONE, tick: None, deadline };
@@ -150,15 +164,16 @@ impl Reading {
             };
         }
         let found = Deployed::find(sdk, self.deployment.as_deref()).await?;
-        let mut vars = [Function::Create, Function::Prune].map(|one| found.variables(one));
-        for (key, value) in own {
-            // Where services and the clock are is the caller's affair, and so are his keys.
-            if !key.starts_with("SNAPKEEP_") || key == "SNAPKEEP_CLOCK_URL" {
-                vars.iter_mut().for_each(|vars| drop(vars.insert(key.clone(), value.clone())));
-            }
-        }
-        Ok(vars)
+        Ok([Function::Create, Function::Prune].map(|one| with_own(found.variables(one))))
     }
+}
+
+/// Adds where services and the clock are, and the keys, which are the caller's own.
+fn with_own(mut vars: Variables) -> Variables {
+    let own = snapkeep_aws::environment::vars().into_iter();
+    let is_own = |key: &str| !key.starts_with("SNAPKEEP_") || key == "SNAPKEEP_CLOCK_URL";
+    vars.extend(own.filter(|(key, _)| is_own(key)));
+    vars
 }
 
 fn bad(BadSettings(bad): BadSettings) -> BoxError {

@@ -10,7 +10,7 @@ pub use snapkeep_domain::answer::{ErrorKind, ProviderError, Quota};
 use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
-use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::protected::{Proof, Protected};
 use snapkeep_domain::ledger::record::Record;
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::{Condition, Notice};
@@ -198,6 +198,8 @@ pub enum Note {
     Available(Slot),
     /// This is the newest slot that has an available snapshot.
     Newest(Option<Slot>),
+    /// A drill had this result.
+    Proven(Proof),
 }
 
 /// Stores what the ledger remembers besides its records. It decides nothing by itself.

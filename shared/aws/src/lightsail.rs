@@ -16,6 +16,7 @@ use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
 mod clients;
 mod error;
 mod mapping;
+pub mod operator;
 #[cfg(test)]
 mod tests;
 

@@ -7,11 +7,13 @@
 //! schedules and retention rules mean. [`snapshot`] is what the provider shows, and which of it is
 //! ours; [`answer`] is what the provider answers, and
 //! [`capabilities`] what it can do. [`ledger`] is what we remember and intend.
-//! [`create`], [`poll`] and [`prune`] plan from these three, and a [`forecast`] steps them ahead. A [`finding`] is what people should
-//! know, and a [`notice`] is what they are sent. [`time`], [`place`], [`resource`] and [`function`]
+//! [`create`], [`poll`] and [`prune`] plan from these three; a [`forecast`] steps them ahead, and an
+//! [`audit`] looks back. A [`finding`] is what people should know, and a [`notice`] is what they are
+//! sent. [`time`], [`place`], [`resource`] and [`function`]
 //! are the terms that all of them use.
 
 pub mod answer;
+pub mod audit;
 pub mod capabilities;
 pub mod create;
 pub mod finding;

@@ -425,7 +425,8 @@ mod tests {
         let adopted = |(name, seen): (&str, &Seen)| seen.adopted(name, (&id, "web", &place), now);
         let mut records: Vec<Record> = seen.into_iter().map(adopted).collect();
         let (survivors, newest, oldest) = (1, None, None);
-        let mark = Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest, size_gb: None };
+        let mark =
+            Mark { at: long_ago, execute_at: long_ago, survivors, newest, oldest, size_gb: None };
         let lease = Lease::until(now + crate::ledger::record::INVOCATION_LIFE);
         records[0] = records[0].marked(mark.clone(), "no rule keeps it");
         let elsewhere = Fields {

@@ -265,6 +265,7 @@ impl Remember for MemoryLedger {
                 Note::Answered(at) => item.answered = Some(at),
                 Note::Available(slot) => item.newest = item.newest.max(Some(slot)),
                 Note::Newest(slot) => item.newest = slot,
+                Note::Proven(proof) => item.proven = Some(proof),
             }
         }
         Ok(())

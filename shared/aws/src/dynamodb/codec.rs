@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_attribute_value, to_item};
 use snapkeep_app::ports::Unreadable;
-use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::protected::{Proof, Protected};
 use snapkeep_domain::ledger::record::{Change, FORMAT, Record};
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::Condition;
@@ -55,6 +55,11 @@ pub(super) fn decode(item: &Item) -> Result<Record, Unreadable> {
         return Err(unreadable(why));
     }
     Ok(record)
+}
+
+/// Encodes the result of a drill.
+pub(super) fn encode_proof(proof: Proof) -> Result<AttributeValue, String> {
+    to_attribute_value(proof).map_err(|error| error.to_string())
 }
 
 /// Encodes a protected resource.
@@ -225,6 +230,7 @@ mod tests {
                 survivors: 2,
                 newest: Some("2026-11-27T03:00:00Z".parse().unwrap()),
                 oldest: Some("2026-11-26T03:00:00Z".parse().unwrap()),
+                size_gb: Some(20),
             })),
             has_residue: false,
             identity: Identity::default(),

@@ -23,12 +23,13 @@ use super::{
 const UPDATE_ITEM: &str = "UpdateItem";
 
 /// The members of a protected resource that hold what its tags say; an absent member is removed.
-const TAGS_SAY: [&str; 9] = [
+const TAGS_SAY: [&str; 10] = [
     "name",
     "place",
     "standing",
     "since",
     "hold",
+    "disk",
     "policy",
     "idle_since",
     schema::FORMAT,
@@ -130,6 +131,14 @@ impl Remember for DynamoLedger {
             Note::Available(newest) => slot(update, newest.to_string()).condition_expression(
                 format!("{exists} AND (attribute_not_exists(#newest) OR #newest < :slot)"),
             ),
+            Note::Proven(proof) => {
+                let proof = codec::encode_proof(proof).map_err(unwritable)?;
+                update
+                    .expression_attribute_names("#proven", "proven")
+                    .expression_attribute_values(":proof", proof)
+                    .update_expression("SET #proven = :proof")
+                    .condition_expression(exists)
+            }
             Note::Newest(Some(newest)) => {
                 slot(update, newest.to_string()).condition_expression(exists)
             }

@@ -42,6 +42,18 @@ impl From<OptIn> for Standing {
     }
 }
 
+/// The proof that a snapshot can be restored, or that it cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// When the drill began.
+    pub at: Timestamp,
+    /// Whether the instance ran, and answered the probe.
+    pub ok: bool,
+    /// How long that took in real time; `None` if it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
 /// A resource as the ledger remembers it. `create` and `prune` write what its tags say, under the
 /// item's version; the other members are written one by one, each by its own kind of writer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +86,9 @@ pub struct Protected {
     /// When the provider last answered a request for a snapshot of it; written by `create`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Timestamp>,
+    /// The result of the last drill; written by the command `snapkeep drill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Proof>,
     /// The format of the item.
     pub format: u32,
     /// The version of what its tags say, for optimistic locking; 0 means not written yet.
@@ -120,6 +135,7 @@ impl Protected {
             },
             newest: known.and_then(|known| known.newest),
             answered: known.and_then(|known| known.answered),
+            proven: known.and_then(|known| known.proven),
             format: FORMAT,
             version: known.map_or(0, |known| known.version),
         };
@@ -154,6 +170,7 @@ impl Protected {
             idle_since: None,
             newest: None,
             answered: None,
+            proven: None,
             format: FORMAT,
             version: 0,
         }

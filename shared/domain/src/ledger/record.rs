@@ -417,6 +417,7 @@ mod tests {
                 survivors: 0,
                 newest: None,
                 oldest: None,
+                size_gb: None,
             })),
             has_residue: true,
             history: History::default(),

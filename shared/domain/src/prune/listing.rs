@@ -230,6 +230,11 @@ impl Listing {
         self.others.get(record.snapshot_key())
     }
 
+    /// The snapshots that are not ours, by what identifies them.
+    pub fn others(&self) -> impl Iterator<Item = (&str, &Other)> {
+        self.others.iter().map(|(key, other)| (key.as_str(), other))
+    }
+
     /// How many snapshots are not ours.
     #[must_use]
     pub fn foreign(&self) -> usize {

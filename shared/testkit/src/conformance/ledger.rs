@@ -5,7 +5,7 @@ use snapkeep_app::ports::{ConditionStore, Ledger, Note, Remember, Write};
 use snapkeep_domain::finding::{Code, Finding};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
-use snapkeep_domain::ledger::protected::{Protected, Standing};
+use snapkeep_domain::ledger::protected::{Proof, Protected, Standing};
 use snapkeep_domain::ledger::record::{
     FORMAT, Fields, HISTORY_MAX, History, Identity, Record, State, Subject,
 };
@@ -75,6 +75,9 @@ async fn remembers_resources(ledger: &(impl Ledger + Remember)) {
     ledger.note(&id("web"), Note::Newest(Some(slot(2)))).await.unwrap();
     assert_eq!(known().await[1].newest, Some(slot(2)));
     ledger.note(&id("web"), Note::Newest(None)).await.unwrap();
+    let proof = Proof { at: start(), ok: true, seconds: Some(74) };
+    ledger.note(&id("web"), Note::Proven(proof)).await.unwrap();
+    assert_eq!(known().await[1].proven, Some(proof));
     let back = Protected { hold: None, standing: Standing::On, ..known().await[1].clone() };
     assert!(ledger.remember(&back).await.unwrap());
     assert_eq!(known().await[1], Protected { version: 3, ..back });

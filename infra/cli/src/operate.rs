@@ -1,0 +1,137 @@
+//! What commands do at the provider with the rights of whoever calls them: patiently, and with errors
+//! that name the right which is missing.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use snapkeep_app::ports::{ErrorKind, ProviderError};
+use snapkeep_aws::lightsail::operator::{Image, LightsailOperator, Machine};
+use snapkeep_domain::place::Place;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{BoxError, INTERRUPTED, TERMINATED};
+
+/// How often a call is made at most.
+const TRIES_MAX: u32 = 6;
+/// The pause after the first call that did not succeed; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Acts in one place.
+pub(crate) struct Operator {
+    pub(crate) api: LightsailOperator,
+    pub(crate) place: Place,
+}
+
+/// Why a call did not succeed, in the words of a person who could help.
+pub(crate) fn trouble(error: &ProviderError) -> String {
+    match error.kind {
+        ErrorKind::Denied => {
+            format!("{error}; it needs the right lightsail:{}", error.operation)
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl Operator {
+    pub(crate) fn new(sdk: &SdkConfig, place: &Place) -> Result<Self, BoxError> {
+        if let Some(provider) = place.provider() {
+            return Err(format!(
+                "{place}: this works at Lightsail only; at {provider}, use the provider's console"
+            )
+            .into());
+        }
+        if let Some(account) = place.account() {
+            return Err(format!(
+                "{place} belongs to the account {account}: act there with that account's own credentials, for example \
+                 in its console"
+            )
+            .into());
+        }
+        let api = LightsailOperator::new(sdk, place).map_err(|error| trouble(&error))?;
+        Ok(Operator { api, place: place.clone() })
+    }
+
+    /// Makes a call that may be repeated, until it is answered.
+    pub(crate) async fn patiently<T>(
+        &self,
+        call: impl AsyncFn() -> Result<T, ProviderError>,
+    ) -> Result<T, ProviderError> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES_MAX {
+            match call().await {
+                Err(error) if error.kind.transient() => tokio::time::sleep(pause).await,
+                answer => return answer,
+            }
+            pause *= 2;
+        }
+        call().await
+    }
+
+    pub(crate) async fn instance(&self, name: &str) -> Result<Option<Machine>, ProviderError> {
+        self.patiently(async || self.api.instance(name).await).await
+    }
+
+    pub(crate) async fn snapshot(&self, name: &str) -> Result<Option<Image>, ProviderError> {
+        self.patiently(async || self.api.snapshot(name).await).await
+    }
+
+    pub(crate) async fn tag(
+        &self,
+        name: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), ProviderError> {
+        self.patiently(async || self.api.tag(name, key, value).await).await
+    }
+
+    pub(crate) async fn untag(&self, name: &str, key: &str) -> Result<(), ProviderError> {
+        self.patiently(async || self.api.untag(name, key).await).await
+    }
+
+    /// The command of the AWS CLI that sets a tag.
+    pub(crate) fn tag_command(&self, name: &str, key: &str, value: &str) -> String {
+        let tag = format!("key={key},value={value}");
+        self.command("tag-resource", &["--resource-name", name, "--tags", &tag])
+    }
+
+    /// The command of the AWS CLI that removes a tag.
+    pub(crate) fn untag_command(&self, name: &str, key: &str) -> String {
+        self.command("untag-resource", &["--resource-name", name, "--tag-keys", key])
+    }
+
+    /// The command of the AWS CLI that deletes an instance.
+    pub(crate) fn delete_command(&self, name: &str) -> String {
+        self.command("delete-instance", &["--instance-name", name])
+    }
+
+    /// A command of the AWS CLI, ready for a shell.
+    pub(crate) fn command(&self, what: &str, arguments: &[&str]) -> String {
+        let region = ["--region", self.place.region()];
+        let all = ["aws", "lightsail", what].into_iter();
+        shell_words::join(all.chain(arguments.iter().copied()).chain(region))
+    }
+}
+
+/// Asks on a terminal whether to go on; elsewhere nobody can answer.
+pub(crate) fn confirmed() -> Result<bool, BoxError> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    eprint!("Go on? [y/N] ");
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+/// Waits for Ctrl-C or another signal that ends a command; returns the exit status.
+pub(crate) async fn stopped() -> std::io::Result<u8> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| INTERRUPTED),
+        _ = terminate.recv() => Ok(TERMINATED),
+        _ = hangup.recv() => Ok(TERMINATED),
+    }
+}

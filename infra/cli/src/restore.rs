@@ -1,0 +1,534 @@
+//! `snapkeep restore`: an instance from a snapshot, with what the old one had.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use snapkeep_aws::lightsail::operator::{Launch, Machine};
+use snapkeep_domain::ledger::protected::Protected;
+use snapkeep_domain::ledger::record::State;
+use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::settings::Settings;
+use snapkeep_domain::snapshot::{HOLD, SnapshotState, Tags};
+use snapkeep_domain::time::Slot;
+
+use crate::launch::Use;
+use crate::operate::{Operator, confirmed, stopped, trouble};
+use crate::output::{self, say};
+use crate::when::{When, whole};
+use crate::who::{Who, nearest};
+use crate::world::{Reading, View, World};
+use crate::{BoxError, CommandResult};
+
+/// The Region's key pair that everybody has.
+const DEFAULT_KEY_PAIR: &str = "LightsailDefaultKeyPair";
+
+/// Launches an instance from a snapshot, with the zone, bundle, tags and key pair of the old one.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// An instance's name or id, also of one that is gone, or a snapshot's name.
+    #[arg(value_name = "INSTANCE or SNAPSHOT")]
+    what: String,
+    /// The newest snapshot that was made by then: a time, a date, or a distance such as -36h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = When::read)]
+    as_of: Option<When>,
+    /// The name of the new instance; the old name if it is free, or else NAME-restored.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    to: Option<String>,
+    /// Launch it without asking.
+    #[arg(long)]
+    yes: bool,
+    /// Only print the commands of the AWS CLI that do it.
+    #[arg(long, conflicts_with = "yes")]
+    print: bool,
+    #[command(flatten)]
+    reading: Reading,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads a name that Lightsail takes.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let ends = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric());
+    if (2..=255).contains(&text.len()) && text.chars().all(legal) && ends {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 2 to 255 letters, digits, dots, hyphens and underscores, with a letter or digit at both ends"
+            .to_owned())
+    }
+}
+
+/// What is restored, from what, and what became of it.
+#[derive(Serialize)]
+struct Restore {
+    snapshot: String,
+    #[serde(flatten)]
+    who: Who,
+    slot: Slot,
+    created_at: Timestamp,
+    to: String,
+    bundle: String,
+    zone: String,
+    key_pair: String,
+    tags: Vec<Tag>,
+    size_gb: u32,
+    cost_usd_month: Option<f64>,
+    commands: Vec<String>,
+    state: &'static str,
+    instance: Option<String>,
+    seconds: Option<u64>,
+    held: bool,
+    left: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    messages: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Tag {
+    key: String,
+    value: String,
+}
+
+/// A snapshot to launch from.
+pub(crate) struct Source {
+    pub(crate) who: Who,
+    pub(crate) place: Place,
+    pub(crate) snapshot: String,
+    pub(crate) slot: Slot,
+    pub(crate) created_at: Timestamp,
+    pub(crate) size_gb: u32,
+    pub(crate) held: bool,
+    /// Whether the instance that it was taken of lives.
+    pub(crate) lives: bool,
+    /// What the ledger remembers of that instance.
+    remembered: Option<Protected>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> CommandResult {
+    let world = arguments.reading.read().await?;
+    let source = source(&world, &arguments)?;
+    let operator = Operator::new(&world.deployment.sdk, &source.place)?;
+    let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
+    let usage = Use::new(&operator, launch, source.held, world.now);
+    restore.commands = commands(&usage);
+    if arguments.print {
+        if arguments.json {
+            output::json(&restore)?;
+        } else {
+            restore.commands.iter().for_each(|command| say!("{command}"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    announce(&restore, &source);
+    if !arguments.yes && !confirmed()? {
+        return Err("nothing was launched; say --yes to launch without being asked, or --print for the commands".into());
+    }
+    let status = carry_out(&usage, &mut restore).await?;
+    if arguments.json {
+        output::json(&restore)?;
+    } else {
+        print(&restore);
+    }
+    Ok(status)
+}
+
+/// The newest available snapshot of what is asked for that was made by then.
+fn source(world: &World, arguments: &Arguments) -> Result<Source, BoxError> {
+    let text = &arguments.what;
+    let at = arguments.as_of.map(|at| at.from(world.now)).transpose()?;
+    let bearers = world.all_of(text)?;
+    let views = world.views();
+    let mut all: Vec<Source> = Vec::new();
+    for view in &views {
+        let by_name = bearers.iter().any(|one| one.id == view.id);
+        let same = |one: &Source| by_name || (bearers.is_empty() && one.snapshot == *text);
+        all.extend(sources(view).into_iter().filter(same));
+    }
+    if bearers.is_empty() && at.is_some() && !all.is_empty() {
+        return Err(format!(
+            "--as-of chooses among the snapshots of an instance; {text} is a snapshot"
+        )
+        .into());
+    }
+    if bearers.is_empty() && all.windows(2).any(|pair| pair[0].place != pair[1].place) {
+        let mut message = format!("several snapshots are called `{text}`; choose one by --region:");
+        for one in &all {
+            message += &format!("\n  {text}  {}  {}", one.who.place, one.who.resource);
+        }
+        return Err(message.into());
+    }
+    if all.is_empty() {
+        return Err(nothing(world, &views, text, bearers.is_empty()).into());
+    }
+    let oldest = all.iter().map(|one| (one.created_at, one.snapshot.clone())).min();
+    let in_time = |one: &Source| at.is_none_or(|at| one.created_at <= at);
+    let found = all.into_iter().filter(in_time).max_by_key(|one| (one.created_at, one.slot));
+    found.ok_or_else(|| {
+        let at = at.map(|at| at.to_string()).unwrap_or_default();
+        let oldest = oldest.map(|(at, name)| format!("{name}, made at {at}")).unwrap_or_default();
+        format!("--as-of {at}: there is no snapshot of {text} that old; the oldest is {oldest}")
+            .into()
+    })
+}
+
+/// Why there is nothing to restore.
+fn nothing(world: &World, views: &[View<'_>], text: &str, unknown: bool) -> String {
+    if !unknown {
+        return format!("there is no available snapshot of {text} to restore");
+    }
+    let bearers = world.bearers();
+    let names = bearers.iter().map(|one| one.who.name.as_str());
+    let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
+    let near = nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
+    format!("there is no instance and no available snapshot of ours called `{text}`{near}")
+}
+
+/// The available snapshots of a resource. One whose deletion was begun may be gone at any time.
+pub(crate) fn sources(view: &View<'_>) -> Vec<Source> {
+    let one = |judged: &snapkeep_domain::prune::Judged| {
+        let seen =
+            view.seen.get(&*judged.key).filter(|seen| seen.state == SnapshotState::Available)?;
+        let record = view.record(&judged.key, seen);
+        if record.is_some_and(|record| record.state == State::Deleting) {
+            return None;
+        }
+        Some(Source {
+            who: view.who.clone(),
+            place: view.surveyed.place.clone(),
+            snapshot: judged.name.clone(),
+            slot: judged.slot,
+            created_at: whole(seen.created_at),
+            size_gb: seen.size_gb,
+            held: judged.held,
+            lives: view.living.is_some(),
+            remembered: view.protected.cloned(),
+        })
+    };
+    view.plan.verdicts.iter().filter_map(one).collect()
+}
+
+/// The bundle and the zone of an instance from this snapshot, and the old instance if it lives.
+pub(crate) async fn place_of(
+    operator: &Operator,
+    source: &Source,
+) -> Result<(String, String, Option<Machine>, Vec<String>), BoxError> {
+    let old = match source.lives {
+        true => operator.instance(&source.who.name).await.map_err(|error| trouble(&error))?,
+        false => None,
+    };
+    let old = old.filter(|old| old.id == source.who.resource);
+    let image = operator.snapshot(&source.snapshot).await.map_err(|error| trouble(&error))?;
+    let image = image.ok_or_else(|| format!("{} does not exist any more", source.snapshot))?;
+    let own = old.as_ref().map(|old| old.bundle.clone()).filter(|bundle| !bundle.is_empty());
+    let bundle = own.or(image.bundle).ok_or_else(|| {
+        format!("{} does not say its bundle, so nothing can be launched from it", source.snapshot)
+    })?;
+    let zone = match &old {
+        Some(old) => Some(old.zone.clone()),
+        None => operator
+            .patiently(async || operator.api.zone().await)
+            .await
+            .map_err(|error| trouble(&error))?,
+    };
+    let zone = zone
+        .ok_or_else(|| format!("{} names no availability zone that is available", source.place))?;
+    Ok((bundle, zone, old, image.disks))
+}
+
+async fn plan(
+    world: &World,
+    operator: &Operator,
+    source: &Source,
+    to: Option<&str>,
+) -> Result<(Restore, Launch), BoxError> {
+    let (bundle, zone, old, disks) = place_of(operator, source).await?;
+    let to = free_name(operator, &source.who.name, to).await?;
+    let price = operator.patiently(async || operator.api.price(&bundle).await).await;
+    let price = price.map_err(|error| trouble(&error))?;
+    let tags = match &old {
+        Some(old) => old.tags.clone(),
+        None => last_known(source.remembered.as_ref(), &world.settings),
+    };
+    let tags: Tags = tags.into_iter().filter(|(key, _)| !key.starts_with("aws:")).collect();
+    let key_pair = old.as_ref().and_then(|old| old.key_pair.clone());
+    let key_pair = key_pair.unwrap_or_else(|| DEFAULT_KEY_PAIR.to_owned());
+    let launch = Launch {
+        snapshot: source.snapshot.clone(),
+        name: to.clone(),
+        zone: zone.clone(),
+        bundle: bundle.clone(),
+        key_pair: Some(key_pair.clone()).filter(|name| name != DEFAULT_KEY_PAIR),
+        tags: tags.clone(),
+    };
+    let restore = Restore {
+        snapshot: source.snapshot.clone(),
+        who: source.who.clone(),
+        slot: source.slot,
+        created_at: source.created_at,
+        to,
+        bundle,
+        zone,
+        key_pair,
+        tags: tags.into_iter().map(|(key, value)| Tag { key, value }).collect(),
+        size_gb: source.size_gb,
+        cost_usd_month: price,
+        commands: Vec::new(),
+        state: "planned",
+        instance: None,
+        seconds: None,
+        held: source.held,
+        left: left_to_do(old.as_ref(), &disks),
+        messages: Vec::new(),
+    };
+    Ok((restore, launch))
+}
+
+/// A name that no instance has.
+async fn free_name(operator: &Operator, name: &str, to: Option<&str>) -> Result<String, BoxError> {
+    let taken = async |name: &str| -> Result<bool, BoxError> {
+        let found = operator.instance(name).await.map_err(|error| trouble(&error))?;
+        Ok(found.is_some())
+    };
+    match to {
+        Some(to) if taken(to).await? => {
+            Err(format!("--to {to}: an instance in {} has that name", operator.place).into())
+        }
+        Some(to) => Ok(to.to_owned()),
+        None if !taken(name).await? => Ok(name.to_owned()),
+        None => {
+            let other = format!("{name}-restored");
+            if taken(&other).await? {
+                return Err(format!(
+                    "{name} and {other} exist in {}: choose a name by --to",
+                    operator.place
+                )
+                .into());
+            }
+            Ok(other)
+        }
+    }
+}
+
+/// The opt-in and the overrides of an instance that is gone, as far as the ledger remembers them.
+fn last_known(known: Option<&Protected>, settings: &Settings) -> Tags {
+    let tag = &settings.tag;
+    let Some(known) = known else { return [(tag.clone(), "on".to_owned())].into() };
+    let text = &known.policy;
+    let named = settings.policies.get(&text.name);
+    let policy = named.unwrap_or(&settings.policies.default);
+    let opt_in = match named {
+        Some(policy) if policy.name != settings.policies.default.name => policy.name.clone(),
+        _ => "on".to_owned(),
+    };
+    let mut tags: Tags = [(tag.clone(), opt_in)].into();
+    let own = policy.text();
+    if let Some(schedule) = text.schedule.as_ref().filter(|one| Some(*one) != own.schedule.as_ref())
+    {
+        tags.insert(format!("{tag}:schedule"), schedule.clone());
+    }
+    if let Some(keep) = text.keep.as_ref().filter(|one| Some(*one) != own.keep.as_ref()) {
+        tags.insert(format!("{tag}:keep"), keep.clone());
+    }
+    if text.timezone != own.timezone {
+        tags.insert(format!("{tag}:timezone"), text.timezone.clone());
+    }
+    tags
+}
+
+/// What nobody but a person can do afterwards.
+fn left_to_do(old: Option<&Machine>, disks: &[String]) -> Vec<String> {
+    let mut left = Vec::new();
+    match old {
+        Some(old) if old.has_static_ip => {
+            left.push(
+                "static IP: detach it from the old instance and attach it to the new one"
+                    .to_owned(),
+            );
+        }
+        Some(_) => {}
+        None => {
+            left.push("static IP: attach it to the new instance, if the old one had one".to_owned())
+        }
+    }
+    left.push(
+        "firewall: open the ports that the old instance had; the new one has the default ones"
+            .to_owned(),
+    );
+    left.push("DNS: point the records to the new instance's address".to_owned());
+    if !disks.is_empty() {
+        left.push(format!(
+            "attached disks: check that {} came with it, and mount them",
+            disks.join(", ")
+        ));
+    }
+    left
+}
+
+/// The commands of the AWS CLI that do the same.
+fn commands(usage: &Use<'_>) -> Vec<String> {
+    let Use { operator, launch, held, .. } = usage;
+    let mut all = Vec::new();
+    if !held {
+        all.push(operator.tag_command(&launch.snapshot, HOLD, &usage.hold_value()));
+    }
+    let tags: Vec<String> =
+        launch.tags.iter().map(|(key, value)| format!("key={key},value={value}")).collect();
+    let mut arguments = vec![
+        "--instance-snapshot-name",
+        &launch.snapshot,
+        "--instance-names",
+        &launch.name,
+        "--availability-zone",
+        &launch.zone,
+        "--bundle-id",
+        &launch.bundle,
+    ];
+    if let Some(key_pair) = &launch.key_pair {
+        arguments.extend(["--key-pair-name", key_pair]);
+    }
+    if !tags.is_empty() {
+        arguments.push("--tags");
+        arguments.extend(tags.iter().map(String::as_str));
+    }
+    all.push(operator.command("create-instances-from-snapshot", &arguments));
+    all.push(operator.command("get-instance-state", &["--instance-name", &launch.name]));
+    if !held {
+        all.push(operator.untag_command(&launch.snapshot, HOLD));
+    }
+    all
+}
+
+/// Says on stderr what will be done, and what it costs.
+fn announce(restore: &Restore, source: &Source) {
+    let Restore { snapshot, who, slot, created_at, to, bundle, zone, key_pair, .. } = restore;
+    let cost = match restore.cost_usd_month {
+        Some(price) => format!("{price:.2} dollars a month"),
+        None => "an amount that the provider does not say".to_owned(),
+    };
+    let tags: Vec<String> =
+        restore.tags.iter().map(|tag| format!("{}={}", tag.key, tag.value)).collect();
+    let tags =
+        if tags.is_empty() { "no tags".to_owned() } else { format!("the tags {}", tags.join(" ")) };
+    eprintln!(
+        "From {snapshot} (slot {slot}, made at {created_at}, {} GB) of {} in {}:\n\
+         an instance {to} with the bundle {bundle} in {zone}, the key pair {key_pair} and {tags}.\n\
+         It costs {cost} for as long as it exists.",
+        restore.size_gb, who.name, who.place
+    );
+    if !source.lives {
+        eprintln!(
+            "The old instance is gone: the zone is the Region's first, the tags are those that the ledger \
+             remembers, the key pair is the Region's default one."
+        );
+    }
+}
+
+/// Holds, launches, waits, and lets go again, whatever happens.
+async fn carry_out(usage: &Use<'_>, restore: &mut Restore) -> CommandResult {
+    let work = async {
+        usage.hold().await?;
+        usage.run().await
+    };
+    let (outcome, status) = tokio::select! {
+        outcome = work => (outcome, ExitCode::FAILURE),
+        code = stopped() => (Err("it was interrupted".to_owned()), ExitCode::from(code?)),
+    };
+    let kept = usage.release().await;
+    restore.held = usage.held || kept.is_some();
+    restore.messages.extend(kept);
+    let progress = usage.progress();
+    restore.instance = progress.seen.as_ref().map(|_| usage.launch.name.clone());
+    match outcome {
+        Ok((_, took)) => {
+            restore.state = "running";
+            restore.seconds = Some(took.as_secs());
+            let well = restore.messages.is_empty();
+            Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Err(why) => {
+            restore.state = "failed";
+            restore.messages.push(why);
+            if progress.may_exist() {
+                let name = &usage.launch.name;
+                let command = usage.operator.delete_command(name);
+                restore.messages.push(format!(
+                    "the instance {name} may exist and cost money; it is not removed, because nothing here deletes what \
+                     was restored; remove it by: {command}"
+                ));
+            }
+            Ok(status)
+        }
+    }
+}
+
+fn print(restore: &Restore) {
+    let Restore { to, state, seconds, left, messages, .. } = restore;
+    if *state == "running" {
+        let took = seconds.unwrap_or_default();
+        output::wrapped(&format!("{to} runs; it took {took} s."), "  ");
+        say!("Left to do:");
+        left.iter().for_each(|what| output::wrapped(&format!("  {what}"), "    "));
+    } else {
+        output::wrapped(&format!("{to} was not restored."), "  ");
+    }
+    messages.iter().for_each(|message| output::wrapped(message, "  "));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use snapkeep_domain::function::Function;
+    use snapkeep_domain::policy::PolicyText;
+    use snapkeep_domain::resource::ResourceId;
+
+    use super::*;
+
+    #[test]
+    fn the_tags_of_a_gone_instance_are_its_policy_and_its_overrides() {
+        let vars = [
+            ("SNAPKEEP_LEDGER_TABLE", "ledger"),
+            ("SNAPKEEP_POLICIES", "gold: schedule=hourly keep=daily=7"),
+        ];
+        let vars: BTreeMap<String, String> =
+            vars.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let settings = Settings::read(&vars, Function::Prune).unwrap();
+        let known = |name: &str, schedule: &str, keep: Option<&str>, zone: &str| {
+            let text = PolicyText {
+                name: name.to_owned(),
+                schedule: Some(schedule.to_owned()),
+                keep: keep.map(str::to_owned),
+                timezone: zone.to_owned(),
+            };
+            let place = "eu-west-1".parse().unwrap();
+            let item =
+                Protected::rebuilt(&ResourceId("arn:web".to_owned()), "web", &place, text.into());
+            let tags = last_known(Some(&item), &settings);
+            tags.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(known("default", "daily@03:00", None, "UTC"), ["snapkeep=on"]);
+        assert_eq!(known("gold", "hourly", Some("daily=7"), "UTC"), ["snapkeep=gold"]);
+        assert_eq!(
+            known("gold", "daily@04:00", Some("last=2"), "Europe/Berlin"),
+            [
+                "snapkeep=gold",
+                "snapkeep:keep=last=2",
+                "snapkeep:schedule=daily@04:00",
+                "snapkeep:timezone=Europe/Berlin"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_lightsail_refuses_are_refused_before() {
+        for good in ["web-1", "a1", "web.example.com"] {
+            assert!(name(good).is_ok(), "{good}");
+        }
+        for bad in ["a", "-web", "web-", "web 1", "wéb", ""] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+}
