@@ -1,17 +1,17 @@
 //! `snapkeep check`: one line for Nagios and cron, and metrics for node_exporter's textfile collector.
 
 use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use snapkeep_domain::finding::Severity;
 
+use crate::CommandResult;
+use crate::files;
 use crate::findings::Shown;
 use crate::output::say;
 use crate::status::{Status, read};
 use crate::world::Reading;
-use crate::{BoxError, CommandResult};
 
 /// The line names this many instances at most.
 const NAMES_MAX: usize = 3;
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         Err(why) => (UNKNOWN, unknown(&why), metric_of_status(UNKNOWN)),
     };
     if let Some(file) = &arguments.prometheus
-        && let Err(error) = write(file, &metrics)
+        && let Err(error) = files::replace(file, &metrics)
     {
         say!("{}", unknown(&format!("cannot write {}: {error}", file.display())));
         return Ok(ExitCode::from(UNKNOWN));
@@ -178,19 +178,4 @@ fn metrics(status: &Status, code: u8) -> String {
         runs.collect(),
     );
     text
-}
-
-/// Writes the whole file under its name at once, readable for all.
-fn write(file: &Path, text: &str) -> Result<(), BoxError> {
-    let mut name = file.file_name().ok_or("it is no file")?.to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = file.with_file_name(name);
-    let written = std::fs::write(&beside, text)
-        .and_then(|()| std::fs::set_permissions(&beside, PermissionsExt::from_mode(0o644)))
-        .and_then(|()| std::fs::rename(&beside, file));
-    if written.is_err() {
-        // The error that counts is that of the write.
-        let _ = std::fs::remove_file(&beside);
-    }
-    Ok(written?)
 }

@@ -118,7 +118,7 @@ pub(crate) fn table<const N: usize>(headers: [&str; N], rows: Vec<[String; N]>, 
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headers);
-    rows.into_iter().for_each(|row| drop(table.add_row(row)));
+    table.add_rows(rows);
     for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if at + 1 == N { 0 } else { 2 }));
         let width = if at == 0 { Some(first.min(width - needed)) } else { None };
@@ -154,6 +154,15 @@ pub(crate) fn progress(what: impl Into<std::borrow::Cow<'static, str>>) -> indic
     bar.set_message(what);
     bar.enable_steady_tick(std::time::Duration::from_secs(1));
     bar
+}
+
+/// Clears the screen, if there is one.
+pub(crate) fn clear() {
+    let term = console::Term::stdout();
+    if term.is_term() {
+        // A screen that is not cleared shows more, which is no error.
+        let _ = term.clear_screen();
+    }
 }
 
 /// Prints one JSON document.

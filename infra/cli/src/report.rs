@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use snapkeep_app::ports::Ledger;
 use snapkeep_domain::audit::{Audit, Stored, Subject, available_at, gone_at, stored};
@@ -19,6 +19,7 @@ use snapkeep_domain::prune::Seen;
 use snapkeep_domain::time::Slot;
 
 use crate::output::{self, say};
+use crate::pictures::{self, Span};
 use crate::plan;
 use crate::simulate::DOLLARS_A_GB;
 use crate::when::whole;
@@ -115,7 +116,12 @@ pub(crate) struct Month {
 
 /// A snapshot in the time of the report.
 pub(crate) struct Life {
-    pub(crate) record: Record,
+    pub(crate) key: String,
+    pub(crate) name: String,
+    pub(crate) slot: Slot,
+    /// Why it went.
+    pub(crate) reasons: Vec<String>,
+    pub(crate) gone_at: Option<Timestamp>,
     pub(crate) stored: Stored,
 }
 
@@ -125,6 +131,23 @@ pub(crate) struct Past {
     audit: Audit,
     pub(crate) lives: Vec<Life>,
     deletions: Vec<Deletion>,
+}
+
+impl Past {
+    /// How many slots were promised.
+    pub(crate) fn promised(&self) -> usize {
+        self.audit.promised
+    }
+
+    /// How many of them were served.
+    pub(crate) fn served(&self) -> usize {
+        self.audit.promised - self.audit.missed.len()
+    }
+
+    /// The greatest age of the newest available snapshot.
+    pub(crate) fn worst_age(&self) -> Option<SignedDuration> {
+        self.audit.worst_age
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
@@ -138,7 +161,12 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let views = world.views();
     let pasts = pasts(&world, &views, month).await?;
     let report = report(&world, &views, &pasts, first, month);
-    // PICTURE
+    if let Some(file) = &arguments.html {
+        let title = format!("Report for {}", report.month);
+        let findings = world.findings(&views);
+        let span = Span::Between(month.from, report.to);
+        pictures::write(file, &title, &world, &views, &findings, &pasts, span)?;
+    }
     if arguments.json {
         output::json(&report)?;
     } else if arguments.csv {
@@ -154,7 +182,11 @@ fn instant(date: Date) -> Result<Timestamp, BoxError> {
 }
 
 /// What became of everything that the ledger knows.
-async fn pasts(world: &World, views: &[View<'_>], month: Month) -> Result<Vec<Past>, BoxError> {
+pub(crate) async fn pasts(
+    world: &World,
+    views: &[View<'_>],
+    month: Month,
+) -> Result<Vec<Past>, BoxError> {
     let mut all: Vec<Past> = Vec::new();
     let read = |bearer: Bearer| async move {
         let records = world.deployment.ledger.recent(&bearer.id, Slot::at(Timestamp::MIN)).await;
@@ -165,7 +197,7 @@ async fn pasts(world: &World, views: &[View<'_>], month: Month) -> Result<Vec<Pa
     while let Some((bearer, records)) = answers.next().await {
         bar.inc(1);
         let view = views.iter().find(|view| view.id == bearer.id);
-        all.push(past(world, &bearer, view, records?.records, month));
+        all.push(past(world, &bearer, view, &records?.records, month));
     }
     bar.finish_and_clear();
     all.sort_by(|a, b| {
@@ -180,7 +212,7 @@ fn past(
     world: &World,
     bearer: &Bearer,
     view: Option<&View<'_>>,
-    records: Vec<Record>,
+    records: &[Record],
     month: Month,
 ) -> Past {
     let remembered = world.survey.memory.protected.iter().find(|item| item.resource == bearer.id);
@@ -203,7 +235,7 @@ fn past(
         is_on,
         pending_timeout: world.settings.pending_timeout,
     };
-    let audit = subject.audit(&records);
+    let audit = subject.audit(records);
     let seen =
         |record: &Record| -> Option<&Seen> { view?.seen.get(record.snapshot_key()).copied() };
     let of_instance = living.and_then(|(instance, _)| instance.size_gb);
@@ -216,16 +248,27 @@ fn past(
         .filter_map(|record| deletion(bearer, record, size(record)))
         .filter(|one| (month.from..month.to).contains(&one.at))
         .collect();
-    let life = |record: Record| {
+    let life = |record: &Record| {
         let asked = record.times.get(State::Requested);
-        let from = available_at(&record)?;
+        let from = available_at(record)?;
         let from = asked.map_or(from, |asked| asked.min(from));
-        let to = gone_at(&record).unwrap_or(world.now);
-        let size_gb = size(&record).unwrap_or_default();
-        Some(Life { stored: Stored { from, to, size_gb }, record })
+        let gone_at = gone_at(record);
+        let size_gb = size(record).unwrap_or_default();
+        let reasons = match deletion(bearer, record, None) {
+            Some(deletion) => deletion.reasons,
+            None => Vec::new(),
+        };
+        Some(Life {
+            key: record.snapshot_key().to_owned(),
+            name: record.name.clone(),
+            slot: record.slot,
+            reasons,
+            gone_at,
+            stored: Stored { from, to: gone_at.unwrap_or(world.now), size_gb },
+        })
     };
     let there = |life: &Life| life.stored.from < month.to && life.stored.to > month.from;
-    let lives = records.into_iter().filter_map(life).filter(there).collect();
+    let lives = records.iter().filter_map(life).filter(there).collect();
     Past { who: bearer.who.clone(), audit, lives, deletions }
 }
 

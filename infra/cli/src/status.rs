@@ -1,6 +1,8 @@
 //! `snapkeep status`: a line for each instance, and what is wrong.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -14,9 +16,12 @@ use snapkeep_domain::snapshot::SnapshotState;
 use snapkeep_domain::time::{Slot, format_duration};
 
 use crate::findings::{self, Shown};
+use crate::operate::stopped;
 use crate::output::{self, say};
+use crate::pictures::{self, Span};
+use crate::report::{self, Month};
 use crate::simulate::dollars;
-use crate::when::whole;
+use crate::when::{When, whole};
 use crate::who::Who;
 use crate::world::{Reading, View, World};
 use crate::{BoxError, CommandResult};
@@ -26,6 +31,22 @@ use crate::{BoxError, CommandResult};
 pub(crate) struct Arguments {
     #[command(flatten)]
     reading: Reading,
+    /// Write a picture of it into this file: one HTML page that needs nothing but itself.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Since when the picture also has what was deleted: a time, a date, or a distance such as -90d.
+    #[arg(long, value_name = "TIME", requires = "html", allow_hyphen_values = true, value_parser = When::read)]
+    since: Option<When>,
+    /// Show it again every so many seconds, until Ctrl-C.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "30",
+        conflicts_with = "json",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    watch: Option<u64>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -59,9 +80,9 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) who: Who,
     pub(crate) state: &'static str,
-    policy: Option<String>,
-    schedule: Option<String>,
-    keep: Option<String>,
+    pub(crate) policy: Option<String>,
+    pub(crate) schedule: Option<String>,
+    pub(crate) keep: Option<String>,
     timezone: Option<String>,
     overrides: Vec<&'static str>,
     pub(crate) newest_available: Option<Timestamp>,
@@ -71,15 +92,15 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) overdue: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_slot: Option<Timestamp>,
+    pub(crate) next_slot: Option<Timestamp>,
     snapshots: usize,
     pub(crate) kept: usize,
     pub(crate) marked: usize,
     pub(crate) held: usize,
     pending: usize,
     pub(crate) size_gb: u64,
-    cost_usd_month: f64,
-    proven: Option<Proof>,
+    pub(crate) cost_usd_month: f64,
+    pub(crate) proven: Option<Proof>,
 }
 
 #[derive(Default, Serialize)]
@@ -96,7 +117,38 @@ pub(crate) struct Totals {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
-    let (status, findings) = read(&arguments.reading).await?;
+    let Some(seconds) = arguments.watch else { return once(&arguments).await };
+    loop {
+        output::clear();
+        // What cannot be read now may be readable at the next look.
+        if let Err(error) = once(&arguments).await {
+            eprintln!("snapkeep: {error}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+            () = output::broken() => return Ok(ExitCode::SUCCESS),
+            code = stopped() => return Ok(ExitCode::from(code?)),
+        }
+    }
+}
+
+async fn once(arguments: &Arguments) -> CommandResult {
+    let world = arguments.reading.read().await?;
+    let views = world.views();
+    let findings = world.findings(&views);
+    let status = status(&world, &findings, &views);
+    if let Some(file) = &arguments.html {
+        let since = arguments.since.map(|since| since.from(world.now)).transpose()?;
+        let pasts = match since {
+            Some(from) => {
+                let to = world.now + SignedDuration::from_secs(1);
+                report::pasts(&world, &views, Month { from, to }).await?
+            }
+            None => Vec::new(),
+        };
+        let span = Span::Until(since);
+        pictures::write(file, "Status", &world, &views, &findings, &pasts, span)?;
+    }
     if arguments.json {
         output::json(&status)?;
     } else {
@@ -110,11 +162,11 @@ pub(crate) async fn read(reading: &Reading) -> Result<(Status, Vec<Shown>), BoxE
     let world = reading.read().await?;
     let views = world.views();
     let findings = world.findings(&views);
-    let instances = views.iter().filter_map(|view| row(&world, view)).collect();
-    Ok((status(&world, &findings, instances), findings))
+    Ok((status(&world, &findings, &views), findings))
 }
 
-fn status(world: &World, findings: &[Shown], mut instances: Vec<Row>) -> Status {
+fn status(world: &World, findings: &[Shown], views: &[View<'_>]) -> Status {
+    let mut instances: Vec<Row> = views.iter().filter_map(|view| row(world, view)).collect();
     let order = |row: &Row| (row.who.place.clone(), row.who.name.clone(), row.who.resource.clone());
     instances.sort_by_cached_key(order);
     let mut totals = Totals::default();
@@ -156,7 +208,7 @@ fn status(world: &World, findings: &[Shown], mut instances: Vec<Row>) -> Status 
 }
 
 /// The line of an instance; `None` for what is gone and left nothing.
-fn row(world: &World, view: &View<'_>) -> Option<Row> {
+pub(crate) fn row(world: &World, view: &View<'_>) -> Option<Row> {
     if view.living.is_none() && view.seen.is_empty() {
         return None;
     }

@@ -11,7 +11,7 @@ use snapkeep_domain::snapshot::{HOLD, Hold};
 use snapkeep_domain::time::Zone;
 
 use crate::operate::{Operator, trouble};
-use crate::output::{self, say};
+use crate::output;
 use crate::who::{Who, nearest};
 use crate::world::{Reading, View, World};
 use crate::{BoxError, CommandResult};

@@ -50,7 +50,6 @@ pub(crate) struct Deployment {
     pub(crate) sdk: SdkConfig,
     /// What it is set to: `create`'s variables count for schedules, `prune`'s for all else.
     pub(crate) settings: Settings,
-    pub(crate) clock: Clock,
     pub(crate) ledger: DynamoLedger,
     access: Access,
 }
@@ -100,7 +99,7 @@ impl Reading {
         let access = Access::new(&sdk, accounts, &providers, &vars);
         let client = aws_sdk_dynamodb::Client::new(&sdk);
         let ledger = DynamoLedger::new(client, settings.table.clone());
-        Ok((Deployment { sdk, settings, clock, ledger, access }, whole(now)))
+        Ok((Deployment { sdk, settings, ledger, access }, whole(now)))
     }
 
     /// Reads the world.
