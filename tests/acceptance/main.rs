@@ -222,8 +222,12 @@ fn its_policy_has_the_rights_that_it_uses() {
         .chain(["GetInstanceSnapshots", "DeleteInstanceSnapshot"])
         .map(|action| format!("lightsail:{action}"))
         .collect();
-    for (file, service) in [("account", "lightsail"), ("deployment", "lambda")] {
-        let text = read(format!("infra/cli/src/acceptance/{file}.rs"));
+    for (file, service) in [
+        ("acceptance/account", "lightsail"),
+        ("acceptance/deployment", "lambda"),
+        ("deployed", "lambda"),
+    ] {
+        let text = read(format!("infra/cli/src/{file}.rs"));
         for call in calls.captures_iter(&text) {
             let words = call[1].split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
             used.insert(format!("{service}:{}", words.collect::<String>()));

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
@@ -127,12 +128,21 @@ impl World {
         }
     }
 
-    /// What was put on the bus and published to the topic since this was asked last.
     /// What the command answers about this deployment: exit status, stdout, stderr.
     pub(crate) fn command(
         &self,
         arguments: &[&str],
         vars: &[(&str, &str)],
+    ) -> (i32, String, String) {
+        self.command_with(arguments, vars, |_| ())
+    }
+
+    /// The same, with what happens to its process meanwhile.
+    pub(crate) fn command_with(
+        &self,
+        arguments: &[&str],
+        vars: &[(&str, &str)],
+        meanwhile: impl FnOnce(u32),
     ) -> (i32, String, String) {
         let mut env = variables(vars);
         let Endpoints { clock, table, .. } = self.cloud.endpoints();
@@ -142,11 +152,15 @@ impl World {
         command.args(arguments).env_clear().envs(self.cloud.function_env(&env));
         // What a test says itself comes last, also an endpoint.
         command.envs(vars.iter().copied());
-        let ran = command.output().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        meanwhile(child.id());
+        let ran = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
     }
 
+    /// What was put on the bus and published to the topic since this was asked last.
     pub(crate) fn notices(&self) -> Vec<Value> {
         let notices = self.cloud.events().notices();
         self.cloud.events().forget_notices();

@@ -14,6 +14,7 @@ mod harness;
 mod insights;
 mod lighthouse;
 mod logs;
+mod operating;
 mod prune;
 mod reading;
 mod size;

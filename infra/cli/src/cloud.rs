@@ -121,6 +121,29 @@ pub(crate) fn deploy(
     Ok(names().map(function).to_vec())
 }
 
+/// What a command needs to read this cloud, as the functions do.
+pub(crate) fn environment(
+    cloud: &Cloud,
+    settings: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let Endpoints { lightsail, dynamodb, clock, table, lighthouse, .. } = cloud.endpoints();
+    let mut env = settings.clone();
+    env.extend(
+        [
+            ("AWS_ENDPOINT_URL_LIGHTSAIL", lightsail.as_str()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.as_str()),
+            ("AWS_ACCESS_KEY_ID", "embedded"),
+            ("AWS_SECRET_ACCESS_KEY", "embedded"),
+            ("AWS_REGION", "us-east-1"),
+            ("SNAPKEEP_CLOCK_URL", clock.as_str()),
+            ("SNAPKEEP_LEDGER_TABLE", table.as_str()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    add_lighthouse(&mut env, lighthouse);
+    env
+}
+
 /// The embedded cloud's own Lighthouse and its keys, unless the settings name others.
 fn add_lighthouse(env: &mut BTreeMap<String, String>, endpoint: String) {
     let keys = ["TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY"];

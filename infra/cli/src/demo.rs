@@ -4,6 +4,7 @@
 //! simulated. What goes wrong on the way is in [`script`], what must hold at the end in [`promises`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures_util::FutureExt;
@@ -19,7 +20,7 @@ use snapkeep_cloud::schedule::{Due, Rule, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::script::Cast;
-use crate::cloud::{TABLE, add_notices, deploy, event_rules};
+use crate::cloud::{TABLE, add_notices, deploy, environment, event_rules};
 use crate::output;
 use crate::output::say;
 use crate::{BoxError, CommandResult, INTERRUPTED};
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
     /// Whose instances are launched.
     #[arg(long, value_enum, default_value_t = Providers::Lightsail)]
     provider: Providers,
+    /// Write a picture of how it ends into this file: one HTML page that needs nothing but itself.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Whose instances take part.
@@ -110,7 +114,12 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let rows = table::rows(&cloud, &cast, &books, &story).await?;
     let checked = promises::check(&books, &story, &rows, (start, end));
     table::print(&rows, &story, &books, days_between(start, end));
+    let drawn = match &arguments.html {
+        Some(file) => picture(&cloud, &settings, file, (start, end)).await,
+        None => Ok(()),
+    };
     cloud.shutdown().await;
+    drawn?;
     if story.stopped.is_some() {
         say!("\nStopped before the end; the promises were not checked.");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -127,6 +136,26 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     }
     say!("\nEvery promise held.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has `snapkeep status` draw how it ends.
+async fn picture(
+    cloud: &Cloud,
+    settings: &BTreeMap<String, String>,
+    file: &Path,
+    (start, end): (Timestamp, Timestamp),
+) -> Result<(), BoxError> {
+    let mut status = tokio::process::Command::new(std::env::current_exe()?);
+    status.arg("status").arg("--html").arg(file);
+    status.args(["--since", &start.to_string(), "--now", &end.to_string()]);
+    status.env_clear().envs(environment(cloud, settings));
+    let drawn = status.output().await?;
+    // Something is wrong in every demo, which is exit status 1.
+    if !matches!(drawn.status.code(), Some(0 | 1)) {
+        return Err(String::from_utf8_lossy(&drawn.stderr).trim().to_owned().into());
+    }
+    say!("\nThe picture is in {}.", file.display());
+    Ok(())
 }
 
 fn days_between(start: Timestamp, end: Timestamp) -> u64 {

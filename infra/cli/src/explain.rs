@@ -178,7 +178,7 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
         wanted && records.iter().all(|record| record.snapshot_key() != one.key)
     };
     lives.extend(entries.iter().filter(told).map(unrecorded));
-    lives.sort_by(|a, b| (b.slot, b.attempt).cmp(&(a.slot, a.attempt)));
+    lives.sort_by_key(|life| std::cmp::Reverse((life.slot, life.attempt)));
     if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
         return Err(format!(
             "the ledger knows nothing of the snapshot `{name}` of {} any more, and it does not exist",

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use snapkeep_domain::finding::{Finding, Severity};
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::place::Place;
-use snapkeep_domain::poll::FOLLOWED;
 use snapkeep_domain::prune::{Step, cap_marks, dry_run};
 
 use crate::output;
@@ -73,24 +73,23 @@ impl World {
             if !views.iter().any(|view| view.surveyed.place == surveyed.place && view.is_on()) {
                 continue;
             }
-            let mut records = surveyed.facts.records.values().flatten();
-            let under_way = records.any(|record| FOLLOWED.contains(&record.state));
-            // With nothing under way, a run of `poll` reads the ledger and writes nothing.
-            let expected = |function: &Function| *function != Function::Poll || under_way;
-            for function in Function::ALL.into_iter().filter(expected) {
+            for function in Function::ALL {
                 let hours = if function == Function::Prune { 3 } else { 1 };
                 let mut runs = self.survey.memory.runs.iter();
                 let own_run =
                     runs.find(|run| run.function == function && run.place == surveyed.place);
-                let age = own_run.map(|run| self.now.duration_since(run.at));
+                let ended = own_run.and_then(LastRun::finished);
                 let over = SignedDuration::from_hours(hours);
-                if age.is_some_and(|age| age <= over) {
+                if ended.is_some_and(|at| self.now.duration_since(at) <= over) {
                     continue;
                 }
                 let place = surveyed.place.to_string();
-                let message = match own_run {
-                    Some(run) => format!("no run of {function} in {place} since {}", whole(run.at)),
-                    None => format!("{function} has never run in {place}"),
+                let message = match (ended, own_run) {
+                    (Some(at), _) => {
+                        format!("no run of {function} in {place} ended since {}", whole(at))
+                    }
+                    (None, Some(_)) => format!("no run of {function} in {place} ever ended"),
+                    (None, None) => format!("{function} has never run in {place}"),
                 };
                 let fix = format!("look at the rule, the errors and the throttles of {function}");
                 let key = ("silent", "key", function.as_str());

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use serde_json::{Value, json};
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_aws::lightsail::operator::{Image, LightsailOperator, Machine};
 use snapkeep_domain::place::Place;
@@ -91,8 +92,8 @@ impl Operator {
 
     /// The command of the AWS CLI that sets a tag.
     pub(crate) fn tag_command(&self, name: &str, key: &str, value: &str) -> String {
-        let tag = format!("key={key},value={value}");
-        self.command("tag-resource", &["--resource-name", name, "--tags", &tag])
+        let tags = tags_argument([(key, value)].into_iter());
+        self.command("tag-resource", &["--resource-name", name, "--tags", &tags])
     }
 
     /// The command of the AWS CLI that removes a tag.
@@ -111,6 +112,15 @@ impl Operator {
         let all = ["aws", "lightsail", what].into_iter();
         shell_words::join(all.chain(arguments.iter().copied()).chain(region))
     }
+}
+
+/// Tags as the AWS CLI takes them; its shorter form has no way to write some values.
+pub(crate) fn tags_argument<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let tag = |(key, value): (&str, &str)| match value {
+        "" => json!({"key": key}),
+        value => json!({"key": key, "value": value}),
+    };
+    tags.map(tag).collect::<Value>().to_string()
 }
 
 /// Asks on a terminal whether to go on; elsewhere nobody can answer.

@@ -28,8 +28,8 @@ const BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The time that a picture shows.
 #[derive(Clone, Copy)]
 pub(crate) enum Span {
-    /// What exists, or was deleted since then; and what comes.
-    Until(Option<Timestamp>),
+    /// Everything that is known, and what comes.
+    ToCome,
     /// What existed from here to there.
     Between(Timestamp, Timestamp),
 }
@@ -59,7 +59,7 @@ fn picture(
 ) -> Picture {
     let ahead = if views.len() > MANY { AHEAD_OF_MANY } else { AHEAD };
     let coming = match span {
-        Span::Until(_) => outlook(world, world.now + ahead),
+        Span::ToCome => outlook(world, world.now + ahead),
         Span::Between(..) => Outlook::default(),
     };
     let mut instances: Vec<Instance> = views
@@ -72,9 +72,7 @@ fn picture(
     let all = instances.iter().flat_map(|one| &one.snapshots);
     let oldest = all.map(|snapshot| snapshot.slot).min().unwrap_or(world.now);
     let (from, to) = match span {
-        Span::Until(since) => {
-            (since.unwrap_or(oldest).min(oldest).min(world.now - BACK), world.now + ahead)
-        }
+        Span::ToCome => (oldest.min(world.now - BACK), world.now + ahead),
         Span::Between(from, to) => (from, to),
     };
     if let Span::Between(from, to) = span {

@@ -137,7 +137,7 @@ pub(crate) fn outlook(world: &World, until: Timestamp) -> Outlook {
         all.actions.extend(there.actions);
         all.blocked.extend(there.blocked);
     }
-    all.actions.sort_by(|a, b| (a.at, a.act).cmp(&(b.at, b.act)));
+    all.actions.sort_by_key(|action| (action.at, action.act));
     all
 }
 

@@ -218,7 +218,7 @@ fn past(
     let remembered = world.survey.memory.protected.iter().find(|item| item.resource == bearer.id);
     let living = view.and_then(|view| view.living.as_ref());
     let schedule = match living {
-        Some((_, one)) => Some((one.policy.schedule.clone(), one.policy.zone.clone())),
+        Some((_, one)) => Some((one.policy.schedule, one.policy.zone.clone())),
         None => remembered.and_then(|item| item.policy.schedule()),
     };
     let is_on = match living {

@@ -13,7 +13,7 @@ use snapkeep_domain::snapshot::{HOLD, SnapshotState, Tags};
 use snapkeep_domain::time::Slot;
 
 use crate::launch::Use;
-use crate::operate::{Operator, confirmed, stopped, trouble};
+use crate::operate::{Operator, confirmed, stopped, tags_argument, trouble};
 use crate::output::{self, say};
 use crate::when::{When, whole};
 use crate::who::{Who, nearest};
@@ -374,8 +374,8 @@ fn commands(usage: &Use<'_>) -> Vec<String> {
     if !held {
         all.push(operator.tag_command(&launch.snapshot, HOLD, &usage.hold_value()));
     }
-    let tags: Vec<String> =
-        launch.tags.iter().map(|(key, value)| format!("key={key},value={value}")).collect();
+    let tags = launch.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let tags = tags_argument(tags);
     let mut arguments = vec![
         "--instance-snapshot-name",
         &launch.snapshot,
@@ -389,9 +389,8 @@ fn commands(usage: &Use<'_>) -> Vec<String> {
     if let Some(key_pair) = &launch.key_pair {
         arguments.extend(["--key-pair-name", key_pair]);
     }
-    if !tags.is_empty() {
-        arguments.push("--tags");
-        arguments.extend(tags.iter().map(String::as_str));
+    if !launch.tags.is_empty() {
+        arguments.extend(["--tags", &tags]);
     }
     all.push(operator.command("create-instances-from-snapshot", &arguments));
     all.push(operator.command("get-instance-state", &["--instance-name", &launch.name]));

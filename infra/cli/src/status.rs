@@ -146,8 +146,7 @@ async fn once(arguments: &Arguments) -> CommandResult {
             }
             None => Vec::new(),
         };
-        let span = Span::Until(since);
-        pictures::write(file, "Status", &world, &views, &findings, &pasts, span)?;
+        pictures::write(file, "Status", &world, &views, &findings, &pasts, Span::ToCome)?;
     }
     if arguments.json {
         output::json(&status)?;

@@ -54,13 +54,20 @@ pub(crate) struct ConfirmArguments {
     /// The instance's name or id.
     instance: String,
     /// The code of the finding.
-    #[arg(value_parser = |text: &str| text.parse::<ConfirmationCode>())]
+    #[arg(value_parser = code)]
     code: ConfirmationCode,
     #[command(flatten)]
     reading: Reading,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a code as a finding prints it.
+fn code(text: &str) -> Result<ConfirmationCode, String> {
+    let printed = text.len() == 8 && text.chars().all(|c| c.is_ascii_hexdigit());
+    let code = text.parse().ok().filter(|_| printed);
+    code.ok_or_else(|| "expected the 8 letters and digits that the finding prints".to_owned())
 }
 
 /// Reads exactly `YYYY-MM-DD`.

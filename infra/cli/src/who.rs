@@ -157,14 +157,18 @@ fn ambiguous(text: &str, several: &[Bearer]) -> String {
 
 /// The names that are near to what was written, as the end of a sentence.
 pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let far = |name: &str| strsim::osa_distance(&text.to_lowercase(), &name.to_lowercase());
-    let mut near: Vec<(usize, &str)> = names.map(|name| (far(name), name)).collect();
+    let begins = |name: &str| {
+        !text.is_empty() && !name.is_empty() && (name.starts_with(text) || text.starts_with(name))
+    };
+    let far = |name: &str| match begins(name) {
+        true => 0,
+        false => strsim::osa_distance(&text.to_lowercase(), &name.to_lowercase()),
+    };
+    let close = (text.chars().count() / 3).max(1);
+    let mut near: Vec<(usize, &str)> =
+        names.map(|name| (far(name), name)).filter(|(far, _)| *far <= close).collect();
     near.sort_unstable();
     near.dedup();
-    let close = NEAR.max(text.chars().count() / 3);
-    let begins =
-        |name: &str| !text.is_empty() && (name.starts_with(text) || text.starts_with(name));
-    near.retain(|(far, name)| !name.is_empty() && (*far <= close || begins(name)));
     near.truncate(SUGGESTED_MAX);
     let names: Vec<String> = near.into_iter().map(|(_, name)| format!("`{name}`")).collect();
     if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }

@@ -185,7 +185,7 @@ fn take_schedules(settings: &mut Settings, create: &Settings) {
     let (own, theirs) = (&mut settings.policies, &create.policies);
     let pairs = own.named.iter_mut().filter_map(|(name, own)| Some((own, theirs.named.get(name)?)));
     for (own, theirs) in pairs.chain([(&mut own.default, &theirs.default)]) {
-        own.schedule = theirs.schedule.clone();
+        own.schedule = theirs.schedule;
         own.zone = theirs.zone.clone();
     }
 }

@@ -268,6 +268,7 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                     function,
                     place: place.clone(),
                     at: self.now,
+                    finished: last.and_then(LastRun::finished),
                     seconds: 0,
                     counts: last.map(|last| last.counts.clone()).unwrap_or_default(),
                     failures: last.map_or(0, |last| last.failures),
@@ -375,7 +376,9 @@ impl<'a, I: Inventory, L: Remember, D: Deadline> Run<'a, I, L, D> {
                 let failures = report.failures.len() as u64;
                 let seconds = self.deadline.elapsed().as_secs();
                 let shows_tags = lane.shows_tags.load(Ordering::Relaxed);
-                LastRun { seconds, counts, failures, left, shows_tags, lease: Lease::NONE, ..*run }
+                let finished = Some(run.at);
+                let lease = Lease::NONE;
+                LastRun { finished, seconds, counts, failures, left, shows_tags, lease, ..*run }
             };
             if let Err(error) = self.ledger.put_run(&run).await {
                 lane.fail(Failure::from(&error));

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use futures_util::stream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use snapkeep_domain::answer::Lookup;
 use snapkeep_domain::finding::{Code, Finding, Topic};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::record::{Record, State};
+use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::notice::Notice;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::poll;
+use snapkeep_domain::time::elapsed;
 
 use crate::lane::{Lane, Run};
 use crate::pace::{Heard, Pace};
@@ -22,6 +24,9 @@ use crate::work::{Queue, Turn, drain, heard, pause};
 
 /// How often one run tries a look, unless it is throttled.
 const TRIES_MAX: u32 = 3;
+
+/// How often a run without work is noted in the ledger.
+const NOTED_EVERY: SignedDuration = SignedDuration::from_mins(30);
 
 /// One tick of `poll`. If nothing is under way, it makes one round of ledger queries and no
 /// provider call.
@@ -66,7 +71,10 @@ impl<I: Inventory, L: Ledger + Remember, D: Deadline> Poll<'_, I, L, D> {
         let all: Vec<_> = records
             .map(|record| (rank(&record), Box::new(Followed { record, error: None, tries: 0 })))
             .collect();
-        if all.is_empty() || !run.enter(lane).await {
+        // A run without work is noted now and then, so that a poll which never runs is missed.
+        let noted = |last: &LastRun| elapsed(last.at, run.now) < NOTED_EVERY;
+        let is_noted = run.last_run(&lane.place).is_some_and(noted);
+        if (all.is_empty() && is_noted) || !run.enter(lane).await {
             return Ok(());
         }
         lane.open(all.len());

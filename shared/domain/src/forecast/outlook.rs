@@ -92,7 +92,7 @@ impl Outlook {
                 }
             }
         }
-        actions.sort_by(|a, b| (a.at, a.act).cmp(&(b.at, b.act)));
+        actions.sort_by_key(|action| (action.at, action.act));
         Outlook { actions, blocked: Vec::new() }.blocked_by(blocked, from, settings.dry_run)
     }
 

@@ -20,6 +20,9 @@ pub struct LastRun {
     pub place: Place,
     /// When it began.
     pub at: Timestamp,
+    /// When the last run that also ended began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
     /// How many seconds it took; 0 while it runs.
     #[serde(default)]
     pub seconds: u64,
@@ -42,4 +45,12 @@ pub struct LastRun {
     pub format: u32,
     /// The version, for optimistic locking; 0 means not written yet.
     pub version: u64,
+}
+
+impl LastRun {
+    /// When the last run that also ended began, as far as that is known: it gave its lease back.
+    #[must_use]
+    pub fn finished(&self) -> Option<Timestamp> {
+        self.finished.or_else(|| self.lease.is_none().then_some(self.at))
+    }
 }

@@ -92,6 +92,7 @@ async fn remembers_runs(ledger: &impl Remember) {
         function,
         place: place(),
         at: start(),
+        finished: None,
         seconds: 0,
         counts: [("requested".to_owned(), 3)].into(),
         failures: 0,
