@@ -10,6 +10,7 @@ mod deletions;
 mod events;
 mod faults;
 mod foreign_snapshots;
+mod handbook;
 mod harness;
 mod insights;
 mod lighthouse;

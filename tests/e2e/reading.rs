@@ -71,9 +71,10 @@ async fn status_tells_each_instance_what_is_promised_and_what_is_wrong() {
     );
     // Nothing was changed, and people read the same.
     assert_eq!(world.lightsail().events.len(), before);
-    let (code, out, _) = world.command(&["status"], &VARS);
+    let narrow = [&VARS[..], &[("COLUMNS", "80")]].concat();
+    let (code, out, _) = world.command(&["status"], &narrow);
     assert_eq!(code, 1);
-    assert!(out.contains("silent: no run of create in eu-west-1"), "{out}");
+    assert!(out.contains("silent: no run of create in eu-west-1 ended since"), "{out}");
     assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
     world.end().await;
 }

@@ -318,7 +318,8 @@ fn printed(command: &str) -> String {
     let mut path = binary("snapkeep").with_file_name("").into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
-    let ran = Command::new("sh").args(["-c", command]).env("PATH", path).output();
+    let ran =
+        Command::new("sh").args(["-c", command]).env("PATH", path).env("COLUMNS", "80").output();
     let ran = ran.unwrap_or_else(|error| panic!("{command}: {error}"));
     String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned()
 }
@@ -337,7 +338,12 @@ fn every_command_prints_what_is_shown() {
 #[test]
 fn the_commands_of_the_handbook_print_what_is_shown() {
     let blocks = blocks_of(include_str!("../../docs/COMMANDS.md"), "console");
-    assert!(!blocks.is_empty());
+    // The others need a deployment: tests/e2e/handbook.rs.
+    let offline = |block: &&str| {
+        ["snapkeep simulate", "snapkeep retention"].iter().any(|one| block.contains(one))
+    };
+    let blocks: Vec<&str> = blocks.into_iter().filter(offline).collect();
+    assert!(blocks.len() > 1);
     for block in blocks {
         let (command, shown) = block.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
         assert_eq!(printed(command).trim_end(), shown.trim_end(), "{command}");

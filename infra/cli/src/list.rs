@@ -187,33 +187,39 @@ fn held_until<'a>(holds: impl Iterator<Item = &'a Hold>, zone: &Zone) -> Option<
     Some(last.to_zoned(zone.rules().clone()).date().to_string())
 }
 
+impl Entry {
+    /// Why it stays or goes, and until when.
+    fn why(&self) -> Option<String> {
+        let reasons = self.reasons.join(", ");
+        let why = match self.keep {
+            Some(false) => format!("goes: {reasons}"),
+            Some(true) => format!("stays: {reasons}"),
+            None => reasons,
+        };
+        let until = match (self.keep, self.execute_at, &self.held_until) {
+            (Some(false), Some(at), _) => format!("deleted after {at}"),
+            (_, _, Some(day)) => format!("held until {day}"),
+            _ => String::new(),
+        };
+        let parts: Vec<String> = [why, until].into_iter().filter(|part| !part.is_empty()).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
 fn print(entries: &[Entry]) {
     if entries.is_empty() {
         say!("There are no snapshots.");
         return;
     }
-    let rows = entries.iter().map(|one| {
-        let until = match (one.execute_at, &one.held_until) {
-            (Some(at), _) => format!("deleted after {at}"),
-            (None, Some(day)) => format!("held until {day}"),
-            (None, None) => String::new(),
-        };
-        let size = one.size_gb.map_or("–".to_owned(), |gb| gb.to_string());
-        let why = match one.keep {
-            Some(false) => format!("goes: {}", one.reasons.join(", ")),
-            Some(true) => format!("stays: {}", one.reasons.join(", ")),
-            None => one.reasons.join(", "),
-        };
-        let why = if until.is_empty() { why } else { format!("{why}; {until}") };
-        (one, size, why)
-    });
-    for (one, size, why) in rows {
+    let mut last = None;
+    for one in entries {
         let Entry { who, snapshot, slot, state, .. } = one;
-        output::wrapped(
-            &format!("{snapshot}  {slot}  {state}  {size} GB  {}  {}", who.name, who.place),
-            "    ",
-        );
-        if !why.is_empty() {
+        if last.replace(&who.resource) != Some(&who.resource) {
+            output::wrapped(&format!("{} in {}:", who.name, who.place), "  ");
+        }
+        let size = one.size_gb.map_or("–".to_owned(), |gb| gb.to_string());
+        output::wrapped(&format!("  {slot}  {state:<9}  {size} GB  {snapshot}"), "      ");
+        if let Some(why) = one.why() {
             output::wrapped(&format!("    {why}"), "      ");
         }
     }

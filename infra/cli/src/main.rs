@@ -51,30 +51,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watch 90 days of snapshot life on the embedded cloud, in seconds.
-    Demo(demo::Arguments),
-    /// Run the embedded cloud: Lightsail, DynamoDB and a clock that runs the functions, on loopback.
-    ///
-    /// The SNAPKEEP_ variables of the environment configure the functions, as in a deployment:
-    /// SNAPKEEP_KEEP="daily=7 weekly=4" snapkeep cloud. docs/CONFIGURATION.md lists them all, and
-    /// docs/EMBEDDED-CLOUD.md says what else the cloud can do.
-    Cloud(cloud::Arguments),
-    /// Judge timestamps by a retention policy, offline.
-    Retention(retention::Arguments),
     /// Show what is protected, how old the newest snapshots are, and what is wrong.
     Status(status::Arguments),
     /// Say in one line how everything stands, for Nagios, cron and Prometheus.
     Check(check::Arguments),
-    /// Find what is wrong with variables, policies, tags and holds, and say what was meant.
-    Lint(lint::Arguments),
-    /// Say what a month promised and what was kept: the auditor's page.
-    Report(report::Arguments),
     /// Show our snapshots, with why each stays or goes.
     List(list::Arguments),
     /// Show what the next runs take, mark and delete, when and why, and what that costs.
     Plan(plan::Arguments),
     /// Tell the story of an instance or a snapshot: what happened to it, why, and what comes next.
     Explain(explain::Arguments),
+    /// Say what a month promised and what was kept: the auditor's page.
+    Report(report::Arguments),
+    /// Find what is wrong with variables, policies, tags and holds, and say what was meant.
+    Lint(lint::Arguments),
     /// Hold a snapshot, or all snapshots of an instance: nothing prunes them.
     Hold(tags::HoldArguments),
     /// Remove the hold of a snapshot or an instance.
@@ -87,12 +77,33 @@ enum Command {
     Drill(drill::Arguments),
     /// Show what a schedule and a retention would keep over the years, and what it costs, offline.
     Simulate(simulate::Arguments),
+    /// Judge timestamps by a retention policy, offline.
+    Retention(retention::Arguments),
+    /// Watch 90 days of snapshot life on the embedded cloud, in seconds.
+    Demo(demo::Arguments),
+    /// Run the embedded cloud: Lightsail, DynamoDB and a clock that runs the functions, on loopback.
+    ///
+    /// The SNAPKEEP_ variables of the environment configure the functions, as in a deployment:
+    /// SNAPKEEP_KEEP="daily=7 weekly=4" snapkeep cloud. docs/CONFIGURATION.md lists them all, and
+    /// docs/EMBEDDED-CLOUD.md says what else the cloud can do.
+    Cloud(cloud::Arguments),
     /// Try a deployment out on a real account, for a few cents, and remove everything again.
     ///
     /// It makes an instance, has it snapshotted, pruned and held, and removes all that it made, also after
     /// Ctrl-C. It says what it costs, and asks. Account and Region come from the standard AWS variables
     /// (AWS_REGION, keys or a profile); it needs the rights of infra/acceptance-policy.json.
     Acceptance(acceptance::Arguments),
+    /// Print the completions for a shell: source <(snapkeep completions bash)
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder; man -l DIR/snapkeep.1 shows the first one.
+    Man {
+        /// The folder, which must exist.
+        #[arg(value_name = "DIR")]
+        folder: std::path::PathBuf,
+    },
     /// Run one of the Lambda functions in this process (it needs the Lambda Runtime API).
     Function {
         /// Which one.
@@ -134,6 +145,19 @@ fn main() -> ExitCode {
         Command::Cloud(arguments) => block_on(cloud::run(arguments)),
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Acceptance(arguments) => block_on(acceptance::run(arguments)),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            let mut command = <Arguments as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "snapkeep", &mut text);
+            say!("{}", String::from_utf8_lossy(&text).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => {
+            let command = <Arguments as clap::CommandFactory>::command();
+            clap_mangen::generate_to(command, &folder)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| format!("cannot write into {}: {error}", folder.display()).into())
+        }
         Command::Function { name } => block_on(async move {
             match name {
                 Function::Create => snapkeep_aws::function::create().await?,

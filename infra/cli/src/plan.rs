@@ -1,5 +1,6 @@
 //! `snapkeep plan`: what the next runs will take, mark and delete, by the functions' own planners.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
@@ -225,44 +226,47 @@ fn print(plan: &Plan, findings: &[Shown]) {
     if actions.is_empty() {
         say!("Nothing is taken, marked or deleted.");
     }
+    let all = || actions.iter().chain(blocked);
+    let places: BTreeSet<&str> = all().map(|one| one.who.place.as_str()).collect();
+    // Of a single place, nobody has to be told which.
+    let place = |one: &Line| match places.len() {
+        0 | 1 => String::new(),
+        _ => format!(" ({})", one.who.place),
+    };
     for one in actions {
         let after = match one.execute_at {
-            Some(at) => format!("; it is deleted after {at}"),
+            Some(at) => format!(", deleted after {at}"),
             None => String::new(),
         };
         let at = one.at.map(|at| at.to_string()).unwrap_or_default();
-        let Line { action, who: Who { name, place, .. }, snapshot, size_gb, .. } = one;
+        let Line { action, snapshot, .. } = one;
         let why = one.reasons.join(", ");
-        output::wrapped(
-            &format!(
-                "{at}  {action:<6}  {snapshot}  ({name}, {place}, {size_gb} GB): {why}{after}"
-            ),
-            "    ",
-        );
+        let line = format!("{at}  {action:<6}  {snapshot}{}: {why}{after}", place(one));
+        output::wrapped(&line, "      ");
     }
     if !blocked.is_empty() {
         say!("");
         say!("Something stands against this:");
     }
     for one in blocked {
-        let Line { action, who: Who { name, place, .. }, snapshot, size_gb, .. } = one;
+        let Line { action, who, snapshot, .. } = one;
         let by = one.by.map(Code::as_str).unwrap_or_default();
         let code = match &one.code {
-            Some(code) => format!("; snapkeep confirm {name} {code} lets it go"),
+            Some(code) => format!("; to let it go: snapkeep confirm {} {code}", who.name),
             None => String::new(),
         };
-        output::wrapped(
-            &format!("  {action:<6}  {snapshot}  ({name}, {place}, {size_gb} GB): {by}{code}"),
-            "    ",
-        );
+        output::wrapped(&format!("  {action:<6}  {snapshot}{}: {by}{code}", place(one)), "      ");
     }
     say!("");
-    let of = |total: &Total| {
-        let Total { snapshots, size_gb, cost_usd_month } = total;
-        format!("{snapshots} ({size_gb} GB, at most {cost_usd_month:.2} dollars a month)")
-    };
     let Totals { take, mark, delete } = totals;
-    let text = format!("To take: {}; to mark: {}; to delete: {}", of(take), of(mark), of(delete));
-    output::wrapped(&text, "  ");
+    for (what, total) in [("take", take), ("mark", mark), ("delete", delete)] {
+        let Total { snapshots, size_gb, cost_usd_month } = total;
+        output::wrapped(
+            &format!(
+                "To {what}: {snapshots} of {size_gb} GB, at most {cost_usd_month:.2} dollars a month"
+            ),
+            "  ",
+        );
+    }
     findings::print(findings);
 }

@@ -125,7 +125,12 @@ impl<'a> Forecast<'a> {
     fn begin(&mut self, now: Timestamp, all: &mut Vec<Action>) {
         for record in self.records.clone() {
             match record.state {
-                State::Deleting if record.being_deleted(now) => self.delete(record, now, all),
+                State::Deleting if record.being_deleted(now) => {
+                    let is_there = self.snapshots().contains_key(record.snapshot_key());
+                    let mut gone = Vec::new();
+                    // Of what is not there any more, only the ledger does not know yet.
+                    self.delete(record, now, if is_there { &mut *all } else { &mut gone });
+                }
                 State::Intended if !record.intent_is_free(now) => {
                     self.made(&record, now);
                     all.push(self.taken(record, now));
