@@ -432,7 +432,7 @@ fn check_living(
     plan: &Plan,
     cx: &Context<'_>,
 ) {
-    let Protection { opt_in, policy, hold, confirmed } =
+    let Protection { opt_in, policy, hold, confirmed, .. } =
         Protection::read(tags, &cx.settings.tag, &cx.settings.policies);
     assert_eq!(opt_in, OptIn::On);
     assert!(policy.problems.is_empty(), "{:?}", policy.problems);

@@ -204,7 +204,7 @@ async fn memory_of_prune() {
         let vars = [("SNAPKEEP_REGIONS", named.as_str()), ("SNAPKEEP_KEEP", "last=400")];
         let mut world = World::start_for(Duration::from_secs(900), knobs, &vars).await;
         for region in &regions[..places] {
-            history(&world, region, each);
+            history(&world, region, each, 400);
         }
         world.advance(60);
         let mut left = 1;
@@ -223,10 +223,67 @@ async fn memory_of_prune() {
     }
 }
 
-/// Snapshots of ours, as the function would have made them, 400 for each instance.
-fn history(world: &World, region: &str, snapshots: usize) {
+/// What the commands of an operator cost in a large fleet: seconds, and megabytes.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: see docs/PERFORMANCE.md"]
+async fn commands_of_a_fleet() {
+    for per_instance in [100, 30] {
+        let vars = [("SNAPKEEP_REGIONS", REGION), ("SNAPKEEP_KEEP", "last=400")];
+        let knobs = Knobs { page_size: 100, ..Knobs::default() };
+        let world = World::start_for(Duration::from_secs(900), knobs, &vars).await;
+        history(&world, REGION, 30_000, per_instance);
+        world.advance(60);
+        while world.tick("prune").await["left"].as_u64() != Some(0) {}
+        let pages = std::env::temp_dir().join(format!("snapkeep-{}.html", std::process::id()));
+        let page = pages.to_str().unwrap();
+        for arguments in [
+            &["status"][..],
+            &["check"],
+            &["plan"],
+            &["plan", "--at", "+7d"],
+            &["list", "web-00007"],
+            &["explain", "web-00007"],
+            &["lint"],
+            &["report"],
+            &["status", "--html", page],
+        ] {
+            world.lightsail().calls.clear();
+            let before = world.cloud.dynamodb().requests();
+            let (mut peak, began) = (0, Instant::now());
+            let (code, _, err) = world.command_with(arguments, &vars, |pid| {
+                while let Some(now) = peak_of(pid) {
+                    peak = now;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let took = began.elapsed().as_secs_f64();
+            // Time stands still here, so that `check` misses runs.
+            assert!(code < 3, "{arguments:?}: {err}");
+            let calls: u64 = world.lightsail().calls.values().sum();
+            let after = world.cloud.dynamodb().requests();
+            let queries = after["Query"] - before["Query"];
+            println!(
+                "30,000 snapshots, {per_instance} an instance: {}: {took:.1} s, {peak} MB, {calls} calls of \
+                 Lightsail, {queries} queries",
+                arguments[..arguments.len().min(3)].join(" ")
+            );
+        }
+        std::fs::remove_file(&pages).unwrap();
+        world.end().await;
+    }
+}
+
+/// The most memory that a process has had, in MB; `None` once it has ended.
+fn peak_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    peak.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb / 1024)
+}
+
+/// Snapshots of ours, as the function would have made them, so many for each instance.
+fn history(world: &World, region: &str, snapshots: usize, per_instance: usize) {
     let now = world.now();
-    for number in 0..snapshots.div_ceil(400) {
+    for number in 0..snapshots.div_ceil(per_instance) {
         let instance = format!("web-{number:05}");
         let body = json!({
             "instanceNames": [instance], "availabilityZone": format!("{region}a"),
@@ -239,7 +296,7 @@ fn history(world: &World, region: &str, snapshots: usize) {
             all.iter().find(|one| one.name == instance).unwrap().arn.clone()
         };
         let id = ResourceId(find(&lightsail));
-        for hour in 0..snapshots.min((number + 1) * 400) - number * 400 {
+        for hour in 0..snapshots.min((number + 1) * per_instance) - number * per_instance {
             let slot = Slot::at(now - SignedDuration::from_hours(i64::try_from(hour).unwrap()));
             let name = snapshot_name("snapkeep", &id, &instance, slot, 1);
             let tags = [

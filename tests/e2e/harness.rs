@@ -154,8 +154,11 @@ impl World {
         command.envs(vars.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
-        meanwhile(child.id());
-        let ran = child.wait_with_output().unwrap();
+        let id = child.id();
+        // A pipe that nobody empties would stop it.
+        let ended = std::thread::spawn(|| child.wait_with_output());
+        meanwhile(id);
+        let ran = ended.join().unwrap().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
     }

@@ -2,6 +2,7 @@
 //! in stepped time.
 
 mod accounts;
+mod acting;
 mod bench;
 mod command;
 mod configuration;

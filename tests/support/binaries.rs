@@ -28,8 +28,12 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Where `sam build` left a function, if the functions are to be those.
+/// Where `sam build` left a function, if the functions are to be those; `SNAPKEEP_COMMAND` is another
+/// command than this build's.
 fn artifact(name: &str) -> Option<PathBuf> {
+    if name == "snapkeep" {
+        return std::env::var_os("SNAPKEEP_COMMAND").map(PathBuf::from);
+    }
     let built = std::env::var_os("SNAPKEEP_BUILT")?;
     let function = match name {
         "create" => "Create",

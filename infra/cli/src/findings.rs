@@ -34,7 +34,8 @@ impl World {
         let report = &self.survey.report;
         let mut all: Vec<Shown> =
             report.findings.iter().map(|finding| shown(finding, None)).collect();
-        for failure in &report.failures {
+        // That a single resource could not be asked for is in its plan.
+        for failure in report.failures.iter().filter(|failure| failure.resource.is_none()) {
             let place = failure.region.as_deref().unwrap_or_default();
             let message = format!(
                 "{place} could not be read: {} failed with {}: {}",

@@ -25,12 +25,15 @@ pub(crate) struct Patient<I> {
 struct Silence {
     /// How often in a row each place gave no answer.
     places: BTreeMap<Place, u32>,
+    /// How often in a row no place gave an answer, and since when.
+    unanswered: u32,
     answered: Instant,
 }
 
 impl<I: Inventory> Patient<I> {
     pub(crate) fn new(inventory: I) -> Self {
-        let silence = Silence { places: BTreeMap::new(), answered: Instant::now() };
+        let (places, answered) = (BTreeMap::new(), Instant::now());
+        let silence = Silence { places, unanswered: 0, answered };
         Patient { inventory, silent: Mutex::new(silence) }
     }
 
@@ -44,7 +47,8 @@ impl<I: Inventory> Patient<I> {
         let gives_up = {
             let silence = lock();
             let times = silence.places.get(place).copied().unwrap_or_default();
-            times >= SILENT_MAX || (times > 0 && silence.answered.elapsed() > SILENCE_MAX)
+            let nobody = silence.unanswered > 0 && silence.answered.elapsed() > SILENCE_MAX;
+            times >= SILENT_MAX || nobody
         };
         if gives_up {
             let message = format!("{place} gave no answer, and is not asked again");
@@ -56,9 +60,11 @@ impl<I: Inventory> Patient<I> {
         match &answer {
             Err(error) if error.code == "NoAnswer" => {
                 *silence.places.entry(place.clone()).or_default() += 1;
+                silence.unanswered += 1;
             }
             _ => {
                 silence.places.remove(place);
+                silence.unanswered = 0;
                 silence.answered = Instant::now();
             }
         }

@@ -60,21 +60,16 @@ pub(super) fn judge(
         true => vec![Vec::new(); times.len()],
         false => effective.keep.judge(times, &effective.zone),
     };
-    let mut kept = by_rules(&times);
-    let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
-    let named = |at: usize| available.get(at).and_then(|c| c.record.or(c.disagrees));
-    let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(now));
-    settings.min_keep.protect(&mut kept, &times, &effective.zone, stays, going);
+    let kept = protected(by_rules(&times), &available, &times, &effective, held, cx);
     // A guard may set the rules aside; people want to know them all the same.
-    let rules = match effective.keep == effective.rules || effective.orphan {
+    let mut rules = match effective.keep == effective.rules || effective.orphan {
         true => kept.clone(),
         false => {
-            let mut kept = effective.rules.judge(&times, &effective.zone);
-            settings.min_keep.protect(&mut kept, &times, &effective.zone, stays, going);
-            kept
+            let rules = effective.rules.judge(&times, &effective.zone);
+            protected(rules, &available, &times, &effective, held, cx)
         }
-    };
-    let mut rules = rules.into_iter();
+    }
+    .into_iter();
 
     // The ruling on each candidate, before brake and grace; `None` means condemned.
     let mut kept = kept.into_iter();
@@ -113,22 +108,43 @@ pub(super) fn judge(
         plan.findings.extend(bad_hold(c, id));
         let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
         plan.findings.extend(floor.map(|finding| finding.of(id, name)));
-        let guard = match verdict {
-            Verdict::Guarded(Guard::Held) => effective.guard,
-            Verdict::Guarded(guard) => Some(guard),
-            _ => None,
-        };
-        plan.verdicts.push(Judged {
-            key: c.key.to_owned(),
-            name: c.name.to_owned(),
-            slot: c.seen.slot,
-            verdict,
-            kept_by: if c.is_available() { rules.next().unwrap_or_default() } else { Vec::new() },
-            held: held(c),
-            guard,
-        });
+        let kept_by = if c.is_available() { rules.next().unwrap_or_default() } else { Vec::new() };
+        plan.verdicts.push(judged(c, verdict, kept_by, held(c), effective.guard));
         plan.steps.extend(step);
     }
+}
+
+/// What rules keep, and the minimum that nothing undercuts.
+fn protected(
+    mut kept: Vec<Vec<KeptBy>>,
+    available: &[&Candidate<'_>],
+    times: &[Timestamp],
+    effective: &EffectivePolicy,
+    held: impl Fn(&Candidate<'_>) -> bool,
+    cx: &Context<'_>,
+) -> Vec<Vec<KeptBy>> {
+    let stays = |at: usize| available.get(at).is_some_and(|c| held(c) || c.record.is_none());
+    let named = |at: usize| available.get(at).and_then(|c| c.record.or(c.disagrees));
+    let going = |at: usize| named(at).is_some_and(|record| record.being_deleted(cx.now));
+    cx.settings.min_keep.protect(&mut kept, times, &effective.zone, stays, going);
+    kept
+}
+
+/// The verdict on a candidate, with what led to it.
+fn judged(
+    c: &Candidate<'_>,
+    verdict: Verdict,
+    kept_by: Vec<KeptBy>,
+    held: bool,
+    guard: Option<Guard>,
+) -> Judged {
+    let guard = match verdict {
+        Verdict::Guarded(Guard::Held) => guard,
+        Verdict::Guarded(guard) => Some(guard),
+        _ => None,
+    };
+    let (key, name, slot) = (c.key.to_owned(), c.name.to_owned(), c.seen.slot);
+    Judged { key, name, slot, verdict, kept_by, held, guard }
 }
 
 /// The decision about a snapshot, with the step and the finding that follow from it.
