@@ -9,15 +9,14 @@ use serde::Serialize;
 use snapkeep_app::ports::{Note, Remember};
 use snapkeep_aws::lightsail::operator::{Launch, Machine};
 use snapkeep_domain::ledger::protected::Proof;
-use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::DRILL;
+use snapkeep_domain::resource::{DRILL, ResourceId};
 use snapkeep_domain::time::Slot;
 use tokio::net::TcpStream;
 
 use crate::launch::Use;
 use crate::operate::{Operator, confirmed, stopped, trouble};
 use crate::output::{self, say};
-use crate::restore::{Source, place_of, sources};
+use crate::source::{Source, place_of, sources};
 use crate::who::Who;
 use crate::world::{Reading, World};
 use crate::{BoxError, CommandResult};

@@ -60,9 +60,6 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         (false, true) => found.extend(of_tags(&arguments.reading.read_with(readable).await?)),
         (false, false) => eprintln!("snapkeep: without {TABLE}, no tags are looked at"),
     }
-    // The same mistake may be made in the variables of several functions.
-    let mut seen = BTreeSet::new();
-    found.retain(|one| seen.insert(one.json.to_string()));
     found.sort_by_key(|one| std::cmp::Reverse(one.severity));
     let found: Vec<Shown> = found.into_iter().map(|one| explained(one, &settings)).collect();
     let ok = findings::is_well(&found);
@@ -123,6 +120,9 @@ fn check(create: &Variables, all: &Variables) -> Checked {
         policy.problems.iter().map(named).collect::<Vec<_>>()
     });
     found.extend(problems.map(|problem| findings::shown(&problem, None)));
+    // The same mistake may be made in the variables of several functions.
+    let mut seen = BTreeSet::new();
+    found.retain(|one| seen.insert(one.json.to_string()));
     Checked { settings, found, readable: [create, all] }
 }
 

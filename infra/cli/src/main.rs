@@ -33,6 +33,7 @@ mod report;
 mod restore;
 mod retention;
 mod simulate;
+mod source;
 mod status;
 mod tags;
 mod when;

@@ -6,18 +6,17 @@ use jiff::Timestamp;
 use serde::Serialize;
 use snapkeep_aws::lightsail::operator::{Launch, Machine};
 use snapkeep_domain::ledger::protected::Protected;
-use snapkeep_domain::ledger::record::State;
-use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::Settings;
-use snapkeep_domain::snapshot::{HOLD, SnapshotState, Tags};
+use snapkeep_domain::snapshot::{HOLD, Tags};
 use snapkeep_domain::time::Slot;
 
 use crate::launch::Use;
 use crate::operate::{Operator, confirmed, stopped, tags_argument, trouble};
 use crate::output::{self, say};
-use crate::when::{When, whole};
-use crate::who::{Who, nearest};
-use crate::world::{Reading, View, World};
+use crate::source::{Source, place_of, source};
+use crate::when::When;
+use crate::who::Who;
+use crate::world::{Reading, World};
 use crate::{BoxError, CommandResult};
 
 /// The Region's key pair that everybody has.
@@ -92,24 +91,9 @@ struct Tag {
     value: String,
 }
 
-/// A snapshot to launch from.
-pub(crate) struct Source {
-    pub(crate) who: Who,
-    pub(crate) place: Place,
-    pub(crate) snapshot: String,
-    pub(crate) slot: Slot,
-    pub(crate) created_at: Timestamp,
-    pub(crate) size_gb: u32,
-    pub(crate) held: bool,
-    /// Whether the instance that it was taken of lives.
-    pub(crate) lives: bool,
-    /// What the ledger remembers of that instance.
-    remembered: Option<Protected>,
-}
-
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let world = arguments.reading.read().await?;
-    let source = source(&world, &arguments)?;
+    let source = source(&world, &arguments.what, arguments.as_of)?;
     let operator = Operator::new(&world.deployment.sdk, &source.place)?;
     let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
     let usage = Use::new(&operator, launch, source.held, world.now);
@@ -133,109 +117,6 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         print(&restore);
     }
     Ok(status)
-}
-
-/// The newest available snapshot of what is asked for that was made by then.
-fn source(world: &World, arguments: &Arguments) -> Result<Source, BoxError> {
-    let text = &arguments.what;
-    let at = arguments.as_of.map(|at| at.from(world.now)).transpose()?;
-    let bearers = world.all_of(text)?;
-    let views = world.views();
-    let mut all: Vec<Source> = Vec::new();
-    for view in &views {
-        let by_name = bearers.iter().any(|one| one.id == view.id);
-        let same = |one: &Source| by_name || (bearers.is_empty() && one.snapshot == *text);
-        all.extend(sources(view).into_iter().filter(same));
-    }
-    if bearers.is_empty() && at.is_some() && !all.is_empty() {
-        return Err(format!(
-            "--as-of chooses among the snapshots of an instance; {text} is a snapshot"
-        )
-        .into());
-    }
-    if bearers.is_empty() && all.windows(2).any(|pair| pair[0].place != pair[1].place) {
-        let mut message = format!("several snapshots are called `{text}`; choose one by --region:");
-        for one in &all {
-            message += &format!("\n  {text}  {}  {}", one.who.place, one.who.resource);
-        }
-        return Err(message.into());
-    }
-    if all.is_empty() {
-        return Err(nothing(world, &views, text, bearers.is_empty()).into());
-    }
-    let oldest = all.iter().map(|one| (one.created_at, one.snapshot.clone())).min();
-    let in_time = |one: &Source| at.is_none_or(|at| one.created_at <= at);
-    let found = all.into_iter().filter(in_time).max_by_key(|one| (one.created_at, one.slot));
-    found.ok_or_else(|| {
-        let at = at.map(|at| at.to_string()).unwrap_or_default();
-        let oldest = oldest.map(|(at, name)| format!("{name}, made at {at}")).unwrap_or_default();
-        format!("--as-of {at}: there is no snapshot of {text} that old; the oldest is {oldest}")
-            .into()
-    })
-}
-
-/// Why there is nothing to restore.
-fn nothing(world: &World, views: &[View<'_>], text: &str, unknown: bool) -> String {
-    if !unknown {
-        return format!("there is no available snapshot of {text} to restore");
-    }
-    let bearers = world.bearers();
-    let names = bearers.iter().map(|one| one.who.name.as_str());
-    let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
-    let near = nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
-    format!("there is no instance and no available snapshot of ours called `{text}`{near}")
-}
-
-/// The available snapshots of a resource. One whose deletion was begun may be gone at any time.
-pub(crate) fn sources(view: &View<'_>) -> Vec<Source> {
-    let one = |judged: &snapkeep_domain::prune::Judged| {
-        let seen =
-            view.seen.get(&*judged.key).filter(|seen| seen.state == SnapshotState::Available)?;
-        let record = view.record(&judged.key, seen);
-        if record.is_some_and(|record| record.state == State::Deleting) {
-            return None;
-        }
-        Some(Source {
-            who: view.who.clone(),
-            place: view.surveyed.place.clone(),
-            snapshot: judged.name.clone(),
-            slot: judged.slot,
-            created_at: whole(seen.created_at),
-            size_gb: seen.size_gb,
-            held: judged.held,
-            lives: view.living.is_some(),
-            remembered: view.protected.cloned(),
-        })
-    };
-    view.plan.verdicts.iter().filter_map(one).collect()
-}
-
-/// The bundle and the zone of an instance from this snapshot, and the old instance if it lives.
-pub(crate) async fn place_of(
-    operator: &Operator,
-    source: &Source,
-) -> Result<(String, String, Option<Machine>, Vec<String>), BoxError> {
-    let old = match source.lives {
-        true => operator.instance(&source.who.name).await.map_err(|error| trouble(&error))?,
-        false => None,
-    };
-    let old = old.filter(|old| old.id == source.who.resource);
-    let image = operator.snapshot(&source.snapshot).await.map_err(|error| trouble(&error))?;
-    let image = image.ok_or_else(|| format!("{} does not exist any more", source.snapshot))?;
-    let own = old.as_ref().map(|old| old.bundle.clone()).filter(|bundle| !bundle.is_empty());
-    let bundle = own.or(image.bundle).ok_or_else(|| {
-        format!("{} does not say its bundle, so nothing can be launched from it", source.snapshot)
-    })?;
-    let zone = match &old {
-        Some(old) => Some(old.zone.clone()),
-        None => operator
-            .patiently(async || operator.api.zone().await)
-            .await
-            .map_err(|error| trouble(&error))?,
-    };
-    let zone = zone
-        .ok_or_else(|| format!("{} names no availability zone that is available", source.place))?;
-    Ok((bundle, zone, old, image.disks))
 }
 
 async fn plan(

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::capabilities::Capabilities;
 use crate::create::{self, Verdict, next_attempt_at};
 use crate::ledger::lease::Lease;
-use crate::ledger::record::{INVOCATION_LIFE, Record, State};
+use crate::ledger::record::{INVOCATION_LIFE, Mark, Record, State};
 use crate::policy::settings::{Context, Settings};
 use crate::policy::tags::{OptIn, Protection};
 use crate::prune::{Facts, Plan, Seen, Step};
@@ -88,16 +88,20 @@ impl<'a> Forecast<'a> {
 
     /// What `prune` would plan at this time.
     #[must_use]
-    pub fn plan(&mut self, now: Timestamp) -> Plan {
-        self.facts.records.insert(self.id.clone(), self.records.clone());
+    pub fn plan(&self, now: Timestamp) -> Plan {
         let cx = context(self.settings, self.capabilities, now);
-        self.facts.plan(&self.id, &cx)
+        self.facts.judge(&self.id, &self.records, &cx)
     }
 
     /// The snapshots that exist, by their keys.
     #[must_use]
     pub fn snapshots(&self) -> BTreeMap<&str, &Seen> {
         self.facts.listing.of(&self.id).map(|(_, seen)| seen).unwrap_or_default()
+    }
+
+    /// The snapshot with this key.
+    fn seen(&self, key: &str) -> Option<&Seen> {
+        self.facts.listing.get(&self.id, key)
     }
 
     /// The record of a snapshot.
@@ -126,7 +130,7 @@ impl<'a> Forecast<'a> {
         for record in self.records.clone() {
             match record.state {
                 State::Deleting if record.being_deleted(now) => {
-                    let is_there = self.snapshots().contains_key(record.snapshot_key());
+                    let is_there = self.seen(record.snapshot_key()).is_some();
                     let mut gone = Vec::new();
                     // Of what is not there any more, only the ledger does not know yet.
                     self.delete(record, now, if is_there { &mut *all } else { &mut gone });
@@ -145,8 +149,7 @@ impl<'a> Forecast<'a> {
 
     /// Whether the provider reports an error for the snapshot of a record.
     fn failed(&self, record: &Record) -> bool {
-        let seen = self.snapshots();
-        let seen = seen.get(record.snapshot_key());
+        let seen = self.seen(record.snapshot_key());
         seen.is_some_and(|seen| seen.state == SnapshotState::Error)
     }
 
@@ -162,13 +165,13 @@ impl<'a> Forecast<'a> {
         self.take(now, all);
         let mut plan = self.plan(now);
         for _ in 0..PLANS_MAX {
-            let mut changed = false;
+            let mut again = false;
             for step in plan.steps.clone() {
                 if marks == Marks::Made || !matches!(step, Step::Mark(_)) {
-                    changed |= self.carry_out(step, now, all);
+                    again |= self.carry_out(step, now, all);
                 }
             }
-            if !changed {
+            if !again {
                 break;
             }
             plan = self.plan(now);
@@ -212,7 +215,7 @@ impl<'a> Forecast<'a> {
         let asked = if unknown { asked.with_id(Some(asked.name.as_str().into())) } else { asked };
         let record = asked.moved(State::Available, now, "as the provider shows it");
         let size_gb = self.size_of(&record);
-        let known = self.snapshots().get(record.snapshot_key()).map(|seen| Seen::clone(seen));
+        let known = self.seen(record.snapshot_key()).cloned();
         let seen = known.unwrap_or_else(|| Seen {
             name: None,
             disk: record.identity.disk.clone(),
@@ -240,7 +243,8 @@ impl<'a> Forecast<'a> {
         self.records.iter().filter(|record| record.slot >= from).cloned().collect()
     }
 
-    /// Carries a step of a plan out; returns whether the next plan may differ.
+    /// Carries a step of a plan out; returns whether more may have to be done now. What a mark or a
+    /// deletion leaves was judged without it.
     fn carry_out(&mut self, step: Step, now: Timestamp, all: &mut Vec<Action>) -> bool {
         let (act, record) = match step {
             Step::Adopt(record) | Step::Write(record) => {
@@ -252,29 +256,30 @@ impl<'a> Forecast<'a> {
             Step::Rescue(record) => (Act::Rescue, record),
             Step::Delete { record, .. } => {
                 self.delete(*record, now, all);
-                return true;
+                return false;
             }
         };
         let size_gb = self.size_of(&record);
+        let is_due = |mark: &Mark| mark.execute_at.max(after(mark.at, self.settings.grace)) <= now;
+        let again = act != Act::Mark || record.mark.as_deref().is_some_and(is_due);
         self.replace(Record::clone(&record));
         all.push(Action { at: now, act, record: *record, size_gb });
-        true
+        again
     }
 
     fn delete(&mut self, record: Record, now: Timestamp, all: &mut Vec<Action>) {
         let size_gb = self.size_of(&record);
         self.facts.listing.take(&self.id, record.snapshot_key());
-        self.records.retain(|old| old.sort_key() != record.sort_key());
+        self.records.retain(|old| !old.is_same_item(&record));
         all.push(Action { at: now, act: Act::Delete, record, size_gb });
     }
 
     fn size_of(&self, record: &Record) -> u32 {
-        self.snapshots().get(record.snapshot_key()).map_or(self.size_gb, |seen| seen.size_gb)
+        self.seen(record.snapshot_key()).map_or(self.size_gb, |seen| seen.size_gb)
     }
 
     fn replace(&mut self, record: Record) {
-        let key = record.sort_key();
-        self.records.retain(|old| old.sort_key() != key);
+        self.records.retain(|old| !old.is_same_item(&record));
         self.records.push(record);
     }
 

@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::capabilities::{Capabilities, TagSupport};
 use crate::place::Place;
 use crate::policy::PolicyText;
 use crate::resource::ResourceId;
-use crate::time::{Slot, Zone, elapsed};
+use crate::time::{Slot, Zone};
 
 /// The most attempts that are made for one slot.
 pub const ATTEMPTS_MAX: u32 = 5;
@@ -55,20 +55,6 @@ pub struct Instance {
     pub size_gb: Option<u32>,
     /// When it was made, if the provider states it.
     pub created_at: Option<Timestamp>,
-}
-
-/// Tag on an instance that `snapkeep drill` made; its value is the deployment.
-pub const DRILL: &str = "snapkeep:drill";
-/// How long an instance of a drill is left alone; afterwards the tag means nothing.
-const DRILL_LIFE: SignedDuration = SignedDuration::from_hours(24);
-
-impl Instance {
-    /// Whether a drill made it, so that nothing protects or reports it for now.
-    #[must_use]
-    pub fn is_of_a_drill(&self, now: Timestamp) -> bool {
-        let young = |made: Timestamp| elapsed(made, now) < DRILL_LIFE;
-        self.tags.contains_key(DRILL) && self.created_at.is_some_and(young)
-    }
 }
 
 /// The state of a snapshot at the provider.

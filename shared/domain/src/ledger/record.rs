@@ -189,6 +189,13 @@ impl Record {
         }
     }
 
+    /// Whether both have the same sort key.
+    #[must_use]
+    pub fn is_same_item(&self, other: &Record) -> bool {
+        let attempt = |record: &Record| record.superseded.then_some(record.attempt);
+        (self.slot, attempt(self)) == (other.slot, attempt(other))
+    }
+
     /// What its snapshot is asked for by.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotRef {

@@ -5,7 +5,8 @@ use crate::finding::Finding;
 use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::KEEP_FORM;
 use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Retention};
-use crate::snapshot::{DRILL, HOLD_FORM, Hold, Instance, Tags};
+use crate::resource::DRILL;
+use crate::snapshot::{HOLD_FORM, Hold, Instance, Tags};
 
 /// Whether the resource takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

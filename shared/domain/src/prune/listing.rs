@@ -215,6 +215,13 @@ impl Listing {
         (!seen.is_empty()).then_some((&group.name, seen))
     }
 
+    /// Our snapshot of a resource with this key.
+    #[must_use]
+    pub fn get(&self, id: &ResourceId, key: &str) -> Option<&Seen> {
+        let seen = self.ours.get(id)?.snapshots.get(key)?;
+        (!self.others.contains_key(key)).then_some(seen)
+    }
+
     /// Whether the lists showed a record's snapshot, ours or not.
     #[must_use]
     pub fn shows(&self, record: &Record) -> bool {

@@ -95,15 +95,8 @@ pub(super) fn judge(
 
     let mark = mark(&candidates, &rulings, cx);
     for (c, ruling) in candidates.iter().zip(rulings) {
-        let (verdict, step, finding) = match (ruling, c.record) {
-            (_, None) => unrecorded(c, (id, name, &facts.place), now),
-            (None, Some(_)) if !c.seen.deletable => {
-                (Verdict::Guarded(Guard::NotDeletable), None, Some(uses_quota(c)))
-            }
-            (None, Some(record)) => condemn(c, record, braked, &mark, &effective, cx),
-            (Some(ruling), Some(_)) if c.is_leaving => (ruling, None, None),
-            (Some(ruling), Some(record)) => spared(c, record, ruling, now),
-        };
+        let subject = (id, name, &facts.place);
+        let (verdict, step, finding) = decide(c, ruling, subject, (braked, &mark), &effective, cx);
         plan.findings.extend(finding.map(|finding| finding.of(id, name)));
         plan.findings.extend(bad_hold(c, id));
         let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
@@ -111,6 +104,26 @@ pub(super) fn judge(
         let kept_by = if c.is_available() { rules.next().unwrap_or_default() } else { Vec::new() };
         plan.verdicts.push(judged(c, verdict, kept_by, held(c), effective.guard));
         plan.steps.extend(step);
+    }
+}
+
+/// Decides about a candidate on which the rules and the guards have ruled.
+fn decide(
+    c: &Candidate<'_>,
+    ruling: Option<Verdict>,
+    subject: (&ResourceId, &str, &Place),
+    (braked, mark): (bool, &Mark),
+    effective: &EffectivePolicy,
+    cx: &Context<'_>,
+) -> Decision {
+    match (ruling, c.record) {
+        (_, None) => unrecorded(c, subject, cx.now),
+        (None, Some(_)) if !c.seen.deletable => {
+            (Verdict::Guarded(Guard::NotDeletable), None, Some(uses_quota(c)))
+        }
+        (None, Some(record)) => condemn(c, record, braked, mark, effective, cx),
+        (Some(ruling), Some(_)) if c.is_leaving => (ruling, None, None),
+        (Some(ruling), Some(record)) => spared(c, record, ruling, cx.now),
     }
 }
 
