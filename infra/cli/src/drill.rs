@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use snapkeep_app::ports::{Note, Remember};
 use snapkeep_aws::lightsail::operator::{Launch, Machine};
+use snapkeep_domain::drill::DRILL;
 use snapkeep_domain::ledger::protected::Proof;
-use snapkeep_domain::resource::{DRILL, ResourceId};
+use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::time::Slot;
 use tokio::net::TcpStream;
 

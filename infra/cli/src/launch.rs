@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_aws::lightsail::operator::{Launch, Machine};
-use snapkeep_domain::resource::DRILL;
+use snapkeep_domain::drill::DRILL;
 use snapkeep_domain::snapshot::HOLD;
 
 use crate::operate::{Operator, trouble};

@@ -7,7 +7,7 @@
 //! schedules and retention rules mean. [`snapshot`] is what the provider shows, and which of it is
 //! ours; [`answer`] is what the provider answers, and
 //! [`capabilities`] what it can do. [`ledger`] is what we remember and intend.
-//! [`create`], [`poll`] and [`prune`] plan from these three; a [`forecast`] steps them ahead, and an
+//! [`create`], [`poll`] and [`prune`] plan from these three, and leave what a [`drill`] made alone; a [`forecast`] steps them ahead, and an
 //! [`audit`] looks back. A [`finding`] is what people should know, and a [`notice`] is what they are
 //! sent. [`time`], [`place`], [`resource`] and [`function`]
 //! are the terms that all of them use.
@@ -16,6 +16,7 @@ pub mod answer;
 pub mod audit;
 pub mod capabilities;
 pub mod create;
+pub mod drill;
 pub mod finding;
 pub mod forecast;
 pub mod function;

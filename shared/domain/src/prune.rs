@@ -27,6 +27,7 @@ mod effective;
 pub mod guard;
 pub mod listing;
 mod resource;
+mod split;
 
 pub use delete::{LastLook, last_look, settle};
 pub use guard::{Guard, cap_marks, dry_run, memory_short};
@@ -240,34 +241,6 @@ impl Facts {
         all.extend(self.records.keys());
         all.extend(self.protected.keys());
         all.into_iter().cloned().collect()
-    }
-
-    /// The facts about each resource alone, as far as its plan needs them.
-    #[must_use]
-    pub fn split(mut self) -> Vec<(ResourceId, Facts)> {
-        let mut looks: BTreeMap<ResourceId, BTreeMap<SnapshotRef, Lookup>> = BTreeMap::new();
-        for (of, look) in std::mem::take(&mut self.looks) {
-            looks.entry(of.source.clone()).or_default().insert(of, look);
-        }
-        let mut all = Vec::new();
-        for id in self.resources() {
-            let mut facts = Facts::of(self.place.clone());
-            let records = self.records.remove(&id).unwrap_or_default();
-            facts.listing = self.listing.split(&id, &records);
-            let name = facts.listing.of(&id).map(|(name, _)| name.to_owned());
-            // Of what is gone, only the next owner of its name matters.
-            let again = |instance: &&Instance| Some(&instance.name) == name.as_ref();
-            let instance = self.instances.get(&id);
-            let instance = instance.or_else(|| self.instances.values().find(again));
-            facts.instances.extend(instance.map(|one| (one.id.clone(), one.clone())));
-            facts.records.insert(id.clone(), records);
-            facts.unreadable.extend(self.unreadable.take(&id));
-            facts.protected.extend(self.protected.remove(&id).map(|item| (id.clone(), item)));
-            facts.sources.extend(self.sources.remove(&id).map(|source| (id.clone(), source)));
-            facts.looks = looks.remove(&id).unwrap_or_default();
-            all.push((id, facts));
-        }
-        all
     }
 
     /// Plans for one resource, and drops its records. It is total: whatever the facts are, every

@@ -1,11 +1,11 @@
 //! Reads the tags on an instance: opt-in, overrides, hold, confirmation. It never fails: what
 //! cannot be read falls back, is reported as a problem, and stops pruning.
 
+use crate::drill::DRILL;
 use crate::finding::Finding;
 use crate::policy::confirmation::ConfirmationCode;
 use crate::policy::keep::KEEP_FORM;
 use crate::policy::{OFF_WORDS, ON_WORDS, Policies, Policy, Retention};
-use crate::resource::DRILL;
 use crate::snapshot::{HOLD_FORM, Hold, Instance, Tags};
 
 /// Whether the resource takes part.
