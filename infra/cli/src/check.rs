@@ -94,20 +94,24 @@ fn judge(status: &Status, findings: &[Shown]) -> Checked {
 
 /// What is wrong, and with what.
 fn wrong<'a>(errors: usize, warnings: usize, all: impl Iterator<Item = &'a Shown>) -> String {
-    let mut named: Vec<String> = Vec::new();
+    let mut named: Vec<(String, Vec<String>)> = Vec::new();
     for one in all {
         let text = |member: &str| one.json[member].as_str().unwrap_or_default();
         let who = ["name", "key", "place"].map(text).into_iter().find(|who| !who.is_empty());
-        let said = format!("{} ({})", who.unwrap_or("the deployment"), text("code"));
-        if !named.contains(&said) {
-            named.push(said);
+        let (who, code) = (who.unwrap_or("the deployment").to_owned(), text("code").to_owned());
+        match named.iter_mut().find(|(known, _)| *known == who) {
+            Some((_, codes)) if codes.contains(&code) => {}
+            Some((_, codes)) => codes.push(code),
+            None => named.push((who, vec![code])),
         }
     }
     let more = match named.len().saturating_sub(NAMES_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    named.truncate(NAMES_MAX);
+    let named = named.iter().take(NAMES_MAX);
+    let named: Vec<String> =
+        named.map(|(who, codes)| format!("{who} ({})", codes.join(", "))).collect();
     let count = |count: usize, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),

@@ -109,8 +109,11 @@ async fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
             let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
             let near =
                 who::nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
-            Err(format!("there is no instance and no snapshot of ours called `{text}`{near}")
-                .into())
+            Err(format!(
+                "there is no instance and no snapshot of ours called `{text}`{near}{}",
+                world.unread_too()
+            )
+            .into())
         }
         several => {
             let mut message =

@@ -2,10 +2,12 @@
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use snapkeep_domain::finding::{Finding, Severity};
+use snapkeep_app::report::unprotected;
+use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::run::LastRun;
 use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::tags::OptIn;
 use snapkeep_domain::prune::{Step, cap_marks, dry_run};
 
 use crate::output;
@@ -31,24 +33,9 @@ impl World {
 
     /// What `prune` would report if it ran now.
     pub(crate) fn findings_of_prune(&self, views: &[View<'_>]) -> Vec<Shown> {
-        let report = &self.survey.report;
-        let mut all: Vec<Shown> =
-            report.findings.iter().map(|finding| shown(finding, None)).collect();
-        // That a single resource could not be asked for is in its plan.
-        for failure in report.failures.iter().filter(|failure| failure.resource.is_none()) {
-            let place = failure.region.as_deref().unwrap_or_default();
-            let message = format!(
-                "{place} could not be read: {} failed with {}: {}",
-                failure.operation, failure.code, failure.message
-            );
-            let fix = "check the rights of the caller (lightsail:Get*), and whether the provider is in order";
-            let key = ("region-unreachable", "name", place);
-            all.push(own(Severity::Error, key, place, message, fix.to_owned()));
-        }
+        let mut all = self.findings_of_places();
         for surveyed in &self.survey.places {
             let place = &surveyed.place;
-            let look_alikes = surveyed.facts.listing.findings();
-            all.extend(look_alikes.iter().map(|finding| shown(finding, Some(place))));
             let here = || views.iter().filter(|view| view.surveyed.place == *place);
             if self.settings.max_deletes.is_some() || self.settings.dry_run {
                 let mut steps: Vec<Step> =
@@ -60,11 +47,50 @@ impl World {
                 };
                 all.extend(finding.map(|finding| shown(&finding, Some(place))));
             }
-            for view in here() {
-                all.extend(view.plan.findings.iter().map(|finding| shown(finding, Some(place))));
-            }
+            all.extend(self.unprotected(here()).map(|finding| shown(&finding, Some(place))));
+            here().for_each(|view| all.extend(of_view(view)));
         }
         worst_first(all)
+    }
+
+    /// What is to be said of whole places: those that cannot be read, too.
+    pub(crate) fn findings_of_places(&self) -> Vec<Shown> {
+        let report = &self.survey.report;
+        // Who is unprotected is said of each place.
+        let told = report.findings.iter().filter(|finding| finding.code != Code::Unprotected);
+        let mut all: Vec<Shown> = self.bad_variables.clone();
+        all.extend(told.map(|finding| shown(finding, None)));
+        for place in self.unread() {
+            let text = place.to_string();
+            // A Region that is not enabled is reported already.
+            let is_told = |one: &Shown| one.json["name"] == *text;
+            let failed = report.failures.iter().any(|one| one.region.as_ref() == Some(&text));
+            if failed && !all.iter().any(is_told) {
+                let message = format!("{place} cannot be read: {}", self.why_unread(&place));
+                let fix = "get the right, or wait until the provider is in order";
+                let key = ("region-unreachable", "name", text.as_str());
+                all.push(own(Severity::Error, key, &text, message, fix.to_owned()));
+            }
+        }
+        for surveyed in &self.survey.places {
+            let look_alikes = surveyed.facts.listing.findings();
+            all.extend(look_alikes.iter().map(|finding| {
+                let mut shown = shown(finding, Some(&surveyed.place));
+                shown.json["snapshot"] = shown.json["name"].clone();
+                shown
+            }));
+        }
+        worst_first(all)
+    }
+
+    /// The finding about the instances of a place that nothing protects.
+    fn unprotected<'a>(&self, views: impl Iterator<Item = &'a View<'a>>) -> Option<Finding> {
+        let untagged = |view: &&View<'_>| {
+            let living = view.living.as_ref();
+            living.is_some_and(|(_, protection)| protection.opt_in == OptIn::Untagged)
+        };
+        let names: Vec<String> = views.filter(untagged).map(|view| view.who.name.clone()).collect();
+        (!names.is_empty()).then(|| unprotected(&names, &self.settings.tag))
     }
 
     /// The functions of which no run ended for too long, in places with protected instances.
@@ -101,6 +127,28 @@ impl World {
     }
 }
 
+/// What `prune` would report of one resource. A finding about a snapshot names its instance, too.
+pub(crate) fn of_view(view: &View<'_>) -> Vec<Shown> {
+    let rescues = view.plan.steps.iter().filter_map(|step| match step {
+        Step::Rescue(record) => {
+            let message = format!("{}: {}", record.name, record.reason);
+            Some(Finding::new(Code::Rescued, message).of(&record.resource, &record.resource_name))
+        }
+        _ => None,
+    });
+    let mut all = Vec::new();
+    for finding in view.plan.findings.iter().cloned().chain(rescues) {
+        let mut one = shown(&finding, Some(&view.surveyed.place));
+        let name = finding.name.unwrap_or_default();
+        if name != view.who.name && view.plan.verdicts.iter().any(|judged| judged.name == name) {
+            one.json["snapshot"] = json!(name);
+            one.json["name"] = json!(view.who.name);
+        }
+        all.push(one);
+    }
+    all
+}
+
 fn worst_first(mut all: Vec<Shown>) -> Vec<Shown> {
     all.sort_by_key(|one| std::cmp::Reverse(one.severity));
     all
@@ -120,7 +168,14 @@ pub(crate) fn print(findings: &[Shown]) {
             Severity::Warning => output::yellow("warning"),
             Severity::Info => "info".to_owned(),
         };
-        output::wrapped(&format!("{word} {code}: {message}"), "  ");
+        let text = |member: &str| json[member].as_str().unwrap_or_default();
+        // Messages about tags do not say whose they are.
+        let who = match (text("name"), text("place")) {
+            ("", _) => String::new(),
+            (name, _) if message.contains(name) => String::new(),
+            (name, place) => format!("{name} ({place}): "),
+        };
+        output::wrapped(&format!("{word} {code}: {who}{message}"), "  ");
         if let Some(fix) = fix {
             output::wrapped(&format!("  to do: {fix}"), "    ");
         }

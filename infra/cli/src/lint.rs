@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use snapkeep_aws::clock::Clock;
 use snapkeep_aws::providers::{read_settings, variables};
 use snapkeep_domain::finding::{Code, Finding, Severity};
 use snapkeep_domain::function::Function;
@@ -13,7 +14,7 @@ use snapkeep_domain::policy::keep::Keep;
 use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::{BadSettings, Settings, VARIABLES};
 use snapkeep_domain::policy::{OFF_WORDS, ON_WORDS};
-use snapkeep_domain::snapshot::{Hold, Instance};
+use snapkeep_domain::snapshot::{HOLD, Hold, Instance};
 use snapkeep_domain::time::Zone;
 
 use crate::deployed::{TABLE, Variables};
@@ -22,6 +23,9 @@ use crate::output::{self, say};
 use crate::who::meant;
 use crate::world::{Reading, World};
 use crate::{BoxError, CommandResult};
+
+/// The variable that only the embedded cloud sets.
+const CLOCK: &str = "SNAPKEEP_CLOCK_URL";
 
 /// Finds what is wrong with variables, policies, tags and holds, and says what was meant.
 #[derive(clap::Args)]
@@ -54,7 +58,10 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     };
     let Checked { settings, mut found, readable } = check(&create, &all);
     let table = |vars: &Variables| vars.get(TABLE).is_some_and(|table| !table.trim().is_empty());
-    match (arguments.offline, table(&all)) {
+    // The stack sets the table: a file of parameters does not have it.
+    found.retain(|one| !arguments.offline || table(&all) || one.json["key"] != TABLE);
+    let is_bad = found.iter().any(|one| one.json["key"] == TABLE);
+    match (arguments.offline, table(&all) && !is_bad) {
         (true, _) => {}
         // Tags are read with what is left of the variables.
         (false, true) => found.extend(of_tags(&arguments.reading.read_with(readable).await?)),
@@ -98,19 +105,29 @@ fn env_file(file: &Path) -> Result<Variables, BoxError> {
 }
 
 /// What is wrong with variables.
-struct Checked {
+pub(crate) struct Checked {
     settings: Option<Settings>,
-    found: Vec<Shown>,
+    pub(crate) found: Vec<Shown>,
     /// The variables without those that stop a function.
-    readable: [Variables; 2],
+    pub(crate) readable: [Variables; 2],
 }
 
 /// Checks the variables of `create`, and those of the other functions.
-fn check(create: &Variables, all: &Variables) -> Checked {
+pub(crate) fn check(create: &Variables, all: &Variables) -> Checked {
     let mut found = Vec::new();
     let (mut create, mut all) = (create.clone(), all.clone());
     drop(read(&mut create, Function::Create, &mut found));
     let settings = read(&mut all, Function::Prune, &mut found);
+    found.extend(in_wrong_case(&all).map(|problem| findings::shown(&problem, None)));
+    let filled = |key: &str| all.get(key).filter(|text| !text.trim().is_empty()).cloned();
+    if let Err(BadSettings(bad)) = Clock::from_vars(filled, None) {
+        for problem in bad {
+            all.remove(CLOCK);
+            create.remove(CLOCK);
+            let problem = Finding { severity: Severity::Error, ..problem };
+            found.push(findings::shown(&problem, None));
+        }
+    }
     let policies = settings.iter().flat_map(|one| one.policies.named.values());
     let problems = policies.flat_map(|policy| {
         let named = |problem: &Finding| Finding {
@@ -124,6 +141,21 @@ fn check(create: &Variables, all: &Variables) -> Checked {
     let mut seen = BTreeSet::new();
     found.retain(|one| seen.insert(one.json.to_string()));
     Checked { settings, found, readable: [create, all] }
+}
+
+/// The variables that would be snapkeep's in capital letters.
+fn in_wrong_case(vars: &Variables) -> impl Iterator<Item = Finding> {
+    let known: Vec<&str> = VARIABLES.into_iter().chain(variables()).collect();
+    let wrong = move |key: &str| {
+        let upper = key.to_uppercase();
+        (key != upper && known.contains(&upper.as_str())).then_some(upper)
+    };
+    vars.iter().filter_map(move |(key, value)| {
+        let right = wrong(key)?;
+        let message = format!("{key} does nothing: the variable is {right}");
+        let finding = Finding::new(Code::BadVariable, message).key(key).value(value);
+        Some(finding.fix(format!("rename {key} to {right}")))
+    })
 }
 
 /// Reads the variables as a function does. What stops the function is an error; the rest is read
@@ -170,13 +202,11 @@ fn of_tags(world: &World) -> Vec<Shown> {
             found.extend(problems.map(|one| findings::shown(&one, place)));
             found.extend(near_misses(instance, &world.settings.tag, place));
         }
-        let holds = view.plan.findings.iter().filter(|one| one.code == Code::BadHold);
-        found.extend(holds.map(|one| findings::shown(one, place)));
+        let holds = findings::of_view(&view).into_iter();
+        found.extend(holds.filter(|one| one.json["code"] == "bad-hold"));
     }
-    let report = &world.survey.report;
-    let unread = world.findings_of_prune(&[]);
-    let unread = unread.into_iter().filter(|one| one.json["code"] == "region-unreachable");
-    found.extend(unread.filter(|_| !report.failures.is_empty()));
+    let places = world.findings_of_places().into_iter();
+    found.extend(places.filter(|one| one.json["code"] == "region-unreachable"));
     found
 }
 
@@ -203,7 +233,12 @@ fn explained(mut one: Shown, settings: &Option<Settings>) -> Shown {
     let text = |member: &str| one.json[member].as_str().unwrap_or_default().to_owned();
     let (key, value) = (text("key"), text("value"));
     if one.json.get("meant").is_none()
-        && let Some(meant) = meant_by(&key, &value, settings.as_ref())
+        && let Some(meant) = match text("code").as_str() {
+            // The key of a hold on a snapshot has no other prefix.
+            "bad-hold" if key != HOLD => Some(HOLD.to_owned()),
+            "bad-hold" => of_value("hold", &value),
+            _ => meant_by(&key, &value, settings.as_ref()),
+        }
     {
         one.message = format!("{}; did you mean `{meant}`?", one.message);
         one.json["message"] = json!(one.message);
@@ -215,7 +250,7 @@ fn explained(mut one: Shown, settings: &Option<Settings>) -> Shown {
 /// What a key or its value was meant to be.
 fn meant_by(key: &str, value: &str, settings: Option<&Settings>) -> Option<String> {
     let tag = settings.map_or("snapkeep", |settings| settings.tag.as_str());
-    if key.starts_with("SNAPKEEP_") {
+    if key.to_uppercase().starts_with("SNAPKEEP_") {
         let mut known: Vec<&str> = VARIABLES.to_vec();
         known.extend(variables());
         return match known.contains(&key) {
@@ -253,19 +288,26 @@ fn of_value(part: &str, value: &str) -> Option<String> {
         "hold" => words(value, &["until"], &['='])
             .filter(|text| !matches!(Hold::read(text), Hold::Unreadable { .. })),
         "policies" => {
-            let known = ["schedule", "timezone", "keep"];
-            let parts = value.split(' ').map(|word| {
-                words(word, &known, &['='])
-                    .or_else(|| rules(word))
-                    .unwrap_or_else(|| word.to_owned())
-            });
-            Some(parts.collect::<Vec<_>>().join(" ")).filter(|text| text != value)
+            let parts: Vec<String> = value.split(' ').map(policy_word).collect();
+            Some(parts.join(" ")).filter(|text| text != value)
         }
         "metrics" => meant(value, ["alarms", "all", "resources"].into_iter()).map(str::to_owned),
         "protect" => meant(value, ["tagged", "all"].into_iter()).map(str::to_owned),
         "providers" => meant(value, ["lightsail", "lighthouse"].into_iter()).map(str::to_owned),
         "dry_run" => meant(value, ON_WORDS.iter().chain(&OFF_WORDS).copied()).map(str::to_owned),
         _ => None,
+    }
+}
+
+/// A word of a named policy, such as `schedule=hourly` or `keep=daily=7`, as it was meant.
+fn policy_word(word: &str) -> String {
+    let known = ["schedule", "timezone", "keep"];
+    let own = || word.to_owned();
+    match word.split_once('=') {
+        Some((part, value)) if known.contains(&part) => {
+            of_value(part, value).map_or_else(own, |value| format!("{part}={value}"))
+        }
+        _ => words(word, &known, &['=']).or_else(|| rules(word)).unwrap_or_else(own),
     }
 }
 
@@ -297,7 +339,13 @@ mod tests {
         let Checked { settings, .. } = check(&vars, &vars);
         for (key, value, means) in [
             ("SNAPKEEP_KEP", "all", Some("SNAPKEEP_KEEP")),
-            ("snapkeep_keep", "all", None),
+            ("snapkeep_keep", "all", Some("SNAPKEEP_KEEP")),
+            ("SNAPKEEP_DRY_RUN", "onn", Some("on")),
+            (
+                "SNAPKEEP_POLICIES",
+                "gold: schedule=hourli keep=dayly=7",
+                Some("gold: schedule=hourly keep=daily=7"),
+            ),
             ("SNAPKEEP_KEEP", "dayly=7 last=2", Some("daily=7 last=2")),
             ("SNAPKEEP_TIMEZONE", "Europe/Berln", Some("Europe/Berlin")),
             ("SNAPKEEP_PROTECT", "tagges", Some("tagged")),

@@ -70,7 +70,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     } else {
         print(&entries);
     }
-    Ok(ExitCode::SUCCESS)
+    // Of one instance, nothing is left out.
+    let short = arguments.instance.is_none() && world.leaves_out();
+    Ok(if short { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 impl View<'_> {

@@ -119,10 +119,15 @@ fn names() -> impl TypedValueParser<Value = Function> {
         .try_map(|name| name.parse::<Function>())
 }
 
+/// Whether Nagios's own exit statuses count.
+fn is_check() -> bool {
+    std::env::args().nth(1).is_some_and(|name| name == "check")
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| {
         // Whoever runs a check reads one line, whatever happens.
-        if error.exit_code() != 0 && std::env::args().nth(1).is_some_and(|name| name == "check") {
+        if error.exit_code() != 0 && is_check() {
             say!("{}", check::unknown(&error.to_string()));
             std::process::exit(check::UNKNOWN.into());
         }
@@ -170,7 +175,7 @@ fn main() -> ExitCode {
     };
     output::checked(outcome).unwrap_or_else(|error| {
         eprintln!("snapkeep: {error}");
-        ExitCode::from(2)
+        ExitCode::from(if is_check() { check::UNKNOWN } else { 2 })
     })
 }
 

@@ -139,6 +139,7 @@ pub(crate) fn outlook(world: &World, until: Timestamp) -> Outlook {
         all.blocked.extend(there.blocked);
     }
     all.actions.sort_by_key(|action| (action.at, action.act));
+    all.blocked.sort_by(|a, b| (a.at, &a.record.name).cmp(&(b.at, &b.record.name)));
     all
 }
 
@@ -198,6 +199,7 @@ pub(crate) fn reasons(act: Act, reason: &str) -> Vec<String> {
     let words = match act {
         Act::Take => "due",
         Act::Mark | Act::Delete if reason.starts_with("no rule") => NO_RULE,
+        Act::Mark | Act::Delete if reason.starts_with("its resource is gone") => NO_RULE,
         Act::Mark | Act::Delete => reason,
         Act::Rescue => {
             let why = reason.strip_prefix("rescued: ").unwrap_or(reason);
@@ -224,7 +226,7 @@ fn print(plan: &Plan, findings: &[Shown]) {
     let Plan { now, at, actions, blocked, totals, .. } = plan;
     output::wrapped(&format!("From {now} to {at}, at the earliest:"), "  ");
     if actions.is_empty() {
-        say!("Nothing is taken, marked or deleted.");
+        output::wrapped("Nothing is taken, marked or deleted.", "  ");
     }
     let all = || actions.iter().chain(blocked);
     let places: BTreeSet<&str> = all().map(|one| one.who.place.as_str()).collect();
@@ -246,7 +248,7 @@ fn print(plan: &Plan, findings: &[Shown]) {
     }
     if !blocked.is_empty() {
         say!("");
-        say!("Something stands against this:");
+        output::wrapped("Something stands against this:", "  ");
     }
     for one in blocked {
         let Line { action, who, snapshot, .. } = one;

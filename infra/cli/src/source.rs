@@ -12,7 +12,7 @@ use snapkeep_domain::time::Slot;
 use crate::BoxError;
 use crate::operate::{Operator, trouble};
 use crate::when::{When, whole};
-use crate::who::{Who, nearest};
+use crate::who::{BearerState, Who, nearest};
 use crate::world::{View, World};
 
 /// A snapshot to launch from.
@@ -34,6 +34,9 @@ pub(crate) struct Source {
 pub(crate) fn source(world: &World, text: &str, as_of: Option<When>) -> Result<Source, BoxError> {
     let at = as_of.map(|at| at.from(world.now)).transpose()?;
     let bearers = world.all_of(text)?;
+    if let Some(unread) = bearers.iter().find(|one| one.state == BearerState::Unread) {
+        return Err(world.cannot_read(&unread.place, &unread.who.name).into());
+    }
     let views = world.views();
     let mut all: Vec<Source> = Vec::new();
     for view in &views {

@@ -189,7 +189,7 @@ fn status(world: &World, findings: &[Shown], views: &[View<'_>]) -> Status {
             function: run.function.as_str(),
             place: run.place.to_string(),
             last_run: whole(run.at),
-            age_seconds: world.now.duration_since(run.at).as_secs(),
+            age_seconds: world.now.duration_since(run.at).as_secs().max(0),
             failures: run.failures,
             left: run.left,
         })
@@ -267,7 +267,8 @@ impl Row {
         self.size_gb = view.seen.values().map(|seen| u64::from(seen.size_gb)).sum();
         self.cost_usd_month = dollars(self.size_gb);
         self.newest_available = good.map(|(_, seen)| seen.slot).max().map(Slot::timestamp);
-        let age = self.newest_available.map(|newest| now.duration_since(newest).as_secs());
+        let age = |newest: Timestamp| now.duration_since(newest).as_secs().max(0);
+        let age = self.newest_available.map(age);
         self.age_seconds = age;
     }
 
@@ -289,7 +290,7 @@ impl Row {
 
 fn print(status: &Status, findings: &[Shown]) {
     let Status { now, deployment, instances, totals, .. } = status;
-    say!("Deployment {deployment} at {now}");
+    output::wrapped(&format!("Deployment {deployment} at {now}"), "  ");
     for FunctionRun { function, place, age_seconds, failures, left, .. } in &status.functions {
         let age = format_duration(SignedDuration::from_secs(*age_seconds));
         let bad = match (failures, left) {

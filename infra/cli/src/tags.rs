@@ -12,7 +12,7 @@ use snapkeep_domain::time::Zone;
 
 use crate::operate::{Operator, trouble};
 use crate::output;
-use crate::who::{Who, nearest};
+use crate::who::{BearerState, Who, nearest};
 use crate::world::{Reading, View, World};
 use crate::{BoxError, CommandResult};
 
@@ -239,6 +239,9 @@ fn gone(who: &Who, what: &str) -> String {
 /// The instance or the snapshot of ours that is meant.
 fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
     if let Some(bearer) = world.find_instance(text)? {
+        if bearer.state == BearerState::Unread {
+            return Err(world.cannot_read(&bearer.place, &bearer.who.name).into());
+        }
         let place = world.survey.places.iter().find(|one| one.place == bearer.place);
         let views = place.map(|one| world.views_of(one, |id| *id == bearer.id)).unwrap_or_default();
         let view = views.first();
@@ -333,5 +336,6 @@ fn unknown(world: &World, views: &[View<'_>], text: &str) -> String {
     let names = views.iter().map(|view| view.who.name.as_str());
     let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
     let near = nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
-    format!("there is no instance and no snapshot of ours called `{text}`{near}")
+    let unread = world.unread_too();
+    format!("there is no instance and no snapshot of ours called `{text}`{near}{unread}")
 }

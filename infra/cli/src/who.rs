@@ -31,9 +31,28 @@ pub(crate) struct Bearer {
     pub(crate) who: Who,
     pub(crate) id: ResourceId,
     pub(crate) place: Place,
-    pub(crate) lives: bool,
+    pub(crate) state: BearerState,
     /// Every name that it is known to have had.
     names: BTreeSet<String>,
+}
+
+/// What is known of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BearerState {
+    Living,
+    Gone,
+    /// Its place cannot be read, so nobody knows.
+    Unread,
+}
+
+impl BearerState {
+    fn as_str(self) -> &'static str {
+        match self {
+            BearerState::Living => "living",
+            BearerState::Gone => "gone",
+            BearerState::Unread => "unknown: its place cannot be read",
+        }
+    }
 }
 
 impl Who {
@@ -73,8 +92,11 @@ impl World {
                 names.extend(facts.listing.of(&id).map(|(name, _)| name.to_owned()));
                 let records = facts.records.get(&id).into_iter().flatten();
                 names.extend(records.map(|record| record.resource_name.clone()));
-                let lives = facts.instances.contains_key(&id);
-                all.push(Bearer { who, id, place: surveyed.place.clone(), lives, names });
+                let state = match facts.instances.contains_key(&id) {
+                    true => BearerState::Living,
+                    false => BearerState::Gone,
+                };
+                all.push(Bearer { who, id, place: surveyed.place.clone(), state, names });
             }
         }
         // A place that cannot be read has no facts, but the ledger remembers what was there.
@@ -83,21 +105,39 @@ impl World {
                 let who = Who::new(&item.resource, &item.name, &item.place);
                 let (id, place) = (item.resource.clone(), item.place.clone());
                 let names = BTreeSet::from([item.name.clone()]);
-                all.push(Bearer { who, id, place, lives: false, names });
+                let read = self.survey.places.iter().any(|one| one.place == place);
+                let state = if read { BearerState::Gone } else { BearerState::Unread };
+                all.push(Bearer { who, id, place, state, names });
             }
         }
         all
     }
 
-    /// The resource that a name or an id means.
+    /// The resource that a name or an id means, in a place that can be read.
     pub(crate) fn instance(&self, text: &str) -> Result<Bearer, BoxError> {
-        self.find_instance(text).and_then(|found| {
-            found.ok_or_else(|| {
-                let all = self.bearers();
-                let near = nearest(text, all.iter().map(|one| one.who.name.as_str()));
-                format!("there is no instance `{text}`{near}").into()
-            })
-        })
+        let found = self.find_instance(text)?.ok_or_else(|| {
+            let all = self.bearers();
+            let near = nearest(text, all.iter().map(|one| one.who.name.as_str()));
+            format!("there is no instance `{text}`{near}{}", self.unread_too())
+        })?;
+        match found.state {
+            BearerState::Unread => Err(self.cannot_read(&found.place, &found.who.name).into()),
+            _ => Ok(found),
+        }
+    }
+
+    /// That nothing can be said of an instance, because its place cannot be read.
+    pub(crate) fn cannot_read(&self, place: &Place, name: &str) -> String {
+        format!("{name} is in {place}, which cannot be read: {}", self.why_unread(place))
+    }
+
+    /// The end of a message about something that is not there: it may be where nobody can look.
+    pub(crate) fn unread_too(&self) -> String {
+        let unread: Vec<String> = self.unread().iter().map(ToString::to_string).collect();
+        match unread.is_empty() {
+            true => String::new(),
+            false => format!("; {} cannot be read, and may have it", unread.join(", ")),
+        }
     }
 
     /// The resource that a name or an id means, if there is one.
@@ -111,13 +151,14 @@ impl World {
         if named.is_empty() {
             named = all.into_iter().filter(|one| one.names.contains(text)).collect();
         }
-        let mut living = named.iter().filter(|one| one.lives);
+        let lives = |one: &&Bearer| one.state == BearerState::Living;
+        let mut living = named.iter().filter(lives);
         let one_place = named.windows(2).all(|pair| pair[0].place == pair[1].place);
         match (named.as_slice(), living.next(), living.next()) {
             ([], ..) => Ok(None),
             ([only], ..) => Ok(Some(only.clone())),
             (several, Some(one), None) if one_place => {
-                for gone in several.iter().filter(|one| !one.lives) {
+                for gone in several.iter().filter(|one| !lives(one)) {
                     eprintln!(
                         "snapkeep: `{text}` means the living instance; a deleted one had the name, too: {}",
                         gone.id.0
@@ -148,8 +189,8 @@ fn ambiguous(text: &str, several: &[Bearer]) -> String {
     let mut message = format!(
         "several instances have or had the name `{text}`; choose one by its id or by --region:"
     );
-    for Bearer { who, lives, .. } in several {
-        let state = if *lives { "living" } else { "gone" };
+    for Bearer { who, state, .. } in several {
+        let state = state.as_str();
         message += &format!("\n  {}  {}  {}  {state}", who.name, who.place, who.resource);
     }
     message
@@ -164,9 +205,8 @@ pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> S
         true => 0,
         false => strsim::osa_distance(&text.to_lowercase(), &name.to_lowercase()),
     };
-    let close = (text.chars().count() / 3).max(1);
-    let mut near: Vec<(usize, &str)> =
-        names.map(|name| (far(name), name)).filter(|(far, _)| *far <= close).collect();
+    let named = names.filter(|name| !name.is_empty());
+    let mut near: Vec<(usize, &str)> = named.map(|name| (far(name), name)).collect();
     near.sort_unstable();
     near.dedup();
     near.truncate(SUGGESTED_MAX);
@@ -179,8 +219,13 @@ pub(crate) fn meant<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Opt
     let low = text.to_lowercase();
     let far = |one: &str| strsim::osa_distance(&low, &one.to_lowercase());
     let near = known.map(|one| (far(one), one)).filter(|(far, one)| {
-        // Half of a short word may be two letters.
-        *far <= NEAR && *far * 2 < one.chars().count().max(2) && *one != text
+        // Two letters are most of a short word.
+        let most = match one.chars().count() {
+            0 | 1 => 0,
+            2 | 3 => 1,
+            _ => NEAR,
+        };
+        *far <= most && *one != text
     });
     near.min().map(|(_, one)| one)
 }
@@ -192,9 +237,10 @@ mod tests {
     #[test]
     fn near_names_are_suggested() {
         let names = ["web-1", "web-2", "db"];
-        assert_eq!(nearest("web1", names.into_iter()), "; did you mean `web-1`?");
-        assert_eq!(nearest("mail", names.into_iter()), "");
-        assert_eq!(nearest("web", names.into_iter()), "; did you mean `web-1` or `web-2`?");
+        let near = "; did you mean `web-1` or `web-2` or `db`?";
+        assert_eq!(nearest("web1", names.into_iter()), near);
+        assert_eq!(nearest("web", names.into_iter()), near);
+        assert_eq!(nearest("x", [].into_iter()), "");
     }
 
     #[test]
@@ -208,6 +254,7 @@ mod tests {
             ("snapshot", None),
             ("keep", None),
             ("k", None),
+            ("kepe", Some("keep")),
         ] {
             assert_eq!(meant(text, keys.into_iter()), means, "{text}");
         }

@@ -7,15 +7,18 @@ use std::time::{Duration, SystemTime};
 use aws_config::SdkConfig;
 use jiff::{SignedDuration, Timestamp};
 use snapkeep_app::ports::Invocation;
+use snapkeep_app::report::Failure;
 use snapkeep_app::survey::{self, Survey, Surveyed};
 use snapkeep_aws::clock::{Budget, Clock};
 use snapkeep_aws::dynamodb::DynamoLedger;
 use snapkeep_aws::lightsail::Accounts;
 use snapkeep_aws::providers::{Access, read_settings};
+use snapkeep_domain::finding::Severity;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::lease::Lease;
 use snapkeep_domain::ledger::protected::Protected;
 use snapkeep_domain::ledger::record::Record;
+use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::{BadSettings, Context, Settings};
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::prune::{Plan, Seen};
@@ -24,6 +27,8 @@ use snapkeep_domain::snapshot::{Hold, Instance, Tags};
 
 use crate::BoxError;
 use crate::deployed::{self, Deployed, TABLE, Variables};
+use crate::findings::Shown;
+use crate::lint;
 use crate::patient::Patient;
 use crate::when::{self, whole};
 use crate::who::{self, Who};
@@ -60,6 +65,8 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) survey: Survey,
     pub(crate) deployment: Deployment,
+    /// The deployed functions' variables that stop them.
+    pub(crate) bad_variables: Vec<Shown>,
 }
 
 /// A resource that exists or left something, and what `prune` makes of it.
@@ -106,7 +113,15 @@ impl Reading {
     pub(crate) async fn read(&self) -> Result<World, BoxError> {
         let sdk = snapkeep_aws::sdk::sdk_config().await;
         let vars = self.variables(&sdk).await?;
-        self.read_by(sdk, vars).await
+        if is_own(&snapkeep_aws::environment::vars()) {
+            return self.read_by(sdk, vars).await;
+        }
+        // A typo that stops a deployed function must not hide how everything stands.
+        let lint::Checked { found, readable, .. } = lint::check(&vars[0], &vars[1]);
+        let mut world = self.read_by(sdk, readable).await?;
+        let stops = found.into_iter().filter(|one| one.severity == Severity::Error);
+        world.bad_variables.extend(stops);
+        Ok(world)
     }
 
     /// Reads the world of these variables; where services are, and the keys, are the caller's.
@@ -131,27 +146,29 @@ impl Reading {
                 &*settings.deployment
             )
         })?;
+        if let Some(region) = &self.region {
+            only(region, &mut survey)?;
+        }
         if survey.places.is_empty()
             && let Some(failure) = survey.report.failures.first()
         {
+            let place = failure.region.as_deref().unwrap_or("no place");
             return Err(format!(
-                "no place of the deployment {} can be read: {} failed with {}: {}; check the credentials, and the \
-                 caller's rights to lightsail:Get*",
+                "no place of the deployment {} can be read: in {place}, {} failed with {}: {}; check the \
+                 credentials, and the caller's rights to lightsail:Get*",
                 &*settings.deployment, failure.operation, failure.code, failure.message
             )
             .into());
         }
-        if let Some(region) = &self.region {
-            only(region, &mut survey)?;
-        }
-        Ok(World { now, settings: settings.clone(), survey, deployment })
+        let (settings, bad_variables) = (settings.clone(), Vec::new());
+        Ok(World { now, settings, survey, deployment, bad_variables })
     }
 
     /// The variables that count for schedules, and those that count for all else: the environment's
     /// if it names a table, or else those of the deployed functions.
     pub(crate) async fn variables(&self, sdk: &SdkConfig) -> Result<[Variables; 2], BoxError> {
         let own = snapkeep_aws::environment::vars();
-        if own.get(TABLE).is_some_and(|table| !table.trim().is_empty()) {
+        if is_own(&own) {
             let id = deployed::id(&own);
             return match &self.deployment {
                 Some(wanted) if *wanted != id => Err(format!(
@@ -165,6 +182,11 @@ impl Reading {
         let found = Deployed::find(sdk, self.deployment.as_deref()).await?;
         Ok([Function::Create, Function::Prune].map(|one| with_own(found.variables(one))))
     }
+}
+
+/// Whether the environment itself says which deployment is meant.
+fn is_own(vars: &Variables) -> bool {
+    vars.get(TABLE).is_some_and(|table| !table.trim().is_empty())
 }
 
 /// Adds where services and the clock are, and the keys, which are the caller's own.
@@ -190,11 +212,19 @@ fn take_schedules(settings: &mut Settings, create: &Settings) {
     }
 }
 
+/// The place of a failure.
+fn place_of(failure: &Failure) -> Option<Place> {
+    failure.region.as_deref()?.parse().ok()
+}
+
 /// Leaves out every other Region.
 fn only(region: &str, survey: &mut Survey) -> Result<(), BoxError> {
     let of_runs = survey.memory.runs.iter().map(|run| &run.place);
     let places = survey.places.iter().map(|one| &one.place).chain(of_runs);
-    let known: BTreeSet<String> = places.map(|place| place.region().to_owned()).collect();
+    let unread = survey.report.failures.iter().filter_map(place_of);
+    let unread = unread.map(|place| place.region().to_owned());
+    let known: BTreeSet<String> =
+        places.map(|place| place.region().to_owned()).chain(unread).collect();
     if !known.contains(region) {
         let near = who::nearest(region, known.iter().map(String::as_str));
         let known: Vec<String> = known.into_iter().collect();
@@ -207,16 +237,45 @@ fn only(region: &str, survey: &mut Survey) -> Result<(), BoxError> {
     survey.places.retain(|one| one.place.region() == region);
     survey.memory.protected.retain(|item| item.place.region() == region);
     survey.memory.runs.retain(|run| run.place.region() == region);
-    survey.report.failures.retain(|failure| {
-        let place = failure.region.as_deref().and_then(|place| place.parse().ok());
-        place.is_none_or(|place: snapkeep_domain::place::Place| place.region() == region)
-    });
-    let there = |place: &snapkeep_domain::place::Place| place.region() == region;
+    let there = |place: &Place| place.region() == region;
+    survey.report.failures.retain(|failure| place_of(failure).is_none_or(|place| there(&place)));
     survey.report.findings.retain(|finding| finding.place.as_ref().is_none_or(there));
     Ok(())
 }
 
 impl World {
+    /// The places that cannot be read.
+    pub(crate) fn unread(&self) -> BTreeSet<Place> {
+        let report = &self.survey.report;
+        let of_resources = self.survey.memory.protected.iter().map(|item| item.place.clone());
+        let failed = report.failures.iter().filter(|failure| failure.resource.is_none());
+        let all = failed.filter_map(place_of).chain(of_resources);
+        let read = |place: &Place| self.survey.places.iter().any(|one| one.place == *place);
+        all.filter(|place| !read(place)).collect()
+    }
+
+    /// Why a place cannot be read.
+    pub(crate) fn why_unread(&self, place: &Place) -> String {
+        let mut failures = self.survey.report.failures.iter();
+        let own = failures.find(|failure| place_of(failure).as_ref() == Some(place));
+        match own {
+            Some(one) => format!(
+                "{} failed with {}: {}; check the caller's rights to lightsail:Get*",
+                one.operation, one.code, one.message
+            ),
+            None => "the deployment does not look after it any more".to_owned(),
+        }
+    }
+
+    /// Says on stderr which places an answer leaves out; returns whether it leaves out any.
+    pub(crate) fn leaves_out(&self) -> bool {
+        let unread = self.unread();
+        for place in &unread {
+            eprintln!("snapkeep: {place} is left out: {}", self.why_unread(place));
+        }
+        !unread.is_empty()
+    }
+
     /// What `prune` judges by in a place.
     pub(crate) fn cx(&self, surveyed: &Surveyed) -> Context<'_> {
         let (settings, capabilities) = (&self.settings, surveyed.capabilities);

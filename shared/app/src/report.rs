@@ -342,7 +342,8 @@ impl ItemReport {
 const NAMED_MAX: usize = 10;
 
 /// The finding about instances without the opt-in tag.
-fn unprotected(names: &[String], tag: &str) -> Finding {
+#[must_use]
+pub fn unprotected(names: &[String], tag: &str) -> Finding {
     let count = names.len();
     let named = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = match count.saturating_sub(NAMED_MAX) {

@@ -36,6 +36,8 @@ pub struct Subject {
 pub struct Audit {
     /// How many slots there were.
     pub promised: usize,
+    /// How many of them have a snapshot in the making, or are due just now.
+    pub pending: usize,
     /// Those without a snapshot that ever became available.
     pub missed: Vec<Slot>,
     /// The greatest age of the newest available snapshot, counted from its slot.
@@ -55,8 +57,11 @@ impl Subject {
             let records = by_slot.get(slot).into_iter().flatten();
             records.copied().any(|record| available_at(record).is_some())
         };
-        let missed: Vec<Slot> = promised.iter().filter(|slot| !served(slot)).copied().collect();
-        Audit { promised: promised.len(), missed, worst_age: self.worst_age(records) }
+        let open: Vec<Slot> = promised.iter().filter(|slot| !served(slot)).copied().collect();
+        let (pending, missed): (Vec<Slot>, Vec<Slot>) =
+            open.into_iter().partition(|slot| self.under_way(*slot, by_slot.get(slot)));
+        let (promised, pending) = (promised.len(), pending.len());
+        Audit { promised, pending, missed, worst_age: self.worst_age(records) }
     }
 
     /// When it began to be promised anything.
@@ -64,7 +69,18 @@ impl Subject {
         first.map(|slot| slot.timestamp()).or(self.since)
     }
 
-    /// The slots of the time that were due, and are not under way.
+    /// Whether a slot's snapshot is in the making, or may not even be asked for yet.
+    fn under_way(&self, slot: Slot, records: Option<&Vec<&Record>>) -> bool {
+        let Some(records) = records else {
+            return elapsed(slot.timestamp(), self.now) < UNCLAIMED;
+        };
+        records.iter().any(|record| {
+            let made = [State::Intended, State::Requested, State::Pending].contains(&record.state);
+            made && elapsed(record.asked_at(), self.now) <= self.pending_timeout
+        })
+    }
+
+    /// The slots of the time that were due.
     fn promised(&self, by_slot: &BTreeMap<Slot, Vec<&Record>>) -> BTreeSet<Slot> {
         let mut all: BTreeSet<Slot> = by_slot.keys().copied().collect();
         let own =
@@ -90,18 +106,10 @@ impl Subject {
             }
             _ => {}
         }
-        let under_way = |slot: &Slot| match by_slot.get(slot) {
-            Some(records) => records.iter().any(|record| {
-                let made =
-                    matches!(record.state, State::Intended | State::Requested | State::Pending);
-                made && elapsed(record.asked_at(), self.now) <= self.pending_timeout
-            }),
-            None => elapsed(slot.timestamp(), self.now) < UNCLAIMED,
-        };
         let in_time = |slot: &Slot| {
             (self.from..self.to).contains(&slot.timestamp()) && slot.timestamp() <= self.now
         };
-        all.retain(|slot| in_time(slot) && !under_way(slot));
+        all.retain(in_time);
         all
     }
 
@@ -319,11 +327,11 @@ mod tests {
         let fields = crate::ledger::record::Fields { state: State::Pending, ..of.into() };
         records.push(Record::stored(fields));
         let audit = subject("daily@03:00", "2026-10-14T04:00:00Z").audit(&records);
-        assert_eq!((audit.promised, audit.missed.len()), (4, 0));
+        assert_eq!((audit.promised, audit.pending, audit.missed.len()), (5, 1, 0));
         let stuck = subject("daily@03:00", "2026-10-14T12:00:00Z").audit(&records);
         assert_eq!((stuck.promised, stuck.missed.len()), (5, 1));
         let just_due = subject("daily@03:00", "2026-10-15T03:10:00Z").audit(&daily(10..=14));
-        assert_eq!((just_due.promised, just_due.missed.len()), (5, 0));
+        assert_eq!((just_due.promised, just_due.pending, just_due.missed.len()), (6, 1, 0));
     }
 
     #[test]
@@ -334,7 +342,7 @@ mod tests {
             records.push(record(&slot, "hourly", Some(&slot)));
         }
         let audit = subject("hourly", "2026-10-10T23:10:00Z").audit(&records);
-        assert_eq!((audit.promised, audit.missed.len()), (22, 0));
+        assert_eq!((audit.promised, audit.pending, audit.missed.len()), (22, 0, 0));
     }
 
     #[test]
