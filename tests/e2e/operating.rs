@@ -271,7 +271,7 @@ async fn a_hold_is_one_tag_and_keeps_what_no_rule_does() {
     );
     assert_eq!(read(&world, &["hold", "web"], 0)["key"], "snapkeep:hold");
     let (code, out, _) = world.command(&["release", &name], &VARS);
-    assert!(code == 0 && out.contains("still held") && out.contains("web"), "{out}");
+    assert!(code == 0 && out.contains("Still held") && out.contains("web"), "{out}");
     assert_eq!(read(&world, &["release", "web"], 0)["changed"], json!(true));
     assert_eq!(read(&world, &["release", "web"], 0)["changed"], json!(false));
     refused(&world, &["hold", &name, "--until", "2025-12-31"], &["2025-12-31", "over"]);

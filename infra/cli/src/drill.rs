@@ -1,6 +1,7 @@
 //! `snapkeep drill`: proof by restoring. It launches from the newest snapshot, waits, probes, and
 //! removes what it launched.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,13 @@ use snapkeep_aws::lightsail::operator::{Launch, Machine};
 use snapkeep_domain::drill::DRILL;
 use snapkeep_domain::ledger::protected::Proof;
 use snapkeep_domain::resource::ResourceId;
+use snapkeep_domain::snapshot::HOLD;
 use snapkeep_domain::time::Slot;
 use tokio::net::TcpStream;
 
-use crate::launch::Use;
+use crate::launch::{Use, cleaned};
 use crate::operate::{Operator, confirmed, stopped, trouble};
-use crate::output::{self, say};
+use crate::output::{self, complain, say};
 use crate::source::{Source, place_of, sources};
 use crate::who::Who;
 use crate::world::{Reading, World};
@@ -199,7 +201,7 @@ fn announce(planned: &[Planned], probe: Option<u16>) {
         );
     }
     if let Some(port) = probe {
-        eprintln!("The port {port} of its public address must answer within two minutes.");
+        complain(&format!("The port {port} of its public address must answer within two minutes."));
     }
 }
 
@@ -235,20 +237,37 @@ async fn carry_out(
     };
     let mut messages: Vec<String> = proved.err().into_iter().collect();
     drill.ok = messages.is_empty();
-    if usage.progress().may_exist() {
-        let gone = usage.remove(&world.settings.deployment).await;
-        drill.removed = gone.is_ok();
-        messages.extend(gone.err());
-        let disks = usage.progress().seen.map(|machine| machine.disks).unwrap_or_default();
-        messages.extend(disks.iter().map(|disk| {
-            let command = operator.command("delete-disk", &["--disk-name", disk]);
-            format!(
-                "the disk {disk} came with the instance and may be left; remove it by: {command}"
-            )
-        }));
+    let launched = usage.progress().may_exist();
+    drill.removed = !launched;
+    let removed = Cell::new(false);
+    let cleaning = async {
+        let mut messages = Vec::new();
+        if launched {
+            let gone = usage.remove(&world.settings.deployment).await;
+            removed.set(gone.is_ok());
+            messages.extend(gone.err());
+        }
+        messages.extend(usage.release().await);
+        messages
+    };
+    let mut commands = Vec::new();
+    if launched {
+        commands.push(operator.delete_command(&launch.name));
     }
-    messages.extend(usage.release().await);
-    let seconds = if drill.ok { drill.recovery_seconds } else { Some(began.elapsed().as_secs()) };
+    if usage.progress().hold.is_some() {
+        commands.push(operator.untag_command(&launch.snapshot, HOLD));
+    }
+    if !commands.is_empty() {
+        messages.extend(cleaned(cleaning, interrupted.is_some(), &commands).await);
+    }
+    drill.removed |= removed.get();
+    let disks = usage.progress().seen.map(|machine| machine.disks).unwrap_or_default();
+    messages.extend(disks.iter().map(|disk| {
+        let command = operator.command("delete-disk", &["--disk-name", disk]);
+        format!("the disk {disk} came with the instance and may be left; remove it by: {command}")
+    }));
+    let failed = || launched.then(|| began.elapsed().as_secs());
+    let seconds = if drill.ok { drill.recovery_seconds } else { failed() };
     if let Err(why) = note(world, id, drill.ok, seconds).await {
         messages.push(why);
     }
@@ -310,23 +329,21 @@ async fn note(
 
 fn print(drill: &Drill) {
     let Drill { who, snapshot, ok, running_seconds, recovery_seconds, removed, .. } = drill;
-    let seconds = |seconds: &Option<u64>| seconds.map_or("–".to_owned(), |n| format!("{n} s"));
     let proved = if *ok { "is proven" } else { "is not proven" };
-    let probed = match (&drill.probe, drill.probe_ok) {
-        (Some(probe), Some(true)) => format!(", and {probe} answered"),
-        (Some(probe), _) => format!(", and {probe} did not answer"),
-        (None, _) => String::new(),
-    };
-    let gone = if *removed { "the instance is removed" } else { "the instance may be left" };
-    output::wrapped(
-        &format!(
-            "{} {proved} by {snapshot}: it ran after {}{probed}; recovery took {}; {gone}.",
-            who.name,
-            seconds(running_seconds),
-            seconds(recovery_seconds)
-        ),
-        "  ",
-    );
+    let mut text = format!("{} {proved} by {snapshot}", who.name);
+    if let Some(seconds) = running_seconds {
+        text += &format!("; the instance ran after {seconds} s");
+        match (&drill.probe, drill.probe_ok) {
+            (Some(probe), Some(true)) => text += &format!(", and {probe} answered"),
+            (Some(probe), _) => text += &format!(", and {probe} did not answer"),
+            (None, _) => {}
+        }
+        text += if *removed { ", and is removed" } else { ", and may be left" };
+    }
+    if let Some(seconds) = recovery_seconds {
+        text += &format!("; recovery took {seconds} s");
+    }
+    output::wrapped(&(text + "."), "  ");
     if let Some(message) = &drill.message {
         output::wrapped(&format!("  {message}"), "    ");
     }

@@ -11,11 +11,13 @@ use snapkeep_aws::lightsail::operator::{Launch, Machine};
 use snapkeep_domain::drill::DRILL;
 use snapkeep_domain::snapshot::HOLD;
 
-use crate::operate::{Operator, trouble};
-use crate::output;
+use crate::operate::{Operator, stopped, trouble};
+use crate::output::{self, complain};
 
 /// How long an instance may take until it runs.
 const RUNNING_WITHIN: Duration = Duration::from_mins(30);
+/// For how long a launch is asked for again that the provider has no time for.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// For how long a launch whose answer was lost may still have its effect.
 const APPEARS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a removal may take.
@@ -54,6 +56,33 @@ impl Progress {
     /// Whether an instance exists or may appear.
     pub(crate) fn may_exist(&self) -> bool {
         self.asked.is_some() && !self.refused
+    }
+}
+
+/// How long cleaning up may take after a signal: whoever sent it kills next.
+const CLEANED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Cleans up; after a signal only for a while, and not after another one. What may be left then, these
+/// commands remove.
+pub(crate) async fn cleaned(
+    cleaning: impl Future<Output = Vec<String>>,
+    interrupted: bool,
+    commands: &[String],
+) -> Vec<String> {
+    let left = |why: &str| {
+        let commands = commands.join("; ");
+        vec![format!(
+            "cleaning up was not finished ({why}); what may be left is removed by: {commands}"
+        )]
+    };
+    if interrupted {
+        complain(&format!("cleaning up; if this does not end: {}", commands.join("; ")));
+    }
+    let limit = if interrupted { CLEANED_WITHIN } else { GONE_WITHIN };
+    tokio::select! {
+        messages = cleaning => messages,
+        () = tokio::time::sleep(limit) => left("it took too long"),
+        _ = stopped() => left("it was interrupted"),
     }
 }
 
@@ -152,7 +181,7 @@ impl<'a> Use<'a> {
                 Err(error) => error,
             };
             let waits = matches!(error.kind, ErrorKind::Throttled | ErrorKind::Busy);
-            if waits && began.elapsed() < RUNNING_WITHIN {
+            if waits && began.elapsed() < TAKEN_WITHIN {
                 pause.wait().await;
                 continue;
             }
@@ -170,7 +199,7 @@ impl<'a> Use<'a> {
         let mut pause = Pause::new();
         let began = Instant::now();
         while began.elapsed() < APPEARS_WITHIN {
-            if let Ok(Some(found)) = self.operator.instance(name).await {
+            if let Ok(Some(found)) = self.operator.api.instance(name).await {
                 self.lock().seen = Some(found);
                 return Ok(());
             }
@@ -186,7 +215,7 @@ impl<'a> Use<'a> {
         let mut pause = Pause::new();
         let mut state = "not there".to_owned();
         while began.elapsed() < RUNNING_WITHIN {
-            match self.operator.instance(name).await {
+            match self.operator.api.instance(name).await {
                 Ok(Some(found)) => {
                     state.clone_from(&found.state);
                     self.lock().seen = Some(found.clone());
@@ -224,7 +253,7 @@ impl<'a> Use<'a> {
         let mut deleted = false;
         let mut last = "it did not go".to_owned();
         while began.elapsed() < GONE_WITHIN {
-            match self.operator.instance(name).await {
+            match self.operator.api.instance(name).await {
                 Ok(None) if unanswered && !deleted && asked.elapsed() < APPEARS_WITHIN => {}
                 Ok(None) => return Ok(()),
                 Ok(Some(found))

@@ -65,7 +65,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         (true, _) => {}
         // Tags are read with what is left of the variables.
         (false, true) => found.extend(of_tags(&arguments.reading.read_with(readable).await?)),
-        (false, false) => eprintln!("snapkeep: without {TABLE}, no tags are looked at"),
+        (false, false) => {
+            output::complain(&format!("snapkeep: without {TABLE}, no tags are looked at"))
+        }
     }
     found.sort_by_key(|one| std::cmp::Reverse(one.severity));
     let found: Vec<Shown> = found.into_iter().map(|one| explained(one, &settings)).collect();
@@ -94,7 +96,8 @@ fn env_file(file: &Path) -> Result<Variables, BoxError> {
         }
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (key, value) = line.split_once('=').ok_or_else(|| {
-            format!("--env-file {}, line {}: `{line}`: expected KEY=VALUE", file.display(), at + 1)
+            // The line may be a secret.
+            format!("--env-file {}, line {}: expected KEY=VALUE", file.display(), at + 1)
         })?;
         let value = value.trim();
         let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
@@ -242,9 +245,21 @@ fn explained(mut one: Shown, settings: &Option<Settings>) -> Shown {
     {
         one.message = format!("{}; did you mean `{meant}`?", one.message);
         one.json["message"] = json!(one.message);
+        let fix = match key_is_wrong(&key, &meant) {
+            true => format!("rename {key} to {meant}"),
+            false => format!("set {key} to {meant}"),
+        };
+        one.json["fix"] = json!(fix);
+        one.fix = Some(fix);
         one.json["meant"] = json!(meant);
     }
     one
+}
+
+/// Whether what was meant is a key.
+fn key_is_wrong(key: &str, meant: &str) -> bool {
+    let head = |text: &str| text.to_lowercase().chars().take(4).collect::<String>();
+    key != meant && head(key) == head(meant) && !meant.contains(['=', ' '])
 }
 
 /// What a key or its value was meant to be.

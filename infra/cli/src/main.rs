@@ -101,7 +101,7 @@ enum Command {
     },
     /// Write the manual pages into a folder; man -l DIR/snapkeep.1 shows the first one.
     Man {
-        /// The folder, which must exist.
+        /// The folder.
         #[arg(value_name = "DIR")]
         folder: std::path::PathBuf,
     },
@@ -160,7 +160,8 @@ fn main() -> ExitCode {
         }
         Command::Man { folder } => {
             let command = <Arguments as clap::CommandFactory>::command();
-            clap_mangen::generate_to(command, &folder)
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(command, &folder))
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| format!("cannot write into {}: {error}", folder.display()).into())
         }
@@ -174,7 +175,7 @@ fn main() -> ExitCode {
         }),
     };
     output::checked(outcome).unwrap_or_else(|error| {
-        eprintln!("snapkeep: {error}");
+        output::complain(&format!("snapkeep: {error}"));
         ExitCode::from(if is_check() { check::UNKNOWN } else { 2 })
     })
 }

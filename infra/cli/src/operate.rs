@@ -2,7 +2,7 @@
 //! that name the right which is missing.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{BoxError, INTERRUPTED, TERMINATED};
 
-/// How often a call is made at most.
-const TRIES_MAX: u32 = 6;
+/// For how long a call is repeated.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause after the first call that did not succeed; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -29,6 +29,10 @@ pub(crate) fn trouble(error: &ProviderError) -> String {
     match error.kind {
         ErrorKind::Denied => {
             format!("{error}; it needs the right lightsail:{}", error.operation)
+        }
+        ErrorKind::Throttled => format!("{error}; try again in a minute"),
+        ErrorKind::Indeterminate => {
+            format!("{error}; look whether Lightsail can be reached, and try again")
         }
         _ => error.to_string(),
     }
@@ -58,15 +62,26 @@ impl Operator {
         &self,
         call: impl AsyncFn() -> Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES_MAX {
+        let (mut pause, began) = (PAUSE, Instant::now());
+        loop {
             match call().await {
-                Err(error) if error.kind.transient() => tokio::time::sleep(pause).await,
+                Err(error) if error.kind.transient() && began.elapsed() + pause < PATIENCE => {
+                    tokio::time::sleep(pause).await;
+                }
                 answer => return answer,
             }
             pause *= 2;
         }
-        call().await
+    }
+
+    /// What the tag of an instance or a snapshot says now.
+    async fn tag_of(&self, name: &str, key: &str) -> Result<Option<String>, ProviderError> {
+        let image = self.snapshot(name).await?.map(|image| image.tags);
+        let tags = match image {
+            Some(tags) => Some(tags),
+            None => self.instance(name).await?.map(|machine| machine.tags),
+        };
+        Ok(tags.and_then(|tags| tags.get(key).cloned()))
     }
 
     pub(crate) async fn instance(&self, name: &str) -> Result<Option<Machine>, ProviderError> {
@@ -83,11 +98,27 @@ impl Operator {
         key: &str,
         value: &str,
     ) -> Result<(), ProviderError> {
-        self.patiently(async || self.api.tag(name, key, value).await).await
+        let tagged = self.patiently(async || self.api.tag(name, key, value).await).await;
+        match tagged {
+            // The answer was lost, and perhaps not the effect.
+            Err(error) if error.kind.effect_unknown() => {
+                let is_so =
+                    self.tag_of(name, key).await.is_ok_and(|tag| tag.as_deref() == Some(value));
+                if is_so { Ok(()) } else { Err(error) }
+            }
+            tagged => tagged,
+        }
     }
 
     pub(crate) async fn untag(&self, name: &str, key: &str) -> Result<(), ProviderError> {
-        self.patiently(async || self.api.untag(name, key).await).await
+        let untagged = self.patiently(async || self.api.untag(name, key).await).await;
+        match untagged {
+            Err(error) if error.kind.effect_unknown() => {
+                let is_so = self.tag_of(name, key).await.is_ok_and(|tag| tag.is_none());
+                if is_so { Ok(()) } else { Err(error) }
+            }
+            untagged => untagged,
+        }
     }
 
     /// The command of the AWS CLI that sets a tag.

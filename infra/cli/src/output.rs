@@ -82,6 +82,13 @@ pub(crate) fn wrapped(text: &str, indent: &str) {
     textwrap::wrap(text, wrapping(indent)).iter().for_each(|line| say!("{line}"));
 }
 
+/// Prints a message on stderr, in lines that fit.
+pub(crate) fn complain(text: &str) {
+    for line in text.lines() {
+        textwrap::wrap(line, wrapping("  ")).iter().for_each(|line| eprintln!("{line}"));
+    }
+}
+
 /// A word in red, on a terminal without `NO_COLOR`.
 pub(crate) fn red(word: &str) -> String {
     coloured(word, console::Color::Red)

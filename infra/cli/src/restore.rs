@@ -10,9 +10,9 @@ use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::snapshot::{HOLD, Tags};
 use snapkeep_domain::time::Slot;
 
-use crate::launch::Use;
+use crate::launch::{Use, cleaned};
 use crate::operate::{Operator, confirmed, stopped, tags_argument, trouble};
-use crate::output::{self, say};
+use crate::output::{self, complain, say};
 use crate::source::{Source, place_of, source};
 use crate::when::When;
 use crate::who::Who;
@@ -98,6 +98,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
     let usage = Use::new(&operator, launch, source.held, world.now);
     restore.commands = commands(&usage);
+    announce(&restore, &source);
     if arguments.print {
         if arguments.json {
             output::json(&restore)?;
@@ -106,7 +107,6 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    announce(&restore, &source);
     if !arguments.yes && !confirmed()? {
         return Err("nothing was launched; say --yes to launch without being asked, or --print for the commands".into());
     }
@@ -170,12 +170,14 @@ async fn plan(
 /// A name that no instance has.
 async fn free_name(operator: &Operator, name: &str, to: Option<&str>) -> Result<String, BoxError> {
     let taken = async |name: &str| -> Result<bool, BoxError> {
+        // Names are of instances and snapshots alike.
         let found = operator.instance(name).await.map_err(|error| trouble(&error))?;
-        Ok(found.is_some())
+        let image = operator.snapshot(name).await.map_err(|error| trouble(&error))?;
+        Ok(found.is_some() || image.is_some())
     };
     match to {
         Some(to) if taken(to).await? => {
-            Err(format!("--to {to}: an instance in {} has that name", operator.place).into())
+            Err(format!("--to {to}: something in {} has that name", operator.place).into())
         }
         Some(to) => Ok(to.to_owned()),
         None if !taken(name).await? => Ok(name.to_owned()),
@@ -289,19 +291,18 @@ fn announce(restore: &Restore, source: &Source) {
         None => "an amount that the provider does not say".to_owned(),
     };
     let tags: Vec<String> =
-        restore.tags.iter().map(|tag| format!("{}={}", tag.key, tag.value)).collect();
+        restore.tags.iter().map(|tag| format!("`{}={}`", tag.key, tag.value)).collect();
     let tags =
         if tags.is_empty() { "no tags".to_owned() } else { format!("the tags {}", tags.join(" ")) };
-    eprintln!(
-        "From {snapshot} (slot {slot}, made at {created_at}, {} GB) of {} in {}:\n\
-         an instance {to} with the bundle {bundle} in {zone}, the key pair {key_pair} and {tags}.\n\
-         It costs {cost} for as long as it exists.",
+    complain(&format!(
+        "From {snapshot} (slot {slot}, made at {created_at}, {} GB) of {} in {}: an instance {to} with the \
+         bundle {bundle} in {zone}, the key pair {key_pair} and {tags}. It costs {cost} for as long as it exists.",
         restore.size_gb, who.name, who.place
-    );
+    ));
     if !source.lives {
-        eprintln!(
+        complain(
             "The old instance is gone: the zone is the Region's first, the tags are those that the ledger \
-             remembers, the key pair is the Region's default one."
+             remembers, the key pair is the Region's default one.",
         );
     }
 }
@@ -312,12 +313,18 @@ async fn carry_out(usage: &Use<'_>, restore: &mut Restore) -> CommandResult {
         usage.hold().await?;
         usage.run().await
     };
-    let (outcome, status) = tokio::select! {
-        outcome = work => (outcome, ExitCode::FAILURE),
-        code = stopped() => (Err("it was interrupted".to_owned()), ExitCode::from(code?)),
+    let (outcome, interrupted) = tokio::select! {
+        outcome = work => (outcome, None),
+        code = stopped() => (Err("it was interrupted".to_owned()), Some(code?)),
     };
-    let kept = usage.release().await;
-    restore.held = usage.held || kept.is_some();
+    let status = interrupted.map_or(ExitCode::FAILURE, ExitCode::from);
+    let mut kept = Vec::new();
+    if usage.progress().hold.is_some() {
+        let command = usage.operator.untag_command(&usage.launch.snapshot, HOLD);
+        let cleaning = async { usage.release().await.into_iter().collect() };
+        kept = cleaned(cleaning, interrupted.is_some(), &[command]).await;
+    }
+    restore.held = usage.held || !kept.is_empty();
     restore.messages.extend(kept);
     let progress = usage.progress();
     restore.instance = progress.seen.as_ref().map(|_| usage.launch.name.clone());
@@ -330,6 +337,7 @@ async fn carry_out(usage: &Use<'_>, restore: &mut Restore) -> CommandResult {
         }
         Err(why) => {
             restore.state = "failed";
+            restore.left.clear();
             restore.messages.push(why);
             if progress.may_exist() {
                 let name = &usage.launch.name;

@@ -296,12 +296,19 @@ fn print(simulation: &Simulation, zone: &Zone) {
         "",
     );
     say!("");
-    say!("  midnight      kept  marked       GB   dollars a month, at most");
-    for point in shown(&simulation.points, zone) {
+    let row = |point: &Point| {
         let Point { at, kept, marked, size_gb, cost_usd_month } = point;
-        let day = civil(*at, zone);
-        say!("  {day}  {kept:>6}  {marked:>6}  {size_gb:>7}   {cost_usd_month:>8.2}");
-    }
+        let day = civil(*at, zone).to_string();
+        [
+            day,
+            kept.to_string(),
+            marked.to_string(),
+            size_gb.to_string(),
+            format!("{cost_usd_month:.2}"),
+        ]
+    };
+    let rows = shown(&simulation.points, zone).map(row).collect();
+    output::table(["midnight", "kept", "marked", "GB", "$ a month, at most"], rows, &[1, 2, 3, 4]);
     say!("");
     say!("At the end there are:");
     for Left { slot, state, reasons } in &simulation.last {
@@ -312,7 +319,7 @@ fn print(simulation: &Simulation, zone: &Zone) {
         say!("Clocks change on these nights:");
     }
     for OddSlot { slot, civil, kind } in &simulation.dst {
-        say!("  {civil} is {kind}: the slot is {slot}");
+        output::wrapped(&format!("  {civil} is {kind}: the slot is {slot}"), "      ");
     }
 }
 

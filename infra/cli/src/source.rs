@@ -11,8 +11,9 @@ use snapkeep_domain::time::Slot;
 
 use crate::BoxError;
 use crate::operate::{Operator, trouble};
+use crate::tags::unknown;
 use crate::when::{When, whole};
-use crate::who::{BearerState, Who, nearest};
+use crate::who::{BearerState, Who};
 use crate::world::{View, World};
 
 /// A snapshot to launch from.
@@ -33,6 +34,9 @@ pub(crate) struct Source {
 /// The newest available snapshot of what is asked for that was made by then.
 pub(crate) fn source(world: &World, text: &str, as_of: Option<When>) -> Result<Source, BoxError> {
     let at = as_of.map(|at| at.from(world.now)).transpose()?;
+    if let Some(at) = at.filter(|at| *at > world.now) {
+        return Err(format!("--as-of {at} is after now, {}", world.now).into());
+    }
     let bearers = world.all_of(text)?;
     if let Some(unread) = bearers.iter().find(|one| one.state == BearerState::Unread) {
         return Err(world.cannot_read(&unread.place, &unread.who.name).into());
@@ -72,15 +76,15 @@ pub(crate) fn source(world: &World, text: &str, as_of: Option<When>) -> Result<S
 }
 
 /// Why there is nothing to restore.
-fn nothing(world: &World, views: &[View<'_>], text: &str, unknown: bool) -> String {
-    if !unknown {
+fn nothing(world: &World, views: &[View<'_>], text: &str, is_unknown: bool) -> String {
+    if !is_unknown {
         return format!("there is no available snapshot of {text} to restore");
     }
-    let bearers = world.bearers();
-    let names = bearers.iter().map(|one| one.who.name.as_str());
-    let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
-    let near = nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
-    format!("there is no instance and no available snapshot of ours called `{text}`{near}")
+    let entries = views.iter().flat_map(View::entries);
+    if let Some(entry) = entries.filter(|entry| entry.snapshot == text).last() {
+        return format!("{text} is {}, and not available: wait until it is", entry.state);
+    }
+    unknown(world, views, text)
 }
 
 /// The available snapshots of a resource. One whose deletion was begun may be gone at any time.

@@ -122,7 +122,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         output::clear();
         // What cannot be read now may be readable at the next look.
         if let Err(error) = once(&arguments).await {
-            eprintln!("snapkeep: {error}");
+            output::complain(&format!("snapkeep: {error}"));
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}

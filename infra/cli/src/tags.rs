@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use jiff::civil::Date;
 use serde_json::json;
+use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::confirmation::ConfirmationCode;
 use snapkeep_domain::prune::Judged;
@@ -66,7 +67,7 @@ pub(crate) struct ConfirmArguments {
 /// Reads a code as a finding prints it.
 fn code(text: &str) -> Result<ConfirmationCode, String> {
     let printed = text.len() == 8 && text.chars().all(|c| c.is_ascii_hexdigit());
-    let code = text.parse().ok().filter(|_| printed);
+    let code = text.to_lowercase().parse().ok().filter(|_| printed);
     code.ok_or_else(|| "expected the 8 letters and digits that the finding prints".to_owned())
 }
 
@@ -97,6 +98,23 @@ impl Subject {
         self.snapshot.as_deref().unwrap_or(&self.who.name)
     }
 
+    /// Ends a command whose effect failed. Without the right, nothing was changed.
+    fn failed(&self, error: &ProviderError, how: &str, json: bool) -> CommandResult {
+        let message = format!("{}: {how}: {}", self.name(), trouble(error));
+        if error.kind == ErrorKind::Denied {
+            return Err(message.into());
+        }
+        if json {
+            let Who { resource, name, place, region } = &self.who;
+            output::json(&json!({
+                "resource": resource, "name": name, "place": place, "region": region, "key": self.key,
+                "snapshot": self.snapshot, "changed": null, "message": message,
+            }))?;
+        }
+        output::complain(&format!("snapkeep: {message}"));
+        Ok(ExitCode::FAILURE)
+    }
+
     /// Says what was done to the tag, or that there was nothing to do.
     fn tell(&self, did: Option<&str>, value: Option<&str>, json: bool) -> Result<(), BoxError> {
         let Subject { who, key, snapshot, .. } = self;
@@ -123,12 +141,13 @@ impl Subject {
         output::wrapped(
             &match did {
                 Some(did) => format!("{of}: {did} {tag}."),
-                None => format!("{of}: nothing to do, {tag} is as it should be."),
+                None if value.is_none() => format!("{of}: nothing to do, it has no hold."),
+                None => format!("{of}: nothing to do, {tag} is there."),
             },
             "  ",
         );
         for also in &self.also {
-            output::wrapped(&format!("It is still held: {also}."), "  ");
+            output::wrapped(&format!("Still held: {also}."), "  ");
         }
         Ok(())
     }
@@ -152,7 +171,9 @@ pub(crate) async fn hold(arguments: HoldArguments) -> CommandResult {
     if !is_so {
         let operator = Operator::new(&world.deployment.sdk, &subject.place)?;
         let tagged = operator.tag(subject.name(), &subject.key, &value).await;
-        tagged.map_err(|error| format!("{} is not held: {}", subject.name(), trouble(&error)))?;
+        if let Err(error) = tagged {
+            return subject.failed(&error, "it is not known to be held", arguments.json);
+        }
     }
     let subject = Subject { also: Vec::new(), ..subject };
     subject.tell((!is_so).then_some("set"), Some(&value), arguments.json)?;
@@ -203,13 +224,10 @@ pub(crate) async fn confirm(arguments: ConfirmArguments) -> CommandResult {
     let findings = view.map(|view| view.plan.findings.as_slice()).unwrap_or_default();
     let asked = findings.iter().any(|one| one.value.as_ref() == Some(&code));
     if !asked && !is_so {
-        eprintln!("snapkeep: no brake of {} asks for {code} at the moment", instance.name);
-    }
-    if !is_so {
-        let operator = Operator::new(&world.deployment.sdk, &bearer.place)?;
-        let tagged = operator.tag(&instance.name, &key, &value).await;
-        tagged
-            .map_err(|error| format!("{} is not confirmed: {}", instance.name, trouble(&error)))?;
+        output::complain(&format!(
+            "snapkeep: no brake of {} asks for {code} at the moment",
+            instance.name
+        ));
     }
     let subject = Subject {
         who: bearer.who,
@@ -220,6 +238,13 @@ pub(crate) async fn confirm(arguments: ConfirmArguments) -> CommandResult {
         zone: Zone::utc(),
         also: Vec::new(),
     };
+    if !is_so {
+        let operator = Operator::new(&world.deployment.sdk, &subject.place)?;
+        let tagged = operator.tag(subject.name(), &subject.key, &value).await;
+        if let Err(error) = tagged {
+            return subject.failed(&error, "it is not confirmed", arguments.json);
+        }
+    }
     subject.tell((!is_so).then_some("set"), Some(&value), arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -254,7 +279,7 @@ fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
         let held: Vec<&str> = held.map(|(key, seen)| seen.name(key)).collect();
         let also = match held.len() {
             0 => Vec::new(),
-            _ => vec![format!("these snapshots have holds of their own: {}", held.join(", "))],
+            _ => vec![format!("its snapshots with holds of their own, {}", held.join(", "))],
         };
         return Ok(Subject {
             who: bearer.who,
@@ -314,7 +339,7 @@ fn snapshot(view: &View<'_>, name: &str) -> Result<Subject, BoxError> {
 }
 
 /// Why a name means nothing of ours.
-fn unknown(world: &World, views: &[View<'_>], text: &str) -> String {
+pub(crate) fn unknown(world: &World, views: &[View<'_>], text: &str) -> String {
     for surveyed in &world.survey.places {
         let mut others = surveyed.facts.listing.others();
         if let Some((_, other)) =

@@ -29,6 +29,7 @@ use crate::BoxError;
 use crate::deployed::{self, Deployed, TABLE, Variables};
 use crate::findings::Shown;
 use crate::lint;
+use crate::output::complain;
 use crate::patient::Patient;
 use crate::when::{self, whole};
 use crate::who::{self, Who};
@@ -152,11 +153,14 @@ impl Reading {
         if survey.places.is_empty()
             && let Some(failure) = survey.report.failures.first()
         {
-            let place = failure.region.as_deref().unwrap_or("no place");
+            let place = failure.region.as_deref().unwrap_or("its Region");
             return Err(format!(
-                "no place of the deployment {} can be read: in {place}, {} failed with {}: {}; check the \
-                 credentials, and the caller's rights to lightsail:Get*",
-                &*settings.deployment, failure.operation, failure.code, failure.message
+                "no place of the deployment {} can be read: in {place}, {} failed with {}: {}; {}",
+                &*settings.deployment,
+                failure.operation,
+                failure.code,
+                failure.message,
+                advice(failure)
             )
             .into());
         }
@@ -217,6 +221,21 @@ fn place_of(failure: &Failure) -> Option<Place> {
     failure.region.as_deref()?.parse().ok()
 }
 
+/// What to do about a call that failed.
+fn advice(failure: &Failure) -> String {
+    match failure.code.as_str() {
+        "NoAnswer" => {
+            "look whether the endpoint can be reached (AWS_ENDPOINT_URL_LIGHTSAIL, the network)"
+                .to_owned()
+        }
+        code if code.contains("Denied") || code.contains("Auth") => {
+            format!("it needs the right lightsail:{}", failure.operation)
+        }
+        code if code.contains("Thrott") => "try again in a minute".to_owned(),
+        _ => format!("check the credentials, and the right lightsail:{}", failure.operation),
+    }
+}
+
 /// Leaves out every other Region.
 fn only(region: &str, survey: &mut Survey) -> Result<(), BoxError> {
     let of_runs = survey.memory.runs.iter().map(|run| &run.place);
@@ -227,12 +246,9 @@ fn only(region: &str, survey: &mut Survey) -> Result<(), BoxError> {
         places.map(|place| place.region().to_owned()).chain(unread).collect();
     if !known.contains(region) {
         let near = who::nearest(region, known.iter().map(String::as_str));
-        let known: Vec<String> = known.into_iter().collect();
-        return Err(format!(
-            "--region {region}: the deployment looks after no such Region{near}; it looks after {}",
-            known.join(", ")
-        )
-        .into());
+        return Err(
+            format!("--region {region}: the deployment looks after no such Region{near}").into()
+        );
     }
     survey.places.retain(|one| one.place.region() == region);
     survey.memory.protected.retain(|item| item.place.region() == region);
@@ -260,8 +276,11 @@ impl World {
         let own = failures.find(|failure| place_of(failure).as_ref() == Some(place));
         match own {
             Some(one) => format!(
-                "{} failed with {}: {}; check the caller's rights to lightsail:Get*",
-                one.operation, one.code, one.message
+                "{} failed with {}: {}; {}",
+                one.operation,
+                one.code,
+                one.message,
+                advice(one)
             ),
             None => "the deployment does not look after it any more".to_owned(),
         }
@@ -271,7 +290,7 @@ impl World {
     pub(crate) fn leaves_out(&self) -> bool {
         let unread = self.unread();
         for place in &unread {
-            eprintln!("snapkeep: {place} is left out: {}", self.why_unread(place));
+            complain(&format!("snapkeep: {place} is left out: {}", self.why_unread(place)));
         }
         !unread.is_empty()
     }

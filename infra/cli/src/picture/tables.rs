@@ -166,14 +166,14 @@ fn snapshot_row(snapshot: &Snapshot) -> Markup {
     html! {
         tr class=[class] {
             th scope="row" { (snapshot.name) }
-            td { (time(snapshot.slot)) }
+            td { (snapshot.slot) }
             td {
                 (snapshot.state)
                 @if let Some(at) = snapshot.gone_at { small { "on " (time(at)) } }
                 @else if let Some(at) = snapshot.marked_at { small { "marked " (time(at)) } }
             }
             td { (snapshot.reasons.join(", ")) }
-            td { @if let Some(at) = snapshot.execute_at { (time(at)) } }
+            td { @if let Some(at) = snapshot.execute_at { (at) } }
             td { @if let Some(hold) = hold(snapshot) { (hold) } }
             td { (number(snapshot.size_gb)) }
         }
