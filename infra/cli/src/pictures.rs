@@ -59,7 +59,7 @@ fn picture(
 ) -> Picture {
     let ahead = if views.len() > MANY { AHEAD_OF_MANY } else { AHEAD };
     let coming = match span {
-        Span::ToCome => outlook(world, world.now + ahead),
+        Span::ToCome => outlook(world, world.now + ahead).0,
         Span::Between(..) => Outlook::default(),
     };
     let mut instances: Vec<Instance> = views

@@ -108,8 +108,12 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         return Err(format!("--at: {at} is before now, {}", world.now).into());
     }
     suppose(&mut world, &arguments.keep)?;
-    let findings = world.findings_of_prune(&world.views());
-    let Outlook { actions, blocked } = outlook(&world, at);
+    let mut findings = world.findings_of_prune(&world.views());
+    let (Outlook { actions, blocked, .. }, too_many) = outlook(&world, at);
+    // What the runs of the coming time will report, too.
+    let known = |one: &Shown| findings.iter().any(|known| known.json["code"] == one.json["code"]);
+    let too_many: Vec<Shown> = too_many.into_iter().filter(|one| !known(one)).collect();
+    findings.extend(too_many);
     let actions: Vec<Line> = actions.into_iter().map(Line::of_action).collect();
     let plan = Plan {
         now: world.now,
@@ -129,18 +133,20 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
 }
 
 /// What happens in all places from now on, by time.
-pub(crate) fn outlook(world: &World, until: Timestamp) -> Outlook {
-    let mut all = Outlook::default();
+pub(crate) fn outlook(world: &World, until: Timestamp) -> (Outlook, Vec<Shown>) {
+    let (mut all, mut too_many) = (Outlook::default(), Vec::new());
     for surveyed in &world.survey.places {
         let span = (world.now, until);
         let facts = surveyed.facts.clone();
         let there = Outlook::of(facts, &world.settings, surveyed.capabilities, span);
         all.actions.extend(there.actions);
         all.blocked.extend(there.blocked);
+        let place = Some(&surveyed.place);
+        too_many.extend(there.too_many.map(|finding| findings::shown(&finding, place)));
     }
     all.actions.sort_by_key(|action| (action.at, action.act));
     all.blocked.sort_by(|a, b| (a.at, &a.record.name).cmp(&(b.at, &b.record.name)));
-    all
+    (all, too_many)
 }
 
 /// Sets the retention of instances as their tags would.

@@ -250,6 +250,19 @@ fn past(
         .filter_map(|record| deletion(bearer, record, size(record)))
         .filter(|one| (month.from..month.to).contains(&one.at))
         .collect();
+    let lives = lives(world, bearer, view, records, month, size);
+    Past { who: bearer.who.clone(), audit, lives, deletions }
+}
+
+/// The snapshots that existed in the month.
+fn lives(
+    world: &World,
+    bearer: &Bearer,
+    view: Option<&View<'_>>,
+    records: &[Record],
+    month: Month,
+    size: impl Fn(&Record) -> Option<u32>,
+) -> Vec<Life> {
     let life = |record: &Record| {
         let asked = record.times.get(State::Requested);
         let from = available_at(record)?;
@@ -285,7 +298,7 @@ fn past(
         }
     }
     lives.retain(there);
-    Past { who: bearer.who.clone(), audit, lives, deletions }
+    lives
 }
 
 /// The deletion of a record's snapshot, if it is gone.

@@ -80,8 +80,8 @@ fn nothing(world: &World, views: &[View<'_>], text: &str, is_unknown: bool) -> S
     if !is_unknown {
         return format!("there is no available snapshot of {text} to restore");
     }
-    let entries = views.iter().flat_map(View::entries);
-    if let Some(entry) = entries.filter(|entry| entry.snapshot == text).last() {
+    let mut entries = views.iter().flat_map(View::entries);
+    if let Some(entry) = entries.find(|entry| entry.snapshot == text) {
         return format!("{text} is {}, and not available: wait until it is", entry.state);
     }
     unknown(world, views, text)

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::{Act, Action, Forecast, Marks};
 use crate::capabilities::Capabilities;
-use crate::finding::Code;
+use crate::finding::{Code, Finding};
 use crate::ledger::record::{Record, State};
 use crate::policy::settings::Settings;
-use crate::prune::{Facts, Plan, Step};
+use crate::prune::{Facts, Plan, Step, cap_marks};
 use crate::resource::ResourceId;
 use crate::snapshot::Instance;
 
@@ -38,6 +38,8 @@ pub struct Outlook {
     pub actions: Vec<Action>,
     /// What would happen if nothing stood against it.
     pub blocked: Vec<Blocked>,
+    /// That the marks of a place are too many, if they ever are.
+    pub too_many: Option<Finding>,
 }
 
 /// What the resources of a place want at one time.
@@ -56,8 +58,9 @@ impl Outlook {
             let size_gb = size_of_next(&id, &facts);
             Forecast::of(id, facts, size_gb, settings, capabilities)
         };
+        let place = facts.place.clone();
         let mut all: Vec<Forecast<'_>> = facts.split().into_iter().map(one).collect();
-        let mut actions = Vec::new();
+        let (mut actions, mut too_many) = (Vec::new(), None);
         let mut blocked = Blocks::new();
         all.iter_mut().for_each(|one| one.begin(from, &mut actions));
         // How many marks each resource wants, and what happens next to it.
@@ -76,11 +79,13 @@ impl Outlook {
                 }
             }
             let capped = wanted.iter().sum::<usize>() > limit;
+            let mut stopped = Vec::new();
             for ((one, wanted), due) in all.iter_mut().zip(&mut wanted).zip(&mut due) {
                 if capped && *wanted > 0 {
                     let steps = one.plan(now).steps;
                     let marks = steps.into_iter().filter(|step| matches!(step, Step::Mark(_)));
-                    marks.for_each(|step| one.block_step(step, now, &mut blocked));
+                    marks.clone().for_each(|step| one.block_step(step, now, &mut blocked));
+                    stopped.extend(marks);
                 } else if *wanted > 0 && marks == Marks::Counted {
                     let plan = one.happen(now, Marks::Made, &mut actions);
                     one.block(&plan, now, &mut blocked);
@@ -91,9 +96,14 @@ impl Outlook {
                     *due = one.next(now);
                 }
             }
+            too_many = too_many.or_else(|| cap_marks(&place, &mut stopped, settings));
         }
         actions.sort_by_key(|action| (action.at, action.act));
-        Outlook { actions, blocked: Vec::new() }.blocked_by(blocked, from, settings.dry_run)
+        Outlook { actions, blocked: Vec::new(), too_many }.blocked_by(
+            blocked,
+            from,
+            settings.dry_run,
+        )
     }
 
     /// Leaves out what is blocked for a while in between only, and happens after all. A dry run does nothing but

@@ -38,6 +38,16 @@ pub(super) struct EffectivePolicy {
     pub(super) latest: Option<Slot>,
 }
 
+impl EffectivePolicy {
+    /// Whether what the policy says is also what applies.
+    pub(super) fn rules_apply(&self) -> bool {
+        match self.orphan {
+            true => self.guard.is_none(),
+            false => self.keep == self.rules,
+        }
+    }
+}
+
 /// The resource that is judged.
 pub(super) struct Subject<'a> {
     pub(super) id: &'a ResourceId,

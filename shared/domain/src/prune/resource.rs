@@ -62,11 +62,7 @@ pub(super) fn judge(
     };
     let kept = protected(by_rules(&times), &available, &times, &effective, held, cx);
     // A guard may set the rules aside; people want to know them all the same.
-    let applies = match effective.orphan {
-        true => effective.guard.is_none(),
-        false => effective.keep == effective.rules,
-    };
-    let mut rules = match applies {
+    let mut rules = match effective.rules_apply() {
         true => kept.clone(),
         false => {
             let rules = effective.rules.judge(&times, &effective.zone);
