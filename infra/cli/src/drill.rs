@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use jiff::Timestamp;
 use serde::Serialize;
 use snapkeep_app::ports::{Note, Remember};
@@ -240,15 +241,18 @@ async fn carry_out(
     let launched = usage.progress().may_exist();
     drill.removed = !launched;
     let removed = Cell::new(false);
-    let cleaning = async {
-        let mut messages = Vec::new();
-        if launched {
-            let gone = usage.remove(&world.settings.deployment).await;
-            removed.set(gone.is_ok());
-            messages.extend(gone.err());
+    let remove = async {
+        if !launched {
+            return None;
         }
-        messages.extend(usage.release().await);
-        messages
+        let gone = usage.remove(&world.settings.deployment).await;
+        removed.set(gone.is_ok());
+        gone.err()
+    };
+    let cleaning = async {
+        // What hangs for the one must not keep the other.
+        let (left, held) = join(remove, usage.release()).await;
+        left.into_iter().chain(held).collect()
     };
     let mut commands = Vec::new();
     if launched {
