@@ -206,6 +206,24 @@ fn announce(planned: &[Planned], probe: Option<u16>) {
     }
 }
 
+impl Drill {
+    fn begun(Planned { source, launch, .. }: &Planned, probe: Option<u16>) -> Self {
+        Drill {
+            who: source.who.clone(),
+            snapshot: source.snapshot.clone(),
+            slot: source.slot,
+            instance: launch.name.clone(),
+            ok: false,
+            running_seconds: None,
+            probe: probe.map(|port| format!("tcp:{port}")),
+            probe_ok: None,
+            recovery_seconds: None,
+            removed: true,
+            message: None,
+        }
+    }
+}
+
 /// Launches, waits, probes and removes; returns the exit status, too, if a signal ended it.
 async fn carry_out(
     world: &World,
@@ -214,19 +232,7 @@ async fn carry_out(
 ) -> Result<(Drill, Option<u8>), BoxError> {
     let Planned { id, source, operator, launch, .. } = planned;
     let usage = Use::new(operator, launch.clone(), source.held, world.now);
-    let mut drill = Drill {
-        who: source.who.clone(),
-        snapshot: source.snapshot.clone(),
-        slot: source.slot,
-        instance: launch.name.clone(),
-        ok: false,
-        running_seconds: None,
-        probe: probe.map(|port| format!("tcp:{port}")),
-        probe_ok: None,
-        recovery_seconds: None,
-        removed: true,
-        message: None,
-    };
+    let mut drill = Drill::begun(planned, probe);
     let mut interrupted = None;
     let began = Instant::now();
     let proved = tokio::select! {
