@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Launch without asking.
     #[arg(long)]
     yes: bool,
+    /// Only print the commands of the AWS CLI that do it.
+    #[arg(long, conflicts_with = "yes")]
+    print: bool,
     #[command(flatten)]
     reading: Reading,
     /// Print one JSON document.
@@ -104,8 +107,14 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     announce(&planned, arguments.probe);
+    if arguments.print {
+        return print_commands(&world, &planned, arguments.json);
+    }
     if !arguments.yes && !confirmed()? {
-        return Err("nothing was launched; say --yes to drill without being asked".into());
+        return Err(
+            "nothing was launched; say --yes to drill without being asked, or --print for the commands"
+                .into(),
+        );
     }
     let mut drills = Vec::new();
     let mut ended = None;
@@ -130,6 +139,21 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         None if ok && well => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     })
+}
+
+/// Prints what a drill would do, and does nothing.
+fn print_commands(world: &World, planned: &[Planned], json: bool) -> CommandResult {
+    let commands = planned.iter().flat_map(|one| {
+        let launch = one.launch.clone();
+        Use::new(&one.operator, launch, one.source.held, world.now).commands(true)
+    });
+    let commands: Vec<String> = commands.collect();
+    if json {
+        output::json(&serde_json::json!({"ok": true, "drills": [], "commands": commands}))?;
+    } else {
+        commands.iter().for_each(|command| say!("{command}"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The newest snapshot of each instance that is asked for, or of the one whose proof is the oldest.

@@ -1,6 +1,7 @@
 //! What `restore` and `drill` share: a snapshot is held while it is used, an instance is launched from
 //! it and waited for, and every way out says what is left.
 
+use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use snapkeep_aws::lightsail::operator::{Launch, Machine};
 use snapkeep_domain::drill::DRILL;
 use snapkeep_domain::snapshot::HOLD;
 
-use crate::operate::{Operator, stopped, trouble};
+use crate::operate::{Operator, stopped, tags_argument, trouble};
 use crate::output::{self, complain};
 
 /// How long an instance may take until it runs.
@@ -20,6 +21,8 @@ const RUNNING_WITHIN: Duration = Duration::from_mins(30);
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// For how long a launch whose answer was lost may still have its effect.
 const APPEARS_WITHIN: Duration = Duration::from_secs(60);
+/// How often a log hears that somebody waits.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// How long a removal may take.
 const GONE_WITHIN: Duration = Duration::from_mins(5);
 /// How many days the hold is good for, in case that nobody removes it.
@@ -99,6 +102,42 @@ pub(crate) struct Use<'a> {
 impl<'a> Use<'a> {
     pub(crate) fn new(operator: &'a Operator, launch: Launch, held: bool, now: Timestamp) -> Self {
         Use { operator, launch, held, now, progress: Mutex::default() }
+    }
+
+    /// The commands of the AWS CLI that do the same; those of a drill remove the instance, too.
+    pub(crate) fn commands(&self, removes: bool) -> Vec<String> {
+        let Use { operator, launch, held, .. } = self;
+        let mut all = Vec::new();
+        if !held {
+            all.push(operator.tag_command(&launch.snapshot, HOLD, &self.hold_value()));
+        }
+        let tags = launch.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let tags = tags_argument(tags);
+        let mut arguments = vec![
+            "--instance-snapshot-name",
+            &launch.snapshot,
+            "--instance-names",
+            &launch.name,
+            "--availability-zone",
+            &launch.zone,
+            "--bundle-id",
+            &launch.bundle,
+        ];
+        if let Some(key_pair) = &launch.key_pair {
+            arguments.extend(["--key-pair-name", key_pair]);
+        }
+        if !launch.tags.is_empty() {
+            arguments.extend(["--tags", &tags]);
+        }
+        all.push(operator.command("create-instances-from-snapshot", &arguments));
+        all.push(operator.command("get-instance-state", &["--instance-name", &launch.name]));
+        if removes {
+            all.push(operator.delete_command(&launch.name));
+        }
+        if !held {
+            all.push(operator.untag_command(&launch.snapshot, HOLD));
+        }
+        all
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -214,6 +253,7 @@ impl<'a> Use<'a> {
         let name = &self.launch.name;
         let mut pause = Pause::new();
         let mut state = "not there".to_owned();
+        let mut told = Instant::now();
         while began.elapsed() < RUNNING_WITHIN {
             match self.operator.api.instance(name).await {
                 Ok(Some(found)) => {
@@ -230,6 +270,11 @@ impl<'a> Use<'a> {
                 Err(error) => {
                     return Err(format!("whether {name} runs cannot be read: {}", trouble(&error)));
                 }
+            }
+            // Without a terminal, there is no spinner.
+            if told.elapsed() > TOLD_EVERY && !std::io::stderr().is_terminal() {
+                complain(&format!("waiting for {name} to run: it is {state}"));
+                told = Instant::now();
             }
             pause.wait().await;
         }

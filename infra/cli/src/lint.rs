@@ -19,6 +19,7 @@ use snapkeep_domain::time::Zone;
 
 use crate::deployed::{TABLE, Variables};
 use crate::findings::{self, Shown};
+use crate::operate;
 use crate::output::{self, say};
 use crate::who::meant;
 use crate::world::{Reading, World};
@@ -52,7 +53,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         }
         None if arguments.offline => [own.clone(), own],
         None => {
-            let sdk = snapkeep_aws::sdk::sdk_config().await;
+            let sdk = operate::sdk().await?;
             arguments.reading.variables(&sdk).await?
         }
     };

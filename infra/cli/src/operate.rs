@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
+use aws_sdk_lightsail::config::ProvideCredentials;
 use serde_json::{Value, json};
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_aws::lightsail::operator::{Image, LightsailOperator, Machine};
@@ -152,6 +153,26 @@ pub(crate) fn tags_argument<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) 
         value => json!({"key": key, "value": value}),
     };
     tags.map(tag).collect::<Value>().to_string()
+}
+
+/// The SDK's configuration, with a Region and credentials: without them, every later error would only
+/// say that a call failed.
+pub(crate) async fn sdk() -> Result<SdkConfig, BoxError> {
+    let sdk = snapkeep_aws::sdk::sdk_config().await;
+    if sdk.region().is_none() {
+        return Err("no Region: set AWS_REGION to the Region of the deployment".into());
+    }
+    let provider = sdk.credentials_provider().ok_or("no credentials: log in to AWS first")?;
+    if provider.provide_credentials().await.is_err() {
+        let profile = std::env::var("AWS_PROFILE").map(|name| format!(" of the profile {name}"));
+        return Err(format!(
+            "no credentials{}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile \
+             with keys; for a login by SSO run: eval \"$(aws configure export-credentials --format env)\"",
+            profile.unwrap_or_default()
+        )
+        .into());
+    }
+    Ok(sdk)
 }
 
 /// Asks on a terminal whether to go on; elsewhere nobody can answer.

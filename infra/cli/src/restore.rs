@@ -11,7 +11,7 @@ use snapkeep_domain::snapshot::{HOLD, Tags};
 use snapkeep_domain::time::Slot;
 
 use crate::launch::{Use, cleaned};
-use crate::operate::{Operator, confirmed, stopped, tags_argument, trouble};
+use crate::operate::{Operator, confirmed, stopped, trouble};
 use crate::output::{self, complain, say};
 use crate::source::{Source, place_of, source};
 use crate::when::When;
@@ -97,7 +97,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let operator = Operator::new(&world.deployment.sdk, &source.place)?;
     let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
     let usage = Use::new(&operator, launch, source.held, world.now);
-    restore.commands = commands(&usage);
+    restore.commands = usage.commands(false);
     announce(&restore, &source);
     if arguments.print {
         if arguments.json {
@@ -248,39 +248,6 @@ fn left_to_do(old: Option<&Machine>, disks: &[String]) -> Vec<String> {
         ));
     }
     left
-}
-
-/// The commands of the AWS CLI that do the same.
-fn commands(usage: &Use<'_>) -> Vec<String> {
-    let Use { operator, launch, held, .. } = usage;
-    let mut all = Vec::new();
-    if !held {
-        all.push(operator.tag_command(&launch.snapshot, HOLD, &usage.hold_value()));
-    }
-    let tags = launch.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let tags = tags_argument(tags);
-    let mut arguments = vec![
-        "--instance-snapshot-name",
-        &launch.snapshot,
-        "--instance-names",
-        &launch.name,
-        "--availability-zone",
-        &launch.zone,
-        "--bundle-id",
-        &launch.bundle,
-    ];
-    if let Some(key_pair) = &launch.key_pair {
-        arguments.extend(["--key-pair-name", key_pair]);
-    }
-    if !launch.tags.is_empty() {
-        arguments.extend(["--tags", &tags]);
-    }
-    all.push(operator.command("create-instances-from-snapshot", &arguments));
-    all.push(operator.command("get-instance-state", &["--instance-name", &launch.name]));
-    if !held {
-        all.push(operator.untag_command(&launch.snapshot, HOLD));
-    }
-    all
 }
 
 /// Says on stderr what will be done, and what it costs.

@@ -29,6 +29,7 @@ use crate::BoxError;
 use crate::deployed::{self, Deployed, TABLE, Variables};
 use crate::findings::Shown;
 use crate::lint;
+use crate::operate;
 use crate::output::complain;
 use crate::patient::Patient;
 use crate::when::{self, whole};
@@ -112,7 +113,7 @@ impl Reading {
 
     /// Reads the world.
     pub(crate) async fn read(&self) -> Result<World, BoxError> {
-        let sdk = snapkeep_aws::sdk::sdk_config().await;
+        let sdk = operate::sdk().await?;
         let vars = self.variables(&sdk).await?;
         if is_own(&snapkeep_aws::environment::vars()) {
             return self.read_by(sdk, vars).await;
@@ -127,7 +128,7 @@ impl Reading {
 
     /// Reads the world of these variables; where services are, and the keys, are the caller's.
     pub(crate) async fn read_with(&self, vars: [Variables; 2]) -> Result<World, BoxError> {
-        let sdk = snapkeep_aws::sdk::sdk_config().await;
+        let sdk = operate::sdk().await?;
         self.read_by(sdk, vars.map(with_own)).await
     }
 

@@ -16,7 +16,7 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Instance, Snapshot, SnapshotRef};
 
 use super::SNAPSHOTS;
-use crate::BoxError;
+use crate::{BoxError, operate};
 
 /// What a GB of snapshots costs a month: <https://aws.amazon.com/lightsail/pricing/>.
 const SNAPSHOT_GB_MONTH: f64 = 0.05;
@@ -45,21 +45,9 @@ impl Account {
         let vars = environment::vars();
         let filled = |key: &str| vars.get(key).filter(|text| !text.trim().is_empty()).cloned();
         let clock = Clock::from_vars(filled, None)?;
-        let sdk = sdk::sdk_config().await;
-        let region = sdk.region().map(ToString::to_string);
-        let region = region.ok_or("no Region: set AWS_REGION to the Region of the deployment")?;
+        let sdk = operate::sdk().await?;
+        let region = sdk.region().map(ToString::to_string).unwrap_or_default();
         let region: Place = region.parse()?;
-        // Without them every later error would only say that a call failed.
-        let provider = sdk.credentials_provider().ok_or("no credentials: log in to AWS first")?;
-        if let Err(error) =
-            aws_sdk_lightsail::config::ProvideCredentials::provide_credentials(&provider).await
-        {
-            return Err(format!(
-                "no credentials ({error}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile \
-                 with keys; for a login by SSO run: eval \"$(aws configure export-credentials --format env)\""
-            )
-            .into());
-        }
         let nobody_else = Accounts::default();
         Ok(Account {
             zone: zone.map_or_else(|| format!("{region}a"), str::to_owned),
