@@ -9,10 +9,10 @@ fn create_counts_what_it_saw_and_did() {
     provider.launch(REGIONS[1], "off", [("snapkeep".to_owned(), "off".to_owned())].into());
     provider.launch(REGIONS[1], "nobody", BTreeMap::new());
     let first = report(&mut world, Function::Create);
-    let seen = [("regions", 2), ("instances", 4), ("protected", 2)];
+    let seen = [("regions", 2), ("instances", 4), ("protected", 2), ("unprotected", 1)];
     let with = |more: &[(&'static str, u64)]| seen.iter().chain(more).copied().collect();
     assert_eq!(counts(&first), with(&[("requested", 2)]));
-    assert_eq!(codes(&first), [Code::OptedOut]);
+    assert_eq!(codes(&first), [Code::OptedOut, Code::Unprotected]);
     assert!(first.failures.is_empty() && !first.fell_short());
     assert_eq!(first.function, Function::Create);
 
@@ -22,7 +22,8 @@ fn create_counts_what_it_saw_and_did() {
     world.advance(hours(4));
     let waiting = report(&mut world, Function::Create);
     assert_eq!(counts(&waiting), with(&[("waiting", 2)]));
-    assert_eq!(codes(&waiting), [Code::OptedOut, Code::WaitingForPending, Code::WaitingForPending]);
+    let waits = Code::WaitingForPending;
+    assert_eq!(codes(&waiting), [Code::OptedOut, Code::Unprotected, waits, waits]);
 
     world.run_alone(Function::Poll);
     world.advance(hours(8));
