@@ -416,6 +416,7 @@ fn unfounded<'a>(doing: &RunningInvocation, report: &'a Report) -> Option<&'a Fi
     report.findings.iter().find(|finding| match finding.code {
         // Somebody caused these, and the cause persists.
         Code::OptedOut
+        | Code::Unprotected
         | Code::NoLongerTagged
         | Code::Orphan
         | Code::OrphanHeld
