@@ -17,7 +17,7 @@ use snapkeep_domain::policy::{Policy, Retention};
 use snapkeep_domain::prune::{Facts, Guard, Verdict};
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::Instance;
-use snapkeep_domain::time::{Zone, parse_duration};
+use snapkeep_domain::time::{Slot, Zone, parse_duration};
 
 use crate::output::{self, say};
 use crate::when::{self, When};
@@ -233,7 +233,7 @@ fn points(
     zone: &Zone,
     (start, end): (Timestamp, Timestamp),
 ) -> Vec<Point> {
-    let mut there: BTreeMap<String, (bool, u32)> = BTreeMap::new();
+    let mut there: BTreeMap<Slot, (bool, u32)> = BTreeMap::new();
     let mut actions = actions.iter().peekable();
     let midnights = first.series(1.day()).take_while(|day| *day <= last);
     let midnights =
@@ -242,7 +242,8 @@ fn points(
     midnights
         .map(|at| {
             while let Some(action) = actions.next_if(|action| action.at < at) {
-                let key = action.record.sort_key();
+                // Nothing fails here, so that each slot has one snapshot.
+                let key = action.record.slot;
                 match action.act {
                     Act::Delete => drop(there.remove(&key)),
                     Act::Take | Act::Rescue => drop(there.insert(key, (false, action.size_gb))),
