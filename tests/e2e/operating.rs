@@ -248,6 +248,23 @@ async fn names_that_mean_several_or_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_gone_where_nobody_can_look() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.quiet_nights(2).await;
+    let fault =
+        json!({"operation": "GetInstanceSnapshots", "kind": "denied", "region": "eu-west-1"});
+    world.faults(&[serde_json::from_value(fault).unwrap()]);
+    let story = read(&world, &["explain", "web"], 0);
+    assert_eq!(story["state"], "protected");
+    assert_eq!(story["findings"][0]["code"], "region-unreachable", "{story:#}");
+    refused(&world, &["list", "web"], &["eu-west-1", "cannot be read", "GetInstanceSnapshots"]);
+    refused(&world, &["hold", "web"], &["eu-west-1", "cannot be read"]);
+    assert_eq!(world.command(&["list"], &VARS).0, 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_is_one_tag_and_keeps_what_no_rule_does() {
     let world = World::start(&VARS).await;
     world.launch(&["web"], &[("snapkeep", "")]);

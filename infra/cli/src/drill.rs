@@ -214,16 +214,16 @@ fn announce(planned: &[Planned], probe: Option<u16>) {
             Some(price) => format!("about {:.3} dollars for each hour", price / MONTH_HOURS),
             None => "an amount that the provider does not say".to_owned(),
         };
-        eprintln!(
-            "From {} of {} in {}: an instance {} with the bundle {} in {}, which is removed again.\n\
-             It costs {cost} that it exists.",
+        complain(&format!(
+            "From {} of {} in {}: an instance {} with the bundle {} in {}, which is removed again. It costs \
+             {cost} that it exists.",
             source.snapshot,
             source.who.name,
             source.who.place,
             launch.name,
             launch.bundle,
             launch.zone
-        );
+        ));
     }
     if let Some(port) = probe {
         complain(&format!("The port {port} of its public address must answer within two minutes."));

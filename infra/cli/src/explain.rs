@@ -7,8 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 use snapkeep_app::ports::Ledger;
 use snapkeep_domain::function::Function;
+use snapkeep_domain::ledger::protected::Standing;
 use snapkeep_domain::ledger::record::{Change, Record, State};
 use snapkeep_domain::place::Place;
+use snapkeep_domain::policy::tags::OptIn;
 use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, snapshot_name_at};
 use snapkeep_domain::time::Slot;
@@ -189,14 +191,27 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
         )
         .into());
     }
-    let findings = view.map(|view| view.plan.findings.as_slice()).unwrap_or_default();
-    let findings = findings.iter().map(|one| findings::shown(one, Some(place)).json).collect();
+    let findings = match view {
+        Some(view) => findings::of_view(view),
+        None => world.findings_of_places(),
+    };
+    let findings = findings.into_iter().map(|one| one.json).collect();
     let state = match view {
         Some(view) if view.is_on() => "protected",
         Some(View { living: Some((_, protection)), .. }) => match protection.opt_in {
-            snapkeep_domain::policy::tags::OptIn::Off => "off",
+            OptIn::Off => "off",
             _ => "unprotected",
         },
+        // Where nobody can look, the ledger's last word counts.
+        None if surveyed.is_none() => {
+            let mut items = world.survey.memory.protected.iter();
+            match items.find(|item| item.resource == *id).map(|item| item.standing) {
+                Some(Standing::On) => "protected",
+                Some(Standing::Off) => "off",
+                Some(Standing::Untagged) => "unprotected",
+                Some(Standing::Gone) | None => "deleted",
+            }
+        }
         _ => "deleted",
     };
     Ok(Story { who: who.clone(), state, findings, snapshots: lives })
@@ -208,14 +223,10 @@ fn life(record: &Record, entry: Option<&Entry>) -> Life {
         history = before_histories(record);
     }
     let mark = record.mark.as_deref();
-    let state = match entry {
-        Some(entry) => entry.state,
-        None => record.state.as_str(),
-    };
     Life {
         snapshot: record.name.clone(),
         slot: record.slot,
-        state,
+        state: record.state.as_str(),
         attempt: record.attempt,
         keep: entry.and_then(|entry| entry.keep),
         reasons: entry.map(|entry| entry.reasons.clone()).unwrap_or_default(),

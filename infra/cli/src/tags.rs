@@ -190,8 +190,9 @@ pub(crate) async fn release(arguments: ReleaseArguments) -> CommandResult {
     if held {
         let operator = Operator::new(&world.deployment.sdk, &subject.place)?;
         let untagged = operator.untag(subject.name(), &subject.key).await;
-        untagged
-            .map_err(|error| format!("{} is still held: {}", subject.name(), trouble(&error)))?;
+        if let Err(error) = untagged {
+            return subject.failed(&error, "it may still be held", arguments.json);
+        }
     }
     subject.tell(held.then_some("removed"), None, arguments.json)?;
     Ok(ExitCode::SUCCESS)

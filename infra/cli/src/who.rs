@@ -9,6 +9,7 @@ use snapkeep_domain::prune::Facts;
 use snapkeep_domain::resource::ResourceId;
 
 use crate::BoxError;
+use crate::output::complain;
 use crate::world::World;
 
 /// How many letters a name may be off, to be suggested.
@@ -159,10 +160,10 @@ impl World {
             ([only], ..) => Ok(Some(only.clone())),
             (several, Some(one), None) if one_place => {
                 for gone in several.iter().filter(|one| !lives(one)) {
-                    eprintln!(
+                    complain(&format!(
                         "snapkeep: `{text}` means the living instance; a deleted one had the name, too: {}",
                         gone.id.0
-                    );
+                    ));
                 }
                 Ok(Some(one.clone()))
             }
