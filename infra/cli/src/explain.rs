@@ -137,7 +137,7 @@ fn owners(world: &World, name: &str) -> Vec<Bearer> {
         .bearers()
         .into_iter()
         .filter(|one| {
-            let facts = world.survey.places.iter().find(|place| place.place == one.place);
+            let facts = world.surveyed(&one.place);
             let capabilities = facts.map(|one| one.capabilities).unwrap_or_default();
             let by_name = slot.is_some_and(|slot| {
                 (1..=ATTEMPTS_MAX).any(|attempt| {
@@ -167,10 +167,8 @@ fn slot_of(name: &str) -> Option<Slot> {
 
 async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
     let Subject { id, place, who, snapshot } = subject;
-    let mut places = world.survey.places.iter();
-    let surveyed = places.find(|one| one.place == *place);
-    let views = surveyed.map(|one| world.views_of(one, |one| one == id)).unwrap_or_default();
-    let view = views.first();
+    let view = world.view(place, id);
+    let view = view.as_ref();
     let entries: Vec<Entry> = view.map(View::entries).unwrap_or_default();
     let records = world.deployment.ledger.recent(id, Slot::at(Timestamp::MIN)).await?.records;
     let mut lives: Vec<Life> = records
@@ -203,7 +201,7 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
             _ => "unprotected",
         },
         // Where nobody can look, the ledger's last word counts.
-        None if surveyed.is_none() => {
+        None if world.surveyed(place).is_none() => {
             let mut items = world.survey.memory.protected.iter();
             match items.find(|item| item.resource == *id).map(|item| item.standing) {
                 Some(Standing::On) => "protected",

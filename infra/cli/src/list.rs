@@ -60,8 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         None => world.views(),
         Some(text) => {
             let wanted = world.instance(text)?;
-            let place = world.survey.places.iter().filter(|one| one.place == wanted.place);
-            place.flat_map(|one| world.views_of(one, |id| *id == wanted.id)).collect()
+            world.view(&wanted.place, &wanted.id).into_iter().collect()
         }
     };
     let entries: Vec<Entry> = views.iter().flat_map(View::entries).collect();

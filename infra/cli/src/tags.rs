@@ -13,6 +13,7 @@ use snapkeep_domain::time::Zone;
 
 use crate::operate::{Operator, trouble};
 use crate::output;
+use crate::when;
 use crate::who::{BearerState, Who, nearest};
 use crate::world::{Reading, View, World};
 use crate::{BoxError, CommandResult};
@@ -27,7 +28,7 @@ pub(crate) struct HoldArguments {
     #[arg(value_name = "SNAPSHOT or INSTANCE")]
     what: String,
     /// The last day on which it holds, in the policy's zone: 2027-01-31.
-    #[arg(long, value_name = "DATE", value_parser = date)]
+    #[arg(long, value_name = "DATE", value_parser = day)]
     until: Option<Date>,
     #[command(flatten)]
     reading: Reading,
@@ -71,10 +72,8 @@ fn code(text: &str) -> Result<ConfirmationCode, String> {
     code.ok_or_else(|| "expected the 8 letters and digits that the finding prints".to_owned())
 }
 
-/// Reads exactly `YYYY-MM-DD`.
-fn date(text: &str) -> Result<Date, String> {
-    let date = text.parse::<Date>().ok().filter(|date| date.to_string() == text);
-    date.ok_or_else(|| "expected a date such as 2027-01-31".to_owned())
+fn day(text: &str) -> Result<Date, String> {
+    when::date(text).ok_or_else(|| "expected a date such as 2027-01-31".to_owned())
 }
 
 /// Something of ours that can be held.
@@ -201,8 +200,8 @@ pub(crate) async fn release(arguments: ReleaseArguments) -> CommandResult {
 pub(crate) async fn confirm(arguments: ConfirmArguments) -> CommandResult {
     let world = arguments.reading.read().await?;
     let bearer = world.instance(&arguments.instance)?;
-    let views = world.views();
-    let view = views.iter().find(|view| view.id == bearer.id);
+    let view = world.view(&bearer.place, &bearer.id);
+    let view = view.as_ref();
     let living = view.and_then(|view| view.living.as_ref());
     let Some((instance, _)) = living else { return Err(gone(&bearer.who, "confirm").into()) };
     let key = format!("{}:confirm", world.settings.tag);
@@ -268,11 +267,9 @@ fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
         if bearer.state == BearerState::Unread {
             return Err(world.cannot_read(&bearer.place, &bearer.who.name).into());
         }
-        let place = world.survey.places.iter().find(|one| one.place == bearer.place);
-        let views = place.map(|one| world.views_of(one, |id| *id == bearer.id)).unwrap_or_default();
-        let view = views.first();
+        let view = world.view(&bearer.place, &bearer.id);
         let Some((view, (_, protection))) =
-            view.and_then(|view| Some((view, view.living.as_ref()?)))
+            view.as_ref().and_then(|view| Some((view, view.living.as_ref()?)))
         else {
             return Err(gone(&bearer.who, "hold").into());
         };

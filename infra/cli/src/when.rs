@@ -40,13 +40,16 @@ impl When {
 /// Reads a time or a date, but no distance.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     let of_date = |date: Date| date.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    // The library would accept other forms of a date, too.
-    let date = text.parse::<Date>().ok().filter(|date| date.to_string() == text);
     let time = || text.parse::<Timestamp>().ok();
-    date.and_then(of_date).or_else(time).ok_or_else(|| {
+    date(text).and_then(of_date).or_else(time).ok_or_else(|| {
         "expected an RFC 3339 time such as 2026-11-20T03:00:00Z, or a date such as 2026-11-20"
             .to_owned()
     })
+}
+
+/// Reads exactly `YYYY-MM-DD`: the library would accept other forms of a date, too.
+pub(crate) fn date(text: &str) -> Option<Date> {
+    text.parse::<Date>().ok().filter(|date| date.to_string() == text)
 }
 
 /// The current time, in whole seconds.

@@ -106,8 +106,10 @@ impl World {
                 let who = Who::new(&item.resource, &item.name, &item.place);
                 let (id, place) = (item.resource.clone(), item.place.clone());
                 let names = BTreeSet::from([item.name.clone()]);
-                let read = self.survey.places.iter().any(|one| one.place == place);
-                let state = if read { BearerState::Gone } else { BearerState::Unread };
+                let state = match self.surveyed(&place) {
+                    Some(_) => BearerState::Gone,
+                    None => BearerState::Unread,
+                };
                 all.push(Bearer { who, id, place, state, names });
             }
         }

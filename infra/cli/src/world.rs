@@ -267,8 +267,7 @@ impl World {
         let of_resources = self.survey.memory.protected.iter().map(|item| item.place.clone());
         let failed = report.failures.iter().filter(|failure| failure.resource.is_none());
         let all = failed.filter_map(place_of).chain(of_resources);
-        let read = |place: &Place| self.survey.places.iter().any(|one| one.place == *place);
-        all.filter(|place| !read(place)).collect()
+        all.filter(|place| self.surveyed(place).is_none()).collect()
     }
 
     /// Why a place cannot be read.
@@ -314,8 +313,20 @@ impl World {
         self.survey.places.iter().flat_map(one).collect()
     }
 
+    /// One resource of a place, with what `prune` plans for it now; `None` if nothing is known of it,
+    /// or the place cannot be read.
+    pub(crate) fn view(&self, place: &Place, id: &ResourceId) -> Option<View<'_>> {
+        let surveyed = self.surveyed(place)?;
+        self.views_of(surveyed, |one| one == id).pop()
+    }
+
+    /// What was read of a place.
+    pub(crate) fn surveyed(&self, place: &Place) -> Option<&Surveyed> {
+        self.survey.places.iter().find(|one| one.place == *place)
+    }
+
     /// The resources of a place that are asked for, by name.
-    pub(crate) fn views_of<'a>(
+    fn views_of<'a>(
         &'a self,
         surveyed: &'a Surveyed,
         wanted: impl Fn(&ResourceId) -> bool,
