@@ -12,10 +12,10 @@ use snapkeep_domain::policy::keep::MinKeep;
 use snapkeep_domain::policy::settings::Settings;
 use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::resource::ResourceId;
-use snapkeep_domain::snapshot::{Hold, Instance, Snapshot, SnapshotState};
+use snapkeep_domain::snapshot::{Hold, Instance, Ownership, Snapshot, SnapshotState};
 use snapkeep_domain::time::{Slot, Zone};
 
-use super::invocation::{RunningInvocation, slot_of};
+use super::invocation::{BY_SUFFIX, RunningInvocation, slot_of};
 use super::properties::Property;
 use super::world::is_of;
 use super::{QUIET, REGIONS, Simulation};
@@ -143,10 +143,14 @@ impl Simulation {
             let made = self.world.lock().watch.made_intact(&snapshot.id, &settings.deployment);
             // Where names do not identify snapshots, a second one of a slot stays without a record. One
             // deployment makes two only after it has lost its ledger.
-            let tracked = records.iter().any(|r| match lost && r.name == snapshot.name {
-                true => true,
-                false => is_of(r, snapshot) && r.live().is_some(),
-            });
+            let of_its_slot =
+                |r: &Record| match snapshot.ownership(&settings.deployment, &BY_SUFFIX) {
+                    Ownership::Ours { slot, .. } => r.resource == snapshot.source && r.slot == slot,
+                    _ => false,
+                };
+            let tracked = records
+                .iter()
+                .any(|r| (lost && of_its_slot(r)) || (is_of(r, snapshot) && r.live().is_some()));
             self.check(!made || tracked, Property::Tracked, || {
                 format!("{} is not in the ledger", snapshot.name)
             });
