@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use snapkeep_cloud::knobs::{Fault, FaultKind};
 use snapkeep_tests::at;
 
 use crate::harness::*;
@@ -261,6 +262,40 @@ async fn nothing_is_gone_where_nobody_can_look() {
     refused(&world, &["list", "web"], &["eu-west-1", "cannot be read", "GetInstanceSnapshots"]);
     refused(&world, &["hold", "web"], &["eu-west-1", "cannot be read"]);
     assert_eq!(world.command(&["list"], &VARS).0, 1);
+    world.end().await;
+}
+
+/// The states that the story of a snapshot went through.
+fn states(world: &World, snapshot: &str) -> Vec<String> {
+    let story = read(world, &["explain", snapshot], 0);
+    let [life] = &list(&story, "snapshots")[..] else { panic!("{snapshot}: {story:#}") };
+    assert_eq!(life["snapshot"], *snapshot);
+    let word = |event: &Value| event["to"].as_str().unwrap().to_owned();
+    list(life, "history").iter().map(word).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_attempt_has_its_whole_story_after_the_next_one() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    let mut faults = vec![Fault::on("CreateInstanceSnapshot", FaultKind::FailSnapshot).times(1)];
+    let whole = ["intended", "requested", "failed"];
+    for attempt in 1..=3 {
+        world.faults(&faults);
+        fine(world.tick("create").await);
+        faults = vec![Fault::on("CreateInstanceSnapshot", FaultKind::Vanish).times(1)];
+        for _ in 0..4 {
+            world.advance(20);
+            fine(world.tick("poll").await);
+        }
+        world.advance(60 << attempt);
+    }
+    let made: Vec<String> = world.made().into_iter().map(|made| made.snapshot.name).collect();
+    let [failed, vanished, ..] = made.as_slice() else { panic!("{made:?}") };
+    // What failed is still there, and has a record of its own; of what vanished only the slot's record tells.
+    assert_eq!(states(&world, failed), whole);
+    let vanished = states(&world, vanished);
+    assert_eq!(vanished.first().zip(vanished.last()), Some((&whole[0].into(), &whole[2].into())));
     world.end().await;
 }
 

@@ -40,6 +40,7 @@ const PINNED: &[(u64, Profile, &str)] = &[
     (140, Profile::ById, "a copy of a snapshot that was deleted counted toward the minimum"),
     (599, Profile::ById, "a record had the name that its instance got later"),
     (393, Profile::ById, "the second snapshot of a slot had the name that its instance got later"),
+    (1208, Profile::ById, "the second snapshot of a slot stayed after its instance was gone"),
     (
         1273,
         Profile::ByName,

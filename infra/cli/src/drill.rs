@@ -18,9 +18,9 @@ use snapkeep_domain::time::Slot;
 use tokio::net::TcpStream;
 
 use crate::launch::{Use, cleaned};
-use crate::operate::{Operator, confirmed, stopped, trouble};
+use crate::operate::{Consent, Operator, stopped, trouble};
 use crate::output::{self, complain, say};
-use crate::source::{Source, place_of, sources};
+use crate::source::{Fitting, Source, fitting, sources};
 use crate::who::Who;
 use crate::world::{Reading, World};
 use crate::{BoxError, CommandResult};
@@ -41,12 +41,8 @@ pub(crate) struct Arguments {
     /// What must answer: tcp:22 tries the port of the public address for two minutes.
     #[arg(long, value_name = "tcp:PORT", value_parser = probe)]
     probe: Option<u16>,
-    /// Launch without asking.
-    #[arg(long)]
-    yes: bool,
-    /// Only print the commands of the AWS CLI that do it.
-    #[arg(long, conflicts_with = "yes")]
-    print: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     reading: Reading,
     /// Print one JSON document.
@@ -107,15 +103,10 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     announce(&planned, arguments.probe);
-    if arguments.print {
+    if arguments.consent.print {
         return print_commands(&world, &planned, arguments.json);
     }
-    if !arguments.yes && !confirmed()? {
-        return Err(
-            "nothing was launched; say --yes to drill without being asked, or --print for the commands"
-                .into(),
-        );
-    }
+    arguments.consent.ask()?;
     let mut drills = Vec::new();
     let mut ended = None;
     for one in &planned {
@@ -190,7 +181,7 @@ fn chosen(world: &World, names: &[String]) -> Result<Vec<(ResourceId, Source)>, 
 
 async fn plan(world: &World, id: ResourceId, source: Source) -> Result<Planned, BoxError> {
     let operator = Operator::new(&world.deployment.sdk, &source.place)?;
-    let (bundle, zone, ..) = place_of(&operator, &source).await?;
+    let Fitting { bundle, zone, .. } = fitting(&operator, &source).await?;
     let price = operator.patiently(async || operator.api.price(&bundle).await).await;
     let price = price.map_err(|error| trouble(&error))?;
     let suffix = format!("-drill-{}", Slot::at(world.now).compact());

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use snapkeep_app::ports::Ledger;
+use snapkeep_domain::capabilities::Capabilities;
 use snapkeep_domain::function::Function;
 use snapkeep_domain::ledger::protected::Standing;
 use snapkeep_domain::ledger::record::{Change, Record, State};
@@ -104,27 +105,8 @@ async fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
             let (id, place, who) = (id.clone(), place.clone(), who.clone());
             Ok(Subject { id, place, who, snapshot: Some(text.to_owned()) })
         }
-        [] => {
-            let views = world.views();
-            let bearers = world.bearers();
-            let names = bearers.iter().map(|one| one.who.name.as_str());
-            let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
-            let near =
-                who::nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
-            Err(format!(
-                "there is no instance and no snapshot of ours called `{text}`{near}{}",
-                world.unread_too()
-            )
-            .into())
-        }
-        several => {
-            let mut message =
-                format!("several snapshots are called `{text}`; ask for the instance by its id:");
-            for Bearer { who, .. } in several {
-                message += &format!("\n  {}  {}  {}", who.name, who.place, who.resource);
-            }
-            Err(message.into())
-        }
+        [] => Err(world.unknown(text).into()),
+        several => Err(who::several_snapshots(text, several.iter().map(|one| &one.who))),
     }
 }
 
@@ -132,28 +114,27 @@ async fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
 /// hash of the resource in it; so the snapshot may be long gone.
 fn owners(world: &World, name: &str) -> Vec<Bearer> {
     let slot = slot_of(name);
-    let deployment = &world.settings.deployment;
     world
         .bearers()
         .into_iter()
         .filter(|one| {
-            let facts = world.surveyed(&one.place);
-            let capabilities = facts.map(|one| one.capabilities).unwrap_or_default();
-            let by_name = slot.is_some_and(|slot| {
-                (1..=ATTEMPTS_MAX).any(|attempt| {
-                    let of = (&one.id, one.who.name.as_str());
-                    let full = snapshot_name_at(&capabilities, deployment, of, slot, attempt);
-                    let suffix = |text: &str| {
-                        text.get(text.len().saturating_sub(SUFFIX)..).map(str::to_owned)
-                    };
-                    suffix(&full).is_some() && suffix(&full) == suffix(name)
-                })
-            });
-            let mut records =
-                facts.into_iter().flat_map(|one| one.facts.records.values().flatten());
+            let by_name = slot.is_some_and(|slot| attempt_of(world, &one.id, slot, name).is_some());
+            let mut records = world
+                .surveyed(&one.place)
+                .into_iter()
+                .flat_map(|one| one.facts.records.values().flatten());
             by_name || records.any(|record| record.resource == one.id && record.name == name)
         })
         .collect()
+}
+
+/// Which attempt at a slot has this name. Its end tells, whatever the instance was called then.
+fn attempt_of(world: &World, id: &ResourceId, slot: Slot, name: &str) -> Option<u32> {
+    let end = |name: &str| name.get(name.len().checked_sub(SUFFIX)?..).map(str::to_owned);
+    let (deployment, own) = (&world.settings.deployment, end(name)?);
+    let of =
+        |attempt| snapshot_name_at(&Capabilities::default(), deployment, (id, ""), slot, attempt);
+    (1..=ATTEMPTS_MAX).find(|attempt| end(&of(*attempt)).as_ref() == Some(&own))
 }
 
 /// The end of a snapshot's name: `-20261120T030000Z-1a2b3c4d`.
@@ -174,13 +155,21 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
     let mut lives: Vec<Life> = records
         .iter()
         .filter(|record| snapshot.as_ref().is_none_or(|name| record.name == *name))
-        .map(|record| life(record, entries.iter().find(|one| one.key == record.snapshot_key())))
+        .map(|record| {
+            let entry = entries.iter().find(|one| one.key == record.snapshot_key());
+            life(record, &records, entry)
+        })
         .collect();
     let told = |one: &&Entry| {
         let wanted = snapshot.as_ref().is_none_or(|name| one.snapshot == *name);
         wanted && records.iter().all(|record| record.snapshot_key() != one.key)
     };
     lives.extend(entries.iter().filter(told).map(unrecorded));
+    if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
+        let slot = slot_of(name);
+        let attempt = slot.and_then(|slot| Some((slot, attempt_of(world, id, slot, name)?)));
+        lives.extend(attempt.and_then(|attempt| replaced(name, attempt, &records)));
+    }
     lives.sort_by_key(|life| std::cmp::Reverse((life.slot, life.attempt)));
     if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
         return Err(format!(
@@ -215,8 +204,14 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
     Ok(Story { who: who.clone(), state, findings, snapshots: lives })
 }
 
-fn life(record: &Record, entry: Option<&Entry>) -> Life {
-    let mut history: Vec<Event> = record.history.past.iter().map(Event::of).collect();
+fn life(record: &Record, all: &[Record], entry: Option<&Entry>) -> Life {
+    let mut history = match record.superseded {
+        true => before_the_next(all, record.slot, record.attempt),
+        false => Vec::new(),
+    };
+    history.extend(record.history.past.iter().map(Event::of));
+    history.sort_by_key(|event| event.at);
+    history.dedup_by_key(|event| (event.at, event.to));
     if history.is_empty() {
         history = before_histories(record);
     }
@@ -234,6 +229,34 @@ fn life(record: &Record, entry: Option<&Entry>) -> Life {
         held_until: entry.and_then(|entry| entry.held_until.clone()),
         history,
     }
+}
+
+/// What happened to a failed attempt until the next one took its place in the slot's record, which
+/// keeps the beginning of the story.
+fn before_the_next(all: &[Record], slot: Slot, attempt: u32) -> Vec<Event> {
+    let next =
+        |record: &&Record| record.slot == slot && record.attempt > attempt && !record.superseded;
+    let past = all.iter().filter(next).flat_map(|record| &record.history.past);
+    past.filter(|change| change.attempt == attempt).map(Event::of).collect()
+}
+
+/// A failed attempt that left nothing behind.
+fn replaced(name: &str, (slot, attempt): (Slot, u32), all: &[Record]) -> Option<Life> {
+    let history = before_the_next(all, slot, attempt);
+    let last = history.last()?;
+    Some(Life {
+        snapshot: name.to_owned(),
+        slot,
+        state: last.to,
+        attempt,
+        keep: None,
+        reasons: Vec::new(),
+        marked_at: None,
+        execute_at: None,
+        held: false,
+        held_until: None,
+        history,
+    })
 }
 
 /// A snapshot of ours that the ledger does not know yet.

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use snapkeep_domain::function::Function;
 
 mod acceptance;
+mod access;
 mod check;
 mod cloud;
 mod demo;
@@ -131,7 +132,7 @@ fn main() -> ExitCode {
             say!("{}", check::unknown(&error.to_string()));
             std::process::exit(check::UNKNOWN.into());
         }
-        error.exit()
+        output::refused(&error)
     });
     let outcome = match arguments.command {
         Command::Retention(arguments) => retention::run(&arguments),

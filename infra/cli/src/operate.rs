@@ -175,6 +175,27 @@ pub(crate) async fn sdk() -> Result<SdkConfig, BoxError> {
     Ok(sdk)
 }
 
+/// How whoever runs a command agrees to what it launches.
+#[derive(clap::Args)]
+pub(crate) struct Consent {
+    /// Launch without asking.
+    #[arg(long)]
+    yes: bool,
+    /// Only print the commands of the AWS CLI that do it.
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) print: bool,
+}
+
+impl Consent {
+    /// Goes on if the caller said so or says so now.
+    pub(crate) fn ask(&self) -> Result<(), BoxError> {
+        if self.yes || confirmed()? {
+            return Ok(());
+        }
+        Err("nothing was launched; say --yes to launch without being asked, or --print for the commands".into())
+    }
+}
+
 /// Asks on a terminal whether to go on; elsewhere nobody can answer.
 pub(crate) fn confirmed() -> Result<bool, BoxError> {
     let stdin = std::io::stdin();

@@ -2,7 +2,7 @@
 //! without an error. A full disk is one.
 
 use std::fmt::Arguments;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use comfy_table::presets::NOTHING;
@@ -85,8 +85,25 @@ pub(crate) fn wrapped(text: &str, indent: &str) {
 /// Prints a message on stderr, in lines that fit.
 pub(crate) fn complain(text: &str) {
     for line in text.lines() {
-        textwrap::wrap(line, wrapping("  ")).iter().for_each(|line| eprintln!("{line}"));
+        for line in textwrap::wrap(line, wrapping("  ")) {
+            // A message that cannot be written changes nothing about what is done.
+            let _ = writeln!(stderr().lock(), "{line}");
+        }
     }
+}
+
+/// Ends the command as clap does: help and version on stdout, an error on stderr, in lines that fit.
+pub(crate) fn refused(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let text = error.render();
+    let text = match is_coloured(stderr().is_terminal()) {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    complain(text.trim_end());
+    std::process::exit(error.exit_code());
 }
 
 /// A word in red, on a terminal without `NO_COLOR`.
@@ -100,10 +117,13 @@ pub(crate) fn yellow(word: &str) -> String {
 }
 
 fn coloured(word: &str, color: console::Color) -> String {
-    use std::io::IsTerminal;
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let coloured = stdout().is_terminal() && !plain;
+    let coloured = is_coloured(stdout().is_terminal());
     console::style(word).fg(color).force_styling(coloured).to_string()
+}
+
+/// Whether a stream has colours: on a terminal, without `NO_COLOR`.
+fn is_coloured(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A table of rows under these headers; the columns of these numbers are aligned to the right. On a

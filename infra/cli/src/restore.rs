@@ -11,9 +11,9 @@ use snapkeep_domain::snapshot::{HOLD, Tags};
 use snapkeep_domain::time::Slot;
 
 use crate::launch::{Use, cleaned};
-use crate::operate::{Operator, confirmed, stopped, trouble};
+use crate::operate::{Consent, Operator, stopped, trouble};
 use crate::output::{self, complain, say};
-use crate::source::{Source, place_of, source};
+use crate::source::{Fitting, Source, fitting, source};
 use crate::when::When;
 use crate::who::Who;
 use crate::world::{Reading, World};
@@ -34,12 +34,8 @@ pub(crate) struct Arguments {
     /// The name of the new instance; the old name if it is free, or else NAME-restored.
     #[arg(long, value_name = "NAME", value_parser = name)]
     to: Option<String>,
-    /// Launch it without asking.
-    #[arg(long)]
-    yes: bool,
-    /// Only print the commands of the AWS CLI that do it.
-    #[arg(long, conflicts_with = "yes")]
-    print: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     reading: Reading,
     /// Print one JSON document.
@@ -99,7 +95,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let usage = Use::new(&operator, launch, source.held, world.now);
     restore.commands = usage.commands(false);
     announce(&restore, &source);
-    if arguments.print {
+    if arguments.consent.print {
         if arguments.json {
             output::json(&restore)?;
         } else {
@@ -107,9 +103,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed()? {
-        return Err("nothing was launched; say --yes to launch without being asked, or --print for the commands".into());
-    }
+    arguments.consent.ask()?;
     let status = carry_out(&usage, &mut restore).await?;
     if arguments.json {
         output::json(&restore)?;
@@ -125,7 +119,7 @@ async fn plan(
     source: &Source,
     to: Option<&str>,
 ) -> Result<(Restore, Launch), BoxError> {
-    let (bundle, zone, old, disks) = place_of(operator, source).await?;
+    let Fitting { bundle, zone, old, disks } = fitting(operator, source).await?;
     let to = free_name(operator, &source.who.name, to).await?;
     let price = operator.patiently(async || operator.api.price(&bundle).await).await;
     let price = price.map_err(|error| trouble(&error))?;

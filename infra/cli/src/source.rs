@@ -11,9 +11,8 @@ use snapkeep_domain::time::Slot;
 
 use crate::BoxError;
 use crate::operate::{Operator, trouble};
-use crate::tags::unknown;
 use crate::when::{When, whole};
-use crate::who::{BearerState, Who};
+use crate::who::{self, BearerState, Who};
 use crate::world::{View, World};
 
 /// A snapshot to launch from.
@@ -55,11 +54,7 @@ pub(crate) fn source(world: &World, text: &str, as_of: Option<When>) -> Result<S
         .into());
     }
     if bearers.is_empty() && all.windows(2).any(|pair| pair[0].place != pair[1].place) {
-        let mut message = format!("several snapshots are called `{text}`; choose one by --region:");
-        for one in &all {
-            message += &format!("\n  {text}  {}  {}", one.who.place, one.who.resource);
-        }
-        return Err(message.into());
+        return Err(who::several_snapshots(text, all.iter().map(|one| &one.who)));
     }
     if all.is_empty() {
         return Err(nothing(world, &views, text, bearers.is_empty()).into());
@@ -84,7 +79,7 @@ fn nothing(world: &World, views: &[View<'_>], text: &str, is_unknown: bool) -> S
     if let Some(entry) = entries.find(|entry| entry.snapshot == text) {
         return format!("{text} is {}, and not available: wait until it is", entry.state);
     }
-    unknown(world, views, text)
+    world.unknown(text)
 }
 
 /// The available snapshots of a resource. One whose deletion was begun may be gone at any time.
@@ -111,11 +106,19 @@ pub(crate) fn sources(view: &View<'_>) -> Vec<Source> {
     view.plan.verdicts.iter().filter_map(one).collect()
 }
 
-/// The bundle and the zone of an instance from this snapshot, and the old instance if it lives.
-pub(crate) async fn place_of(
-    operator: &Operator,
-    source: &Source,
-) -> Result<(String, String, Option<Machine>, Vec<String>), BoxError> {
+/// What an instance from a snapshot gets.
+pub(crate) struct Fitting {
+    pub(crate) bundle: String,
+    pub(crate) zone: String,
+    /// The instance that the snapshot was taken of, if it lives.
+    pub(crate) old: Option<Machine>,
+    /// The attached disks that are in the snapshot.
+    pub(crate) disks: Vec<String>,
+}
+
+/// Looks up what an instance from this snapshot gets: the bundle and the zone of the old one while it
+/// lives.
+pub(crate) async fn fitting(operator: &Operator, source: &Source) -> Result<Fitting, BoxError> {
     let old = match source.lives {
         true => operator.instance(&source.who.name).await.map_err(|error| trouble(&error))?,
         false => None,
@@ -136,5 +139,5 @@ pub(crate) async fn place_of(
     };
     let zone = zone
         .ok_or_else(|| format!("{} names no availability zone that is available", source.place))?;
-    Ok((bundle, zone, old, image.disks))
+    Ok(Fitting { bundle, zone, old, disks: image.disks })
 }

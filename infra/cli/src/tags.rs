@@ -7,6 +7,7 @@ use serde_json::json;
 use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::confirmation::ConfirmationCode;
+use snapkeep_domain::policy::tags::{OptIn, Protection};
 use snapkeep_domain::prune::Judged;
 use snapkeep_domain::snapshot::{HOLD, Hold};
 use snapkeep_domain::time::Zone;
@@ -14,7 +15,7 @@ use snapkeep_domain::time::Zone;
 use crate::operate::{Operator, trouble};
 use crate::output;
 use crate::when;
-use crate::who::{BearerState, Who, nearest};
+use crate::who::{self, BearerState, Who};
 use crate::world::{Reading, View, World};
 use crate::{BoxError, CommandResult};
 
@@ -89,6 +90,8 @@ struct Subject {
     zone: Zone,
     /// What holds, too, after its own hold is gone.
     also: Vec<String>,
+    /// Why nothing is pruned even without the hold.
+    unpruned: Option<String>,
 }
 
 impl Subject {
@@ -176,6 +179,9 @@ pub(crate) async fn hold(arguments: HoldArguments) -> CommandResult {
     }
     let subject = Subject { also: Vec::new(), ..subject };
     subject.tell((!is_so).then_some("set"), Some(&value), arguments.json)?;
+    if let Some(why) = &subject.unpruned {
+        output::complain(&format!("snapkeep: {why}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -237,6 +243,7 @@ pub(crate) async fn confirm(arguments: ConfirmArguments) -> CommandResult {
         hold: None,
         zone: Zone::utc(),
         also: Vec::new(),
+        unpruned: None,
     };
     if !is_so {
         let operator = Operator::new(&world.deployment.sdk, &subject.place)?;
@@ -287,6 +294,7 @@ fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
             hold: protection.hold.clone(),
             zone: protection.policy.zone.clone(),
             also,
+            unpruned: unpruned(&view.who.name, protection),
         });
     }
     let views = world.views();
@@ -294,14 +302,18 @@ fn subject(world: &World, text: &str) -> Result<Subject, BoxError> {
     let owners: Vec<&View<'_>> = views.iter().filter(named).collect();
     match owners.as_slice() {
         [view] => snapshot(view, text),
-        [] => Err(unknown(world, &views, text).into()),
-        several => {
-            let mut message =
-                format!("several snapshots are called `{text}`; choose one by --region:");
-            for view in several {
-                message += &format!("\n  {text}  {}  {}", view.who.place, view.who.resource);
-            }
-            Err(message.into())
+        [] => Err(world.unknown(text).into()),
+        several => Err(who::several_snapshots(text, several.iter().map(|view| &view.who))),
+    }
+}
+
+/// Why nothing of an instance is pruned anyway.
+fn unpruned(name: &str, protection: &Protection) -> Option<String> {
+    match protection.opt_in {
+        OptIn::On => None,
+        OptIn::Off => Some(format!("{name} is off: until it is on, nothing is taken or pruned")),
+        _ => {
+            Some(format!("nothing protects {name}: until it is tagged, nothing is taken or pruned"))
         }
     }
 }
@@ -333,32 +345,9 @@ fn snapshot(view: &View<'_>, name: &str) -> Result<Subject, BoxError> {
         hold: seen.hold.as_deref().cloned(),
         zone,
         also: also.into_iter().collect(),
+        unpruned: view
+            .living
+            .as_ref()
+            .and_then(|(_, protection)| unpruned(&view.who.name, protection)),
     })
-}
-
-/// Why a name means nothing of ours.
-pub(crate) fn unknown(world: &World, views: &[View<'_>], text: &str) -> String {
-    for surveyed in &world.survey.places {
-        let mut others = surveyed.facts.listing.others();
-        if let Some((_, other)) =
-            others.find(|(key, other)| other.name.as_deref().unwrap_or(key) == text)
-        {
-            let why = match other.look_alike {
-                Some(why) => format!("it carries this deployment's tag, but {why}"),
-                None if other.unknown => {
-                    "the provider does not say what it was taken of".to_owned()
-                }
-                None => "this deployment did not make it".to_owned(),
-            };
-            return format!(
-                "the snapshot {text} in {} is not ours: {why}; nothing prunes it, so it needs no hold",
-                surveyed.place
-            );
-        }
-    }
-    let names = views.iter().map(|view| view.who.name.as_str());
-    let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
-    let near = nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
-    let unread = world.unread_too();
-    format!("there is no instance and no snapshot of ours called `{text}`{near}{unread}")
 }

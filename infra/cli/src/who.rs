@@ -121,7 +121,7 @@ impl World {
         let found = self.find_instance(text)?.ok_or_else(|| {
             let all = self.bearers();
             let near = nearest(text, all.iter().map(|one| one.who.name.as_str()));
-            format!("there is no instance `{text}`{near}{}", self.unread_too())
+            format!("there is no instance `{text}`{}{near}{}", self.within(), self.unread_too())
         })?;
         match found.state {
             BearerState::Unread => Err(self.cannot_read(&found.place, &found.who.name).into()),
@@ -132,6 +132,41 @@ impl World {
     /// That nothing can be said of an instance, because its place cannot be read.
     pub(crate) fn cannot_read(&self, place: &Place, name: &str) -> String {
         format!("{name} is in {place}, which cannot be read: {}", self.why_unread(place))
+    }
+
+    /// Why a name is neither an instance's nor that of a snapshot of ours.
+    pub(crate) fn unknown(&self, text: &str) -> String {
+        for surveyed in &self.survey.places {
+            let mut others = surveyed.facts.listing.others();
+            if let Some((_, other)) =
+                others.find(|(key, other)| other.name.as_deref().unwrap_or(key) == text)
+            {
+                let why = match other.look_alike {
+                    Some(why) => format!("it carries this deployment's tag, but {why}"),
+                    None if other.unknown => {
+                        "the provider does not say what it was taken of".to_owned()
+                    }
+                    None => "this deployment did not make it".to_owned(),
+                };
+                let place = &surveyed.place;
+                return format!(
+                    "the snapshot {text} in {place} is not ours: {why}; nothing prunes it"
+                );
+            }
+        }
+        let (bearers, views) = (self.bearers(), self.views());
+        let names = bearers.iter().map(|one| one.who.name.as_str());
+        let snapshots = views.iter().flat_map(|view| &view.plan.verdicts);
+        let near = nearest(text, names.chain(snapshots.map(|judged| judged.name.as_str())));
+        let (within, unread) = (self.within(), self.unread_too());
+        format!(
+            "there is no instance and no snapshot of ours called `{text}`{within}{near}{unread}"
+        )
+    }
+
+    /// Where something was looked for, if not everywhere.
+    fn within(&self) -> String {
+        self.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default()
     }
 
     /// The end of a message about something that is not there: it may be where nobody can look.
@@ -197,6 +232,17 @@ fn ambiguous(text: &str, several: &[Bearer]) -> String {
         message += &format!("\n  {}  {}  {}  {state}", who.name, who.place, who.resource);
     }
     message
+}
+
+/// The message about a name that snapshots of several resources have.
+pub(crate) fn several_snapshots<'a>(text: &str, of: impl IntoIterator<Item = &'a Who>) -> BoxError {
+    let mut message = format!(
+        "several snapshots are called `{text}`; choose one by --region, or name the instance by its id:"
+    );
+    for Who { name, place, resource, .. } in of {
+        message += &format!("\n  {name}  {place}  {resource}");
+    }
+    message.into()
 }
 
 /// The names that are near to what was written, as the end of a sentence.

@@ -26,6 +26,7 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{Hold, Instance, Tags};
 
 use crate::BoxError;
+use crate::access::{advice, no_access};
 use crate::deployed::{self, Deployed, TABLE, Variables};
 use crate::findings::Shown;
 use crate::lint;
@@ -66,6 +67,8 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) settings: Settings,
     pub(crate) survey: Survey,
+    /// The only Region that was read.
+    pub(crate) region: Option<String>,
     pub(crate) deployment: Deployment,
     /// The deployed functions' variables that stop them.
     pub(crate) bad_variables: Vec<Shown>,
@@ -139,15 +142,8 @@ impl Reading {
         let invocation = Invocation { now, lease: Lease::NONE, tick: None, deadline };
         let inventory = Patient::new(access.inventories());
         let read = survey::read(&inventory, ledger, settings, &invocation).await;
-        let table = &settings.table;
-        let mut survey = read.map_err(|error| {
-            format!(
-                "cannot read the deployment {} with the table {table}: {error}; check the credentials and the \
-                 Region, the caller's rights to lightsail:Get* and to read the table (dynamodb:GetItem, BatchGetItem, \
-                 Query, DescribeTable), and that the endpoints can be reached",
-                &*settings.deployment
-            )
-        })?;
+        let home = deployment.sdk.region().map_or("its Region", |region| region.as_ref());
+        let mut survey = read.map_err(|error| no_access(&error, &settings.table, home))?;
         if let Some(region) = &self.region {
             only(region, &mut survey)?;
         }
@@ -166,7 +162,8 @@ impl Reading {
             .into());
         }
         let (settings, bad_variables) = (settings.clone(), Vec::new());
-        Ok(World { now, settings, survey, deployment, bad_variables })
+        let region = self.region.clone();
+        Ok(World { now, settings, survey, region, deployment, bad_variables })
     }
 
     /// The variables that count for schedules, and those that count for all else: the environment's
@@ -220,21 +217,6 @@ fn take_schedules(settings: &mut Settings, create: &Settings) {
 /// The place of a failure.
 fn place_of(failure: &Failure) -> Option<Place> {
     failure.region.as_deref()?.parse().ok()
-}
-
-/// What to do about a call that failed.
-fn advice(failure: &Failure) -> String {
-    match failure.code.as_str() {
-        "NoAnswer" => {
-            "look whether the endpoint can be reached (AWS_ENDPOINT_URL_LIGHTSAIL, the network)"
-                .to_owned()
-        }
-        code if code.contains("Denied") || code.contains("Auth") => {
-            format!("it needs the right lightsail:{}", failure.operation)
-        }
-        code if code.contains("Thrott") => "try again in a minute".to_owned(),
-        _ => format!("check the credentials, and the right lightsail:{}", failure.operation),
-    }
 }
 
 /// Leaves out every other Region.
