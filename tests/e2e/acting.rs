@@ -192,6 +192,40 @@ async fn a_drill_cleans_up_after_every_failure_and_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_what_waits_for_an_answer() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.quiet_nights(1).await;
+    world.faults(&[Fault::hang("GetInstances", 30)]);
+    for (signal, code, arguments) in [
+        ("INT", 130, &["status", "--watch", "1"][..]),
+        ("TERM", 143, &["check"]),
+        ("TERM", 143, &["restore", "web", "--yes"]),
+        ("INT", 130, &["drill", "--yes"]),
+    ] {
+        let asked = |world: &World| world.lightsail().calls.get("GetInstances").copied();
+        let before = asked(&world);
+        let ran = world.command_with(arguments, &VARS, |child| {
+            for _ in 0..100 {
+                std::thread::sleep(Duration::from_millis(100));
+                if asked(&world) > before {
+                    break;
+                }
+            }
+            let kill = std::process::Command::new("kill")
+                .args([&format!("-{signal}"), &child.to_string()])
+                .status();
+            assert!(kill.unwrap().success());
+        });
+        assert_eq!(ran.0, code, "{arguments:?}: {ran:?}");
+        let line = if arguments[0] == "check" { "SNAPKEEP UNKNOWN" } else { "" };
+        assert!(ran.1.starts_with(line) && ran.1.lines().count() <= 1, "{ran:?}");
+    }
+    assert!(world.lightsail().calls.get("CreateInstancesFromSnapshot").is_none());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_operators_policy_allows_what_the_commands_do_and_no_more() {
     let world = World::start(&VARS).await;
     world.launch(&["web"], &[("snapkeep", "")]);

@@ -88,11 +88,10 @@ struct Planned {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
-    let world = arguments.reading.read().await?;
-    let mut planned = Vec::new();
-    for (id, source) in chosen(&world, &arguments.instances)? {
-        planned.push(plan(&world, id, source).await?);
-    }
+    let (world, planned) = tokio::select! {
+        prepared = prepare(&arguments) => prepared?,
+        code = stopped() => return Ok(ExitCode::from(code?)),
+    };
     if planned.is_empty() {
         let drills = Drills { ok: true, drills: Vec::new() };
         if arguments.json {
@@ -102,11 +101,9 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    announce(&planned, arguments.probe);
     if arguments.consent.print {
         return print_commands(&world, &planned, arguments.json);
     }
-    arguments.consent.ask()?;
     let mut drills = Vec::new();
     let mut ended = None;
     for one in &planned {
@@ -130,6 +127,20 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         None if ok && well => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     })
+}
+
+/// Says what would be done, and has it agreed to.
+async fn prepare(arguments: &Arguments) -> Result<(World, Vec<Planned>), BoxError> {
+    let world = arguments.reading.read().await?;
+    let mut planned = Vec::new();
+    for (id, source) in chosen(&world, &arguments.instances)? {
+        planned.push(plan(&world, id, source).await?);
+    }
+    announce(&planned, arguments.probe);
+    if !planned.is_empty() && !arguments.consent.print {
+        arguments.consent.ask().await?;
+    }
+    Ok((world, planned))
 }
 
 /// Prints what a drill would do, and does nothing.

@@ -136,16 +136,16 @@ fn main() -> ExitCode {
     });
     let outcome = match arguments.command {
         Command::Retention(arguments) => retention::run(&arguments),
-        Command::Status(arguments) => block_on(status::run(arguments)),
-        Command::Check(arguments) => block_on(check::run(arguments)),
-        Command::Lint(arguments) => block_on(lint::run(arguments)),
-        Command::Report(arguments) => block_on(report::run(arguments)),
-        Command::List(arguments) => block_on(list::run(arguments)),
-        Command::Plan(arguments) => block_on(plan::run(arguments)),
-        Command::Explain(arguments) => block_on(explain::run(arguments)),
-        Command::Hold(arguments) => block_on(tags::hold(arguments)),
-        Command::Release(arguments) => block_on(tags::release(arguments)),
-        Command::Confirm(arguments) => block_on(tags::confirm(arguments)),
+        Command::Status(arguments) => until_stopped(status::run(arguments)),
+        Command::Check(arguments) => until_stopped(check::run(arguments)),
+        Command::Lint(arguments) => until_stopped(lint::run(arguments)),
+        Command::Report(arguments) => until_stopped(report::run(arguments)),
+        Command::List(arguments) => until_stopped(list::run(arguments)),
+        Command::Plan(arguments) => until_stopped(plan::run(arguments)),
+        Command::Explain(arguments) => until_stopped(explain::run(arguments)),
+        Command::Hold(arguments) => until_stopped(tags::hold(arguments)),
+        Command::Release(arguments) => until_stopped(tags::release(arguments)),
+        Command::Confirm(arguments) => until_stopped(tags::confirm(arguments)),
         Command::Restore(arguments) => block_on(restore::run(arguments)),
         Command::Drill(arguments) => block_on(drill::run(arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),
@@ -193,5 +193,24 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type CommandResult = Result<ExitCode, BoxError>;
 
 fn block_on(future: impl Future<Output = CommandResult>) -> CommandResult {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    // A question that nobody answered any more may still wait for a line.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Runs a command that a signal may end at any time.
+fn until_stopped(future: impl Future<Output = CommandResult>) -> CommandResult {
+    block_on(async {
+        tokio::select! {
+            outcome = future => outcome,
+            code = operate::stopped() => {
+                if is_check() {
+                    say!("{}", check::unknown("a signal ended it before it had an answer"));
+                }
+                Ok(ExitCode::from(code?))
+            }
+        }
+    })
 }

@@ -2,6 +2,7 @@
 //! that name the right which is missing.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
@@ -11,6 +12,7 @@ use snapkeep_app::ports::{ErrorKind, ProviderError};
 use snapkeep_aws::lightsail::operator::{Image, LightsailOperator, Machine};
 use snapkeep_domain::place::Place;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::{BoxError, INTERRUPTED, TERMINATED};
 
@@ -188,8 +190,8 @@ pub(crate) struct Consent {
 
 impl Consent {
     /// Goes on if the caller said so or says so now.
-    pub(crate) fn ask(&self) -> Result<(), BoxError> {
-        if self.yes || confirmed()? {
+    pub(crate) async fn ask(&self) -> Result<(), BoxError> {
+        if self.yes || tokio::task::spawn_blocking(confirmed).await?? {
             return Ok(());
         }
         Err("nothing was launched; say --yes to launch without being asked, or --print for the commands".into())
@@ -208,13 +210,30 @@ pub(crate) fn confirmed() -> Result<bool, BoxError> {
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
-/// Waits for Ctrl-C or another signal that ends a command; returns the exit status.
+/// The signals that nobody has waited for yet, and the exit status of the last one.
+static SIGNALS: Semaphore = Semaphore::const_new(0);
+static STATUS: AtomicU8 = AtomicU8::new(INTERRUPTED);
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// Waits for Ctrl-C or another signal that ends a command; returns the exit status. From the first call
+/// on, no signal is lost: one that nobody waits for is kept for the next call.
 pub(crate) async fn stopped() -> std::io::Result<u8> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| INTERRUPTED),
-        _ = terminate.recv() => Ok(TERMINATED),
-        _ = hangup.recv() => Ok(TERMINATED),
+    if !LISTENING.swap(true, Ordering::Relaxed) {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            loop {
+                let status = tokio::select! {
+                    _ = interrupt.recv() => INTERRUPTED,
+                    _ = terminate.recv() => TERMINATED,
+                    _ = hangup.recv() => TERMINATED,
+                };
+                STATUS.store(status, Ordering::Relaxed);
+                SIGNALS.add_permits(1);
+            }
+        });
     }
+    SIGNALS.acquire().await.map_err(std::io::Error::other)?.forget();
+    Ok(STATUS.load(Ordering::Relaxed))
 }

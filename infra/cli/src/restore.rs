@@ -87,14 +87,22 @@ struct Tag {
     value: String,
 }
 
+/// What is restored, and how.
+struct Prepared {
+    world: World,
+    source: Source,
+    operator: Operator,
+    restore: Restore,
+    launch: Launch,
+}
+
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
-    let world = arguments.reading.read().await?;
-    let source = source(&world, &arguments.what, arguments.as_of)?;
-    let operator = Operator::new(&world.deployment.sdk, &source.place)?;
-    let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
+    let prepared = tokio::select! {
+        prepared = prepare(&arguments) => prepared?,
+        code = stopped() => return Ok(ExitCode::from(code?)),
+    };
+    let Prepared { world, source, operator, mut restore, launch } = prepared;
     let usage = Use::new(&operator, launch, source.held, world.now);
-    restore.commands = usage.commands(false);
-    announce(&restore, &source);
     if arguments.consent.print {
         if arguments.json {
             output::json(&restore)?;
@@ -103,7 +111,6 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    arguments.consent.ask()?;
     let status = carry_out(&usage, &mut restore).await?;
     if arguments.json {
         output::json(&restore)?;
@@ -111,6 +118,20 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         print(&restore);
     }
     Ok(status)
+}
+
+/// Says what would be done, and has it agreed to.
+async fn prepare(arguments: &Arguments) -> Result<Prepared, BoxError> {
+    let world = arguments.reading.read().await?;
+    let source = source(&world, &arguments.what, arguments.as_of)?;
+    let operator = Operator::new(&world.deployment.sdk, &source.place)?;
+    let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
+    restore.commands = Use::new(&operator, launch.clone(), source.held, world.now).commands(false);
+    announce(&restore, &source);
+    if !arguments.consent.print {
+        arguments.consent.ask().await?;
+    }
+    Ok(Prepared { world, source, operator, restore, launch })
 }
 
 async fn plan(

@@ -16,7 +16,6 @@ use snapkeep_domain::snapshot::SnapshotState;
 use snapkeep_domain::time::{Slot, format_duration};
 
 use crate::findings::{self, Shown};
-use crate::operate::stopped;
 use crate::output::{self, say};
 use crate::pictures::{self, Span};
 use crate::report::{self, Month};
@@ -127,7 +126,6 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
             () = output::broken() => return Ok(ExitCode::SUCCESS),
-            code = stopped() => return Ok(ExitCode::from(code?)),
         }
     }
 }

@@ -161,6 +161,12 @@ pub struct Policies {
 const ENTRY_FORM: &str = "entries like `gold: schedule=hourly timezone=Europe/Berlin keep=hourly=24 \
      daily=7`, with `;` or a line end between them and `keep=` last";
 
+/// What is wrong with one entry of `SNAPKEEP_POLICIES`.
+fn bad_entry(entry: &str, accepted: &str) -> Finding {
+    Finding::bad_variable(POLICIES_VARIABLE, entry, accepted)
+        .fix(format!("correct the entry `{entry}` of {POLICIES_VARIABLE}: expected {accepted}"))
+}
+
 impl Policies {
     /// Reads `SNAPKEEP_POLICIES`. It never fails: an entry that is invalid does not affect the
     /// others.
@@ -169,8 +175,7 @@ impl Policies {
         let (named, problems) = (BTreeMap::new(), Vec::new());
         let mut policies = Policies { default, named, protects_all: false, problems };
         for entry in text.split([';', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
-            let problem =
-                |accepted: &str| Finding::bad_variable(POLICIES_VARIABLE, entry, accepted);
+            let problem = |accepted: &str| bad_entry(entry, accepted);
             let Some((name, body)) = entry.split_once(':').map(|(n, b)| (n.trim(), b)) else {
                 policies.problems.push(problem(ENTRY_FORM));
                 continue;
@@ -185,7 +190,8 @@ impl Policies {
                 continue;
             }
             let mut policy = policies.entry(name, entry, body);
-            if policies.named.contains_key(name) {
+            if let Some(first) = policies.named.get(name) {
+                policy.problems.extend(first.problems.iter().cloned());
                 policy.problems.push(problem("each policy name once"));
             }
             policies.named.insert(name.to_owned(), policy);
@@ -196,9 +202,7 @@ impl Policies {
     fn entry(&self, name: &str, entry: &str, body: &str) -> Policy {
         let mut policy =
             Policy { name: name.to_owned(), problems: Vec::new(), ..self.default.clone() };
-        let mut problem = |accepted: &str| {
-            policy.problems.push(Finding::bad_variable(POLICIES_VARIABLE, entry, accepted));
-        };
+        let mut problem = |accepted: &str| policy.problems.push(bad_entry(entry, accepted));
         // `keep=` takes the rest, because its own rules contain `=` and spaces.
         let keep_at = body
             .match_indices("keep=")
@@ -312,5 +316,7 @@ mod tests {
     #[test]
     fn a_name_said_twice_is_a_problem_of_that_policy() {
         assert_eq!(read("a: keep=daily=1; a: keep=daily=9").named["a"].problems.len(), 1);
+        // What is wrong with the first entry is said, too.
+        assert_eq!(read("a: keep=dayly=1; a: keep=daily=9").named["a"].problems.len(), 2);
     }
 }

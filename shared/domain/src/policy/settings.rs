@@ -310,7 +310,7 @@ fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Fi
     let ours = vars.iter().filter(|(key, value)| key.starts_with("SNAPKEEP_") && !value.is_empty());
     ours.filter(|(key, _)| !VARIABLES.contains(&key.as_str())).map(|(key, value)| Finding {
         message: format!("{key} is not a variable of snapkeep and does nothing"),
-        fix: Some(format!("use one of {}, or remove {key}", VARIABLES.join(", "))),
+        fix: Some(format!("use a variable that docs/CONFIGURATION.md lists, or remove {key}")),
         ..Finding::bad_variable(key, value, "")
     })
 }
