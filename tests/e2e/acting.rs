@@ -221,7 +221,7 @@ async fn a_signal_ends_what_waits_for_an_answer() {
         let line = if arguments[0] == "check" { "SNAPKEEP UNKNOWN" } else { "" };
         assert!(ran.1.starts_with(line) && ran.1.lines().count() <= 1, "{ran:?}");
     }
-    assert!(world.lightsail().calls.get("CreateInstancesFromSnapshot").is_none());
+    assert!(!world.lightsail().calls.contains_key("CreateInstancesFromSnapshot"));
     world.end().await;
 }
 
