@@ -78,7 +78,7 @@ fn every_guard_has_words_of_its_own() {
         Guard::Unreadable,
         Guard::OrphanKept,
         Guard::RecordDisagrees,
-        Guard::RetryPending,
+        Guard::FailedAttempt,
         Guard::Floor,
         Guard::Stale,
         Guard::Future,

@@ -157,12 +157,12 @@ fn a_failed_attempt_that_may_be_tried_again_is_left_alone() {
         r.state = State::Failed;
         r.has_residue = true;
     });
-    assert_eq!(guarded(&world.plan(), Guard::RetryPending), 1);
+    assert_eq!(guarded(&world.plan(), Guard::FailedAttempt), 1);
     alter(&mut world.facts.records[0], |r| r.attempt = 5);
     let name = snapshot_name(DEPLOYMENT, &web(), "web", world.facts.records[0].slot, 5);
     alter(&mut world.facts.records[0], |r| r.name.clone_from(&name));
     world.facts.snapshots[0].name = name;
-    assert_eq!(guarded(&world.plan(), Guard::RetryPending), 0);
+    assert_eq!(guarded(&world.plan(), Guard::FailedAttempt), 0);
     assert_eq!(marks(&world.plan()), 7);
 }
 

@@ -94,24 +94,30 @@ fn judge(status: &Status, findings: &[Shown]) -> Checked {
 
 /// What is wrong, and with what.
 fn wrong<'a>(errors: usize, warnings: usize, all: impl Iterator<Item = &'a Shown>) -> String {
-    let mut named: Vec<(String, Vec<String>)> = Vec::new();
+    let mut named: Vec<((&str, &str), Vec<&str>)> = Vec::new();
     for one in all {
         let text = |member: &str| one.json[member].as_str().unwrap_or_default();
-        let who = ["name", "key", "place"].map(text).into_iter().find(|who| !who.is_empty());
-        let (who, code) = (who.unwrap_or("the deployment").to_owned(), text("code").to_owned());
+        let who = ["name", "snapshot", "key", "place"].map(text);
+        let who = who.into_iter().find(|who| !who.is_empty()).unwrap_or("the deployment");
+        let (who, code) = ((who, text("place")), text("code"));
         match named.iter_mut().find(|(known, _)| *known == who) {
             Some((_, codes)) if codes.contains(&code) => {}
             Some((_, codes)) => codes.push(code),
             None => named.push((who, vec![code])),
         }
     }
+    // A name that two places have says which one.
+    let shown = |(name, place): (&str, &str)| {
+        let several = named.iter().any(|((other, at), _)| *other == name && *at != place);
+        if several && !place.is_empty() { format!("{name} in {place}") } else { name.to_owned() }
+    };
     let more = match named.len().saturating_sub(NAMES_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let named = named.iter().take(NAMES_MAX);
     let named: Vec<String> =
-        named.map(|(who, codes)| format!("{who} ({})", codes.join(", "))).collect();
+        named.map(|(who, codes)| format!("{} ({})", shown(*who), codes.join(", "))).collect();
     let count = |count: usize, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),

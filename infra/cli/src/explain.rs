@@ -16,7 +16,7 @@ use snapkeep_domain::resource::ResourceId;
 use snapkeep_domain::snapshot::{ATTEMPTS_MAX, snapshot_name_at};
 use snapkeep_domain::time::Slot;
 
-use crate::findings;
+use crate::findings::{self, Shown};
 use crate::list::Entry;
 use crate::output::{self, say};
 use crate::when::whole;
@@ -179,8 +179,15 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
         .into());
     }
     let findings = match view {
-        Some(view) => findings::of_view(view),
-        None => world.findings_of_places(),
+        Some(view) => {
+            let mut all = findings::of_view(view);
+            all.extend(world.findings_of_due(view).await?);
+            all
+        }
+        None => {
+            let here = |one: &Shown| one.json["place"].as_str().is_none_or(|at| at == who.place);
+            world.findings_of_places().into_iter().filter(here).collect()
+        }
     };
     let findings = findings.into_iter().map(|one| one.json).collect();
     let state = match view {

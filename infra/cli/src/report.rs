@@ -164,7 +164,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     let report = report(&world, &views, &pasts, first, month);
     if let Some(file) = &arguments.html {
         let title = format!("Report for {}", report.month);
-        let findings = world.findings(&views);
+        let findings = world.findings(&views).await?;
         let span = Span::Between(month.from, report.to);
         pictures::write(file, &title, &world, &views, &findings, &pasts, span)?;
     }

@@ -133,7 +133,7 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
 async fn once(arguments: &Arguments) -> CommandResult {
     let world = arguments.reading.read().await?;
     let views = world.views();
-    let findings = world.findings(&views);
+    let findings = world.findings(&views).await?;
     let status = status(&world, &findings, &views);
     if let Some(file) = &arguments.html {
         let since = arguments.since.map(|since| since.from(world.now)).transpose()?;
@@ -158,7 +158,7 @@ async fn once(arguments: &Arguments) -> CommandResult {
 pub(crate) async fn read(reading: &Reading) -> Result<(Status, Vec<Shown>), BoxError> {
     let world = reading.read().await?;
     let views = world.views();
-    let findings = world.findings(&views);
+    let findings = world.findings(&views).await?;
     Ok((status(&world, &findings, &views), findings))
 }
 

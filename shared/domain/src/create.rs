@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::answer::Lookup;
 use crate::finding::{Code, Finding};
-use crate::ledger::record::{Fields, Identity, Recognition, Record, State, Subject};
+use crate::ledger::record::{DUE, Fields, Identity, Recognition, Record, State, Subject};
 use crate::policy::settings::Context;
 use crate::policy::tags::{OptIn, Protection};
 use crate::poll::may_appear;
@@ -156,6 +156,30 @@ pub fn plan(facts: &Facts, cx: &Context<'_>) -> Verdict {
     }
 }
 
+/// Why the due slot has no snapshot yet, as far as the ledger knows: what commands say without asking
+/// the provider.
+#[must_use]
+pub fn waiting(facts: &Facts, cx: &Context<'_>) -> Option<Finding> {
+    let take = match plan(facts, cx) {
+        Verdict::Wait(finding) => return Some(finding),
+        Verdict::Take(take) => take,
+        Verdict::Track { .. } | Verdict::Served => return None,
+    };
+    let slot = take.intent.slot;
+    let mut records = facts.records.iter();
+    let old =
+        records.find(|r| (r.slot, r.superseded, r.state) == (slot, false, State::Intended))?;
+    let Instance { id, name, .. } = &facts.instance;
+    let message = match old.reason == DUE {
+        true => {
+            format!("slot {slot} was claimed by a run that did not end; the next tick takes it")
+        }
+        false => format!("slot {slot} is tried again at the next tick: {}", old.reason),
+    };
+    let fix = "do nothing unless it lasts: the request is retried at every tick until the next slot is due";
+    Some(Finding::new(Code::CreateDeferred, message).of(id, name).fix(fix))
+}
+
 /// What follows from the look that comes before a request which cannot be repeated; `None` if the
 /// request may be made. A look that finds nothing counts only some time after the last request.
 fn looked_first(
@@ -203,12 +227,14 @@ fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
         return Verdict::Wait(finding.of(id, name).fix(NOT_SUPPORTED_FIX));
     }
     if *attempt >= ATTEMPTS_MAX {
-        return wait(
-            Code::AttemptsExhausted,
-            format!(
-                "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({reason}); the next slot comes"
-            ),
+        let message = format!(
+            "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({reason}); the next slot comes"
         );
+        let Instance { id, name, .. } = &facts.instance;
+        let finding = Finding::new(Code::AttemptsExhausted, message).of(id, name);
+        return Verdict::Wait(finding.fix(
+            "look at the failed snapshots in the provider's console, or make a snapshot by hand",
+        ));
     }
     let at = next_attempt_at(failed);
     if cx.now < at {

@@ -104,15 +104,21 @@ fn followed(record: &Record, snapshot: &Snapshot, cx: &Context<'_>) -> Step {
         step.next = Some(known);
     }
     let waiting = step.next.as_ref().unwrap_or(record);
-    let age = elapsed(waiting.asked_at(), cx.now);
-    if waiting.state == State::Pending && age > cx.settings.pending_timeout {
-        let message = format!("{} has been pending for {}", record.name, format_duration(age));
-        let fix =
-            "look at the snapshot in the provider's console; later slots are taken regardless";
-        let finding = about(record, Code::PendingTooLong, message);
-        step.finding = Some(finding.value(record.name.clone()).fix(fix));
-    }
+    step.finding = pending_too_long(waiting, cx).or(step.finding.take());
     step
+}
+
+/// The finding about a snapshot that takes too long.
+#[must_use]
+pub fn pending_too_long(record: &Record, cx: &Context<'_>) -> Option<Finding> {
+    let age = elapsed(record.asked_at(), cx.now);
+    if record.state != State::Pending || age <= cx.settings.pending_timeout {
+        return None;
+    }
+    let message = format!("{} has been pending for {}", record.name, format_duration(age));
+    let fix = "look at the snapshot in the provider's console; later slots are taken regardless";
+    let finding = about(record, Code::PendingTooLong, message);
+    Some(finding.value(record.name.clone()).fix(fix))
 }
 
 fn observed(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Step {

@@ -93,15 +93,20 @@ pub struct Judged {
     pub kept_by: Vec<KeptBy>,
     /// Whether it is held.
     pub held: bool,
+    /// Whether only the hold keeps it that its resource carried when it was last seen.
+    pub orphan_held: bool,
     /// The guard that applies to it besides a hold.
     pub guard: Option<Guard>,
 }
 
 impl Judged {
     /// Why nothing marks or deletes it, though no rule keeps it: the code of the finding that says
-    /// so. A hold is no finding, and neither is what nothing would delete anyway.
+    /// so. A hold that stands is no finding, and neither is what nothing would delete anyway.
     #[must_use]
     pub fn blocked_by(&self) -> Option<Code> {
+        if self.orphan_held && self.guard.is_none() && self.kept_by.is_empty() {
+            return Some(Code::OrphanHeld);
+        }
         let guard = self.guard.filter(|_| !self.held)?;
         let floor = self.kept_by == [KeptBy::Minimum] && guard == Guard::Floor;
         if self.kept_by.is_empty() || floor { guard.code() } else { None }

@@ -23,7 +23,7 @@ pub struct Blocked {
     pub act: Act,
     /// The code of the finding that says why.
     pub by: Code,
-    /// The code that confirms it, if the brake holds.
+    /// The code that confirms it, if the brake or the hold of a resource that is gone stands against it.
     pub confirm: Option<String>,
     /// The snapshot's record.
     pub record: Record,
@@ -149,14 +149,18 @@ fn size_of_next(id: &ResourceId, facts: &Facts) -> u32 {
 impl Forecast<'_> {
     /// Notes what stands against marks and deletions.
     fn block(&self, plan: &Plan, at: Timestamp, blocked: &mut Blocks) {
-        let brake = plan.findings.iter().find(|finding| finding.code == Code::Brake);
+        let confirmed_by = |by| {
+            let coded = [Code::Brake, Code::OrphanHeld].contains(&by);
+            let finding = plan.findings.iter().find(|finding| coded && finding.code == by)?;
+            finding.value.clone()
+        };
         let seen = self.snapshots();
         for judged in &plan.verdicts {
             let Some((by, record)) = judged.blocked_by().zip(self.record(&judged.key)) else {
                 continue;
             };
             let marked = matches!(record.state, State::Expiring | State::Deleting);
-            let confirm = brake.filter(|_| by == Code::Brake).and_then(|one| one.value.clone());
+            let confirm = confirmed_by(by);
             blocked.entry(key(record)).or_insert_with(|| Blocked {
                 at,
                 act: if marked { Act::Delete } else { Act::Mark },

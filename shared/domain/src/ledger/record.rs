@@ -26,6 +26,8 @@ mod state;
 
 /// The format that this code writes. A record of a newer format is left alone.
 pub const FORMAT: u32 = 1;
+/// The reason of an intent that nothing has happened to yet.
+pub const DUE: &str = "due";
 /// No invocation lives longer, so an intent of this age no longer belongs to any.
 pub const INVOCATION_LIFE: SignedDuration = SignedDuration::from_mins(15);
 /// How far apart two looks must be before a snapshot counts as gone or as foreign.

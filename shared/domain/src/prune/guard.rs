@@ -38,8 +38,8 @@ pub enum Guard {
     Twin,
     /// The provider does not delete it in its state.
     NotDeletable,
-    /// It is a failed attempt of a slot that may be tried again.
-    RetryPending,
+    /// It is what a failed attempt of the latest slot left behind.
+    FailedAttempt,
     /// No available snapshot is left, or the minimum would be undercut.
     Floor,
     /// The newest available snapshot is too old.
@@ -63,7 +63,7 @@ impl Guard {
         Guard::RecordDisagrees,
         Guard::Twin,
         Guard::NotDeletable,
-        Guard::RetryPending,
+        Guard::FailedAttempt,
         Guard::Floor,
         Guard::Stale,
         Guard::Future,
@@ -82,7 +82,7 @@ impl Guard {
             | Guard::Unreadable
             | Guard::OrphanKept
             | Guard::RecordDisagrees => true,
-            Guard::RetryPending
+            Guard::FailedAttempt
             | Guard::Twin
             | Guard::NotDeletable
             | Guard::Floor
@@ -107,7 +107,7 @@ impl Guard {
             Guard::Future => Code::FutureTime,
             Guard::SourceUnknown => Code::SourceUnknown,
             Guard::Brake => Code::Brake,
-            Guard::Held | Guard::OrphanKept | Guard::Twin | Guard::RetryPending => return None,
+            Guard::Held | Guard::OrphanKept | Guard::Twin | Guard::FailedAttempt => return None,
         })
     }
 
@@ -119,7 +119,7 @@ impl Guard {
             Guard::OptedOut => "off",
             Guard::NoLongerTagged => "untagged",
             Guard::OrphanKept => "deleted",
-            Guard::RetryPending => "retry",
+            Guard::FailedAttempt => "retry",
             Guard::Floor => "minimum",
             Guard::Twin => Code::Twin.as_str(),
             other => other.code().map_or("guarded", Code::as_str),
@@ -138,7 +138,7 @@ impl fmt::Display for Guard {
             Guard::RecordDisagrees => "its record disagrees",
             Guard::Twin => "another snapshot is that of its slot",
             Guard::NotDeletable => "not deletable in its state",
-            Guard::RetryPending => "its slot may be tried again",
+            Guard::FailedAttempt => "a failed attempt of the latest slot",
             Guard::Floor => "minimum kept",
             Guard::Stale => "newest available is stale",
             Guard::Future => "a time in the future",

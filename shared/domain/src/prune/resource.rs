@@ -14,7 +14,7 @@ use crate::prune::effective::{EffectivePolicy, Subject, resolve};
 use crate::prune::guard::{Brake, Guard};
 use crate::prune::{Facts, Judged, Plan, Step};
 use crate::resource::ResourceId;
-use crate::snapshot::{ATTEMPTS_MAX, Hold, SnapshotState};
+use crate::snapshot::{Hold, SnapshotState};
 use crate::time::{Slot, after};
 
 /// The decision about a snapshot, and its reason.
@@ -102,7 +102,10 @@ pub(super) fn judge(
         let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
         plan.findings.extend(floor.map(|finding| finding.of(id, name)));
         let kept_by = if c.is_available() { rules.next().unwrap_or_default() } else { Vec::new() };
-        plan.verdicts.push(judged(c, verdict, kept_by, held(c), effective.guard));
+        let own = c.seen.hold.as_deref().is_some_and(|hold| hold.holds(now, &effective.zone));
+        let orphan_held = effective.orphan && held(c) && !own;
+        let judged = judged(c, verdict, kept_by, held(c), effective.guard);
+        plan.verdicts.push(Judged { orphan_held, ..judged });
         plan.steps.extend(step);
     }
 }
@@ -157,7 +160,7 @@ fn judged(
         _ => None,
     };
     let (key, name, slot) = (c.key.to_owned(), c.name.to_owned(), c.seen.slot);
-    Judged { key, name, slot, verdict, kept_by, held, guard }
+    Judged { key, name, slot, verdict, kept_by, held, orphan_held: false, guard }
 }
 
 /// The decision about a snapshot, with the step and the finding that follow from it.
@@ -201,7 +204,7 @@ fn uses_quota(c: &Candidate<'_>) -> Finding {
 
 fn floor_keeps(c: &Candidate<'_>) -> Finding {
     let message = format!("{} is kept: without it less than the minimum would remain", c.name);
-    Finding::new(Code::FloorKeeps, message)
+    Finding::new(Code::FloorKeeps, message).value(c.name)
 }
 
 fn bad_hold(c: &Candidate<'_>, id: &ResourceId) -> Option<Finding> {
@@ -227,7 +230,9 @@ fn ruling(
         SnapshotState::Available => Some(Verdict::Kept(reasons)),
         SnapshotState::Error if none_available => Some(Verdict::Guarded(Guard::Floor)),
         SnapshotState::Error => match c.record {
-            Some(r) if may_retry(r, effective) => Some(Verdict::Guarded(Guard::RetryPending)),
+            Some(r) if stands_for_attempt(r, effective) => {
+                Some(Verdict::Guarded(Guard::FailedAttempt))
+            }
             _ => None,
         },
         SnapshotState::Pending | SnapshotState::Other(_) => return Some(Verdict::NotAvailable),
@@ -322,12 +327,10 @@ fn mark(candidates: &[Candidate<'_>], rulings: &[Option<Verdict>], cx: &Context<
     }
 }
 
-/// Whether a failed attempt of the latest slot is left alone, because another attempt may come.
-fn may_retry(record: &Record, effective: &EffectivePolicy) -> bool {
-    record.state == State::Failed
-        && !record.superseded
-        && record.attempt < ATTEMPTS_MAX
-        && effective.latest.is_some_and(|latest| latest <= record.slot)
+/// Whether what a failed attempt left behind stays because its slot is the latest: its name speaks for the
+/// attempt, also after the ledger is lost.
+fn stands_for_attempt(record: &Record, effective: &EffectivePolicy) -> bool {
+    record.state == State::Failed && effective.latest.is_some_and(|latest| latest <= record.slot)
 }
 
 /// Decides about a snapshot that the rules condemn and no guard keeps: mark, wait, or delete.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Change, EDGES, FORMAT, Fields, History, Identity, Mark, Record, State, Times};
+use super::{Change, DUE, EDGES, FORMAT, Fields, History, Identity, Mark, Record, State, Times};
 use crate::capabilities::Capabilities;
 use crate::function::Function;
 use crate::ledger::lease::Lease;
@@ -78,7 +78,7 @@ impl Record {
     /// passed before it.
     #[must_use]
     pub fn intended(subject: Subject, missed: u32, now: Timestamp, lease: Lease) -> Self {
-        let intent = subject.begin([(State::Intended, now)].into(), "due", lease);
+        let intent = subject.begin([(State::Intended, now)].into(), DUE, lease);
         intent.with(|next| next.missed = missed).noted(None, now)
     }
 
