@@ -150,7 +150,7 @@ fn failed_ones_count_in_no_rule_and_are_condemned_but_never_the_last_hope() {
 }
 
 #[test]
-fn a_failed_attempt_that_may_be_tried_again_is_left_alone() {
+fn what_a_failed_attempt_left_behind_stays_while_its_slot_is_the_latest() {
     let mut world = aged();
     world.facts.snapshots[0].state = SnapshotState::Error;
     alter(&mut world.facts.records[0], |r| {
@@ -158,12 +158,26 @@ fn a_failed_attempt_that_may_be_tried_again_is_left_alone() {
         r.has_residue = true;
     });
     assert_eq!(guarded(&world.plan(), Guard::FailedAttempt), 1);
-    alter(&mut world.facts.records[0], |r| r.attempt = 5);
+    // Also when the next attempt has taken its place, and when it was the last one.
+    alter(&mut world.facts.records[0], |r| r.superseded = true);
+    assert_eq!(guarded(&world.plan(), Guard::FailedAttempt), 1);
+    alter(&mut world.facts.records[0], |r| (r.attempt, r.superseded) = (5, false));
     let name = snapshot_name(DEPLOYMENT, &web(), "web", world.facts.records[0].slot, 5);
     alter(&mut world.facts.records[0], |r| r.name.clone_from(&name));
     world.facts.snapshots[0].name = name;
-    assert_eq!(guarded(&world.plan(), Guard::FailedAttempt), 0);
-    assert_eq!(marks(&world.plan()), 7);
+    assert_eq!(guarded(&world.plan(), Guard::FailedAttempt), 1);
+    // A later slot frees it.
+    let mut world = aged();
+    world.facts.snapshots[1].state = SnapshotState::Error;
+    alter(&mut world.facts.records[1], |r| {
+        r.state = State::Failed;
+        r.has_residue = true;
+    });
+    let plan = world.plan();
+    assert_eq!(guarded(&plan, Guard::FailedAttempt), 0);
+    let name = &world.facts.records[1].name;
+    let marks = |step: &Step| matches!(step, Step::Mark(record) if record.name == *name);
+    assert!(plan.steps.iter().any(marks), "{plan:#?}");
 }
 
 #[test]

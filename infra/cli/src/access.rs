@@ -4,6 +4,7 @@ use std::env;
 
 use snapkeep_app::ports::LedgerError;
 use snapkeep_app::report::{Failure, TickError};
+use snapkeep_domain::finding::without_password;
 
 use crate::deployed::TABLE;
 
@@ -11,10 +12,11 @@ use crate::deployed::TABLE;
 pub(crate) fn no_access(error: &TickError, table: &str, region: &str) -> String {
     match error {
         TickError::Ledger(error) => {
-            format!(
-                "cannot read the table {table} in {region}: {error}; {}",
-                of_ledger(error, table)
-            )
+            let rights = format!(
+                "the rights dynamodb:GetItem, BatchGetItem, Query and DescribeTable of the table {table}"
+            );
+            let fix = of_ledger(error, &rights);
+            format!("cannot read the table {table} in {region}: {error}; {fix}")
         }
         TickError::Provider(error) => {
             format!("{error}; {}", of_provider(&error.code, error.operation))
@@ -23,7 +25,7 @@ pub(crate) fn no_access(error: &TickError, table: &str, region: &str) -> String 
 }
 
 /// What to do about a call to the ledger that failed.
-fn of_ledger(error: &LedgerError, table: &str) -> String {
+pub(crate) fn of_ledger(error: &LedgerError, rights: &str) -> String {
     match error.code.as_str() {
         "ResourceNotFoundException" => format!(
             "there is no such table: set {TABLE} to the deployment's table, and AWS_REGION to the Region that it is \
@@ -31,9 +33,7 @@ fn of_ledger(error: &LedgerError, table: &str) -> String {
         ),
         "NoAnswer" => format!("look whether {} can be reached", endpoint("DynamoDB", "DYNAMODB")),
         code if is_throttled(code) => "try again in a minute".to_owned(),
-        code if is_denied(code) => format!(
-            "it needs the rights dynamodb:GetItem, BatchGetItem, Query and DescribeTable of the table {table}"
-        ),
+        code if is_denied(code) => format!("it needs {rights}"),
         _ => "check AWS_REGION and the credentials".to_owned(),
     }
 }
@@ -61,14 +61,12 @@ fn is_denied(code: &str) -> bool {
 }
 
 /// A service, with its endpoint where a variable sets that.
-fn endpoint(service: &str, suffix: &str) -> String {
+pub(crate) fn endpoint(service: &str, suffix: &str) -> String {
     let own = format!("AWS_ENDPOINT_URL_{suffix}");
     let set = [own.as_str(), "AWS_ENDPOINT_URL"];
     let set = set.into_iter().find_map(|key| Some((key, env::var(key).ok()?)));
     match set.filter(|(_, url)| !url.trim().is_empty()) {
-        // A URL may have a password in it.
-        Some((key, url)) if url.contains('@') => format!("{service} at the URL of {key}"),
-        Some((key, url)) => format!("{service} at {key}={url}"),
+        Some((key, url)) => format!("{service} at {key}={}", without_password(&url)),
         None => format!("{service} over this network"),
     }
 }

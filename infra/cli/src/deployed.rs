@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
+use aws_sdk_lambda::error::SdkError;
 use snapkeep_aws::sdk::chain;
 use snapkeep_domain::function::Function;
 
 use crate::BoxError;
+use crate::access::endpoint;
 
 /// The variable that every function has.
 pub(crate) const TABLE: &str = "SNAPKEEP_LEDGER_TABLE";
@@ -29,9 +31,13 @@ impl Deployed {
         let mut pages = client.list_functions().into_paginator().items().send();
         while let Some(function) = pages.next().await {
             let function = function.map_err(|error| {
+                let fix = match error {
+                    SdkError::ServiceError(_) => "get the right lambda:ListFunctions".to_owned(),
+                    _ => format!("look whether {} can be reached", endpoint("Lambda", "LAMBDA")),
+                };
                 format!(
                     "{TABLE} is not set, and the deployed functions cannot be listed: {}; set {TABLE} and the \
-                     deployment's other variables, or get the right lambda:ListFunctions",
+                     deployment's other variables, or {fix}",
                     chain(&error)
                 )
             })?;

@@ -17,6 +17,7 @@ use snapkeep_domain::snapshot::HOLD;
 use snapkeep_domain::time::Slot;
 use tokio::net::TcpStream;
 
+use crate::access::of_ledger;
 use crate::launch::{Use, cleaned};
 use crate::operate::{Consent, Operator, stopped, trouble};
 use crate::output::{self, complain, say};
@@ -51,7 +52,8 @@ pub(crate) struct Arguments {
 }
 
 fn probe(text: &str) -> Result<u16, String> {
-    let port = text.strip_prefix("tcp:").and_then(|port| port.parse().ok());
+    let digits = |port: &&str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.strip_prefix("tcp:").filter(digits).and_then(|port| port.parse().ok());
     port.filter(|port| *port > 0).ok_or_else(|| "expected tcp:PORT, such as tcp:22".to_owned())
 }
 
@@ -85,6 +87,7 @@ struct Planned {
     operator: Operator,
     launch: Launch,
     price: Option<f64>,
+    now: Timestamp,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> CommandResult {
@@ -102,12 +105,16 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.consent.print {
-        return print_commands(&world, &planned, arguments.json);
+        return print_commands(&planned, arguments.json);
     }
     let mut drills = Vec::new();
     let mut ended = None;
     for one in &planned {
         let (drill, interrupted) = carry_out(&world, one, arguments.probe).await?;
+        // Whoever closes standard output must read what is left, too.
+        if let Some(message) = &drill.message {
+            complain(&format!("snapkeep: {}: {message}", drill.who.name));
+        }
         if !arguments.json {
             print(&drill);
         }
@@ -117,14 +124,14 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
             break;
         }
     }
-    let ok = ended.is_none() && drills.iter().all(|drill| drill.ok && drill.removed);
-    let well = drills.iter().all(|drill| drill.message.is_none());
+    let well = |drill: &Drill| drill.ok && drill.removed && drill.message.is_none();
+    let ok = ended.is_none() && drills.iter().all(well);
     if arguments.json {
         output::json(&Drills { ok, drills })?;
     }
     Ok(match ended {
         Some(status) => ExitCode::from(status),
-        None if ok && well => ExitCode::SUCCESS,
+        None if ok => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     })
 }
@@ -144,10 +151,10 @@ async fn prepare(arguments: &Arguments) -> Result<(World, Vec<Planned>), BoxErro
 }
 
 /// Prints what a drill would do, and does nothing.
-fn print_commands(world: &World, planned: &[Planned], json: bool) -> CommandResult {
+fn print_commands(planned: &[Planned], json: bool) -> CommandResult {
     let commands = planned.iter().flat_map(|one| {
         let launch = one.launch.clone();
-        Use::new(&one.operator, launch, one.source.held, world.now).commands(true)
+        Use::new(&one.operator, launch, one.source.held, one.now).commands(true)
     });
     let commands: Vec<String> = commands.collect();
     if json {
@@ -195,7 +202,8 @@ async fn plan(world: &World, id: ResourceId, source: Source) -> Result<Planned, 
     let Fitting { bundle, zone, .. } = fitting(&operator, &source).await?;
     let price = operator.patiently(async || operator.api.price(&bundle).await).await;
     let price = price.map_err(|error| trouble(&error))?;
-    let suffix = format!("-drill-{}", Slot::at(world.now).compact());
+    let now = world.acting_now().await?;
+    let suffix = format!("-drill-{}", Slot::at(now).compact());
     let stem: String = source.who.name.chars().take(255 - suffix.len()).collect();
     let deployment = world.settings.deployment.to_string();
     let launch = Launch {
@@ -206,7 +214,7 @@ async fn plan(world: &World, id: ResourceId, source: Source) -> Result<Planned, 
         key_pair: None,
         tags: [(DRILL.to_owned(), deployment)].into(),
     };
-    Ok(Planned { id, source, operator, launch, price })
+    Ok(Planned { id, source, operator, launch, price, now })
 }
 
 /// Says on stderr what will be done, and what it costs.
@@ -257,7 +265,7 @@ async fn carry_out(
     probe: Option<u16>,
 ) -> Result<(Drill, Option<u8>), BoxError> {
     let Planned { id, source, operator, launch, .. } = planned;
-    let usage = Use::new(operator, launch.clone(), source.held, world.now);
+    let usage = Use::new(operator, launch.clone(), source.held, planned.now);
     let mut drill = Drill::begun(planned, probe);
     let mut interrupted = None;
     let began = Instant::now();
@@ -294,7 +302,7 @@ async fn carry_out(
         commands.push(operator.untag_command(&launch.snapshot, HOLD));
     }
     if !commands.is_empty() {
-        messages.extend(cleaned(cleaning, interrupted.is_some(), &commands).await);
+        messages.extend(cleaned(cleaning, &mut interrupted, &commands).await);
     }
     drill.removed |= removed.get();
     let disks = usage.progress().seen.map(|machine| machine.disks).unwrap_or_default();
@@ -304,7 +312,8 @@ async fn carry_out(
     }));
     let failed = || launched.then(|| began.elapsed().as_secs());
     let seconds = if drill.ok { drill.recovery_seconds } else { failed() };
-    if let Err(why) = note(world, id, drill.ok, seconds).await {
+    let proof = Proof { at: planned.now, ok: drill.ok, seconds };
+    if let Err(why) = note(world, id, proof).await {
         messages.push(why);
     }
     drill.message = (!messages.is_empty()).then(|| messages.join("; "));
@@ -316,8 +325,10 @@ async fn prove(usage: &Use<'_>, probe: Option<u16>, drill: &mut Drill) -> Result
     usage.hold().await?;
     let (machine, took) = usage.run().await?;
     drill.running_seconds = Some(took.as_secs());
-    drill.recovery_seconds = Some(took.as_secs());
-    let Some(port) = probe else { return Ok(()) };
+    let Some(port) = probe else {
+        drill.recovery_seconds = Some(took.as_secs());
+        return Ok(());
+    };
     let answers = answers(&machine, port).await;
     drill.probe_ok = Some(answers.is_ok());
     let asked = usage.progress().asked.map(|asked| asked.elapsed());
@@ -349,17 +360,11 @@ async fn answers(machine: &Machine, port: u16) -> Result<(), String> {
 }
 
 /// Writes the result to the ledger.
-async fn note(
-    world: &World,
-    id: &ResourceId,
-    ok: bool,
-    seconds: Option<u64>,
-) -> Result<(), String> {
-    let at: Timestamp = world.now;
-    let proof = Note::Proven(Proof { at, ok, seconds });
-    let written = world.deployment.ledger.note(id, proof).await;
+async fn note(world: &World, id: &ResourceId, proof: Proof) -> Result<(), String> {
+    let written = world.deployment.ledger.note(id, Note::Proven(proof)).await;
     written.map_err(|error| {
-        format!("the result is not in the ledger ({error}); it needs the right dynamodb:UpdateItem")
+        let fix = of_ledger(&error, "the right dynamodb:UpdateItem");
+        format!("the result may not be in the ledger ({error}); {fix}")
     })
 }
 
@@ -380,9 +385,6 @@ fn print(drill: &Drill) {
         text += &format!("; recovery took {seconds} s");
     }
     output::wrapped(&(text + "."), "  ");
-    if let Some(message) = &drill.message {
-        output::wrapped(&format!("  {message}"), "    ");
-    }
 }
 
 #[cfg(test)]
@@ -392,7 +394,7 @@ mod tests {
     #[test]
     fn a_probe_is_a_port_of_tcp() {
         assert_eq!(probe("tcp:22"), Ok(22));
-        for bad in ["22", "udp:53", "tcp:0", "tcp:", "tcp:70000"] {
+        for bad in ["22", "udp:53", "tcp:0", "tcp:", "tcp:70000", "tcp:+22"] {
             assert!(probe(bad).is_err(), "{bad}");
         }
     }

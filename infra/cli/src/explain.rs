@@ -50,10 +50,16 @@ struct Story {
 /// What became of a snapshot.
 #[derive(Serialize)]
 struct Life {
+    #[serde(flatten)]
+    who: Who,
     snapshot: String,
     slot: Slot,
+    created_at: Option<Timestamp>,
     state: &'static str,
     attempt: u32,
+    policy: String,
+    size_gb: Option<u32>,
+    cost_usd_month: Option<f64>,
     keep: Option<bool>,
     reasons: Vec<String>,
     marked_at: Option<Timestamp>,
@@ -157,7 +163,7 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
         .filter(|record| snapshot.as_ref().is_none_or(|name| record.name == *name))
         .map(|record| {
             let entry = entries.iter().find(|one| one.key == record.snapshot_key());
-            life(record, &records, entry)
+            life(who, record, &records, entry)
         })
         .collect();
     let told = |one: &&Entry| {
@@ -168,7 +174,7 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
     if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
         let slot = slot_of(name);
         let attempt = slot.and_then(|slot| Some((slot, attempt_of(world, id, slot, name)?)));
-        lives.extend(attempt.and_then(|attempt| replaced(name, attempt, &records)));
+        lives.extend(attempt.and_then(|attempt| replaced(who, name, attempt, &records)));
     }
     lives.sort_by_key(|life| std::cmp::Reverse((life.slot, life.attempt)));
     if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
@@ -211,7 +217,7 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
     Ok(Story { who: who.clone(), state, findings, snapshots: lives })
 }
 
-fn life(record: &Record, all: &[Record], entry: Option<&Entry>) -> Life {
+fn life(who: &Who, record: &Record, all: &[Record], entry: Option<&Entry>) -> Life {
     let mut history = match record.superseded {
         true => before_the_next(all, record.slot, record.attempt),
         false => Vec::new(),
@@ -224,10 +230,15 @@ fn life(record: &Record, all: &[Record], entry: Option<&Entry>) -> Life {
     }
     let mark = record.mark.as_deref();
     Life {
+        who: who.clone(),
         snapshot: record.name.clone(),
         slot: record.slot,
+        created_at: entry.and_then(|entry| entry.created_at),
         state: record.state.as_str(),
         attempt: record.attempt,
+        policy: record.policy.name.clone(),
+        size_gb: entry.and_then(|entry| entry.size_gb),
+        cost_usd_month: entry.and_then(|entry| entry.cost_usd_month),
         keep: entry.and_then(|entry| entry.keep),
         reasons: entry.map(|entry| entry.reasons.clone()).unwrap_or_default(),
         marked_at: mark.map(|mark| whole(mark.at)),
@@ -248,14 +259,20 @@ fn before_the_next(all: &[Record], slot: Slot, attempt: u32) -> Vec<Event> {
 }
 
 /// A failed attempt that left nothing behind.
-fn replaced(name: &str, (slot, attempt): (Slot, u32), all: &[Record]) -> Option<Life> {
+fn replaced(who: &Who, name: &str, (slot, attempt): (Slot, u32), all: &[Record]) -> Option<Life> {
     let history = before_the_next(all, slot, attempt);
     let last = history.last()?;
+    let own = all.iter().find(|record| record.slot == slot);
     Some(Life {
+        who: who.clone(),
         snapshot: name.to_owned(),
         slot,
+        created_at: None,
         state: last.to,
         attempt,
+        policy: own.map(|record| record.policy.name.clone()).unwrap_or_default(),
+        size_gb: None,
+        cost_usd_month: None,
         keep: None,
         reasons: Vec::new(),
         marked_at: None,
@@ -269,10 +286,15 @@ fn replaced(name: &str, (slot, attempt): (Slot, u32), all: &[Record]) -> Option<
 /// A snapshot of ours that the ledger does not know yet.
 fn unrecorded(entry: &Entry) -> Life {
     Life {
+        who: entry.who.clone(),
         snapshot: entry.snapshot.clone(),
         slot: entry.slot,
+        created_at: entry.created_at,
         state: entry.state,
         attempt: 1,
+        policy: entry.policy.clone(),
+        size_gb: entry.size_gb,
+        cost_usd_month: entry.cost_usd_month,
         keep: entry.keep,
         reasons: entry.reasons.clone(),
         marked_at: None,

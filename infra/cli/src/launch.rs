@@ -12,6 +12,7 @@ use snapkeep_aws::lightsail::operator::{Launch, Machine};
 use snapkeep_domain::drill::DRILL;
 use snapkeep_domain::snapshot::HOLD;
 
+use crate::INTERRUPTED;
 use crate::operate::{Operator, stopped, tags_argument, trouble};
 use crate::output::{self, complain};
 
@@ -47,6 +48,8 @@ impl Pause {
 pub(crate) struct Progress {
     /// The hold that may have been set.
     pub(crate) hold: Option<String>,
+    /// Whether the provider answered the request for the hold.
+    hold_answered: bool,
     /// When the launch was asked for.
     pub(crate) asked: Option<Instant>,
     /// Whether the launch was refused, so that there is no instance.
@@ -66,10 +69,10 @@ impl Progress {
 const CLEANED_WITHIN: Duration = Duration::from_secs(8);
 
 /// Cleans up; after a signal only for a while, and not after another one. What may be left then, these
-/// commands remove.
+/// commands remove. A signal that comes meanwhile is noted.
 pub(crate) async fn cleaned(
     cleaning: impl Future<Output = Vec<String>>,
-    interrupted: bool,
+    interrupted: &mut Option<u8>,
     commands: &[String],
 ) -> Vec<String> {
     let left = |why: &str| {
@@ -78,14 +81,19 @@ pub(crate) async fn cleaned(
             "cleaning up was not finished ({why}); what may be left is removed by: {commands}"
         )]
     };
-    if interrupted {
-        complain(&format!("cleaning up; if this does not end: {}", commands.join("; ")));
+    tokio::pin!(cleaning);
+    if interrupted.is_none() {
+        *interrupted = tokio::select! {
+            messages = &mut cleaning => return messages,
+            () = tokio::time::sleep(GONE_WITHIN) => return left("it took too long"),
+            code = stopped() => Some(code.unwrap_or(INTERRUPTED)),
+        };
     }
-    let limit = if interrupted { CLEANED_WITHIN } else { GONE_WITHIN };
+    complain(&format!("cleaning up; if this does not end: {}", commands.join("; ")));
     tokio::select! {
         messages = cleaning => messages,
-        () = tokio::time::sleep(limit) => left("it took too long"),
-        _ = stopped() => left("it was interrupted"),
+        () = tokio::time::sleep(CLEANED_WITHIN) => left("it took too long"),
+        _ = stopped() => left("it was interrupted again"),
     }
 }
 
@@ -163,6 +171,8 @@ impl<'a> Use<'a> {
             let value = self.hold_value();
             self.lock().hold = Some(value.clone());
             let held = self.operator.tag(name, HOLD, &value).await;
+            let unknown = |error: &ProviderError| error.kind.effect_unknown();
+            self.lock().hold_answered = !held.as_ref().is_err_and(unknown);
             held.map_err(|error| format!("{name} could not be held: {}", trouble(&error)))?;
         }
         let found = self.operator.snapshot(name).await.map_err(|error| trouble(&error))?;
@@ -180,12 +190,16 @@ impl<'a> Use<'a> {
         let left = |why: String| {
             let command = self.operator.untag_command(name, HOLD);
             Some(format!(
-                "{name} is still held by the tag {HOLD}={value} ({why}); remove it by: {command}"
+                "{name} may still be held by the tag {HOLD}={value} ({why}); remove it by: {command}"
             ))
         };
         match self.operator.snapshot(name).await {
+            Ok(None) => return left("the provider does not show it".to_owned()),
+            // The request may still have its effect.
+            Ok(Some(image)) if !image.tags.contains_key(HOLD) && !self.progress().hold_answered => {
+                return left("the request for it had no answer".to_owned());
+            }
             // Somebody else's hold, or none.
-            Ok(None) => return None,
             Ok(Some(image)) if image.tags.get(HOLD) != Some(&value) => return None,
             Ok(Some(_)) => {}
             Err(error) => return left(trouble(&error)),
@@ -291,7 +305,7 @@ impl<'a> Use<'a> {
             Err(format!("{name} may be left and cost money ({why}); remove it by: {command}"))
         };
         // What had no answer may appear after all.
-        let unanswered = self.progress().seen.is_none();
+        let unseen = self.progress().seen.is_none();
         let asked = self.progress().asked.unwrap_or_else(Instant::now);
         let began = Instant::now();
         let mut pause = Pause::new();
@@ -299,7 +313,10 @@ impl<'a> Use<'a> {
         let mut last = "it did not go".to_owned();
         while began.elapsed() < GONE_WITHIN {
             match self.operator.api.instance(name).await {
-                Ok(None) if unanswered && !deleted && asked.elapsed() < APPEARS_WITHIN => {}
+                Ok(None) if unseen && !deleted && asked.elapsed() < APPEARS_WITHIN => {}
+                Ok(None) if unseen && !deleted => {
+                    return left("it was asked for and did not appear; it still may".to_owned());
+                }
                 Ok(None) => return Ok(()),
                 Ok(Some(found))
                     if found.tags.get(DRILL).map(String::as_str) != Some(deployment) =>

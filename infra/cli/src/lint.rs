@@ -13,9 +13,9 @@ use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::keep::Keep;
 use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::{BadSettings, Settings, VARIABLES};
-use snapkeep_domain::policy::{OFF_WORDS, ON_WORDS};
+use snapkeep_domain::policy::{OFF_WORDS, ON_WORDS, Policies};
 use snapkeep_domain::snapshot::{HOLD, Hold, Instance};
-use snapkeep_domain::time::Zone;
+use snapkeep_domain::time::{Zone, parse_duration};
 
 use crate::deployed::{TABLE, Variables};
 use crate::findings::{self, Shown};
@@ -25,6 +25,8 @@ use crate::who::meant;
 use crate::world::{Reading, World};
 use crate::{BoxError, CommandResult};
 
+/// The variable whose value is a list of named policies.
+const POLICIES: &str = "SNAPKEEP_POLICIES";
 /// The variable that only the embedded cloud sets.
 const CLOCK: &str = "SNAPKEEP_CLOCK_URL";
 
@@ -248,6 +250,8 @@ fn explained(mut one: Shown, settings: &Option<Settings>) -> Shown {
         one.json["message"] = json!(one.message);
         let fix = match key_is_wrong(&key, &meant) {
             true => format!("rename {key} to {meant}"),
+            // The value is one entry of several.
+            false if key == POLICIES => format!("write `{meant}` instead of `{value}` in {key}"),
             false => format!("set {key} to {meant}"),
         };
         one.json["fix"] = json!(fix);
@@ -271,7 +275,8 @@ fn meant_by(key: &str, value: &str, settings: Option<&Settings>) -> Option<Strin
         known.extend(variables());
         return match known.contains(&key) {
             false => meant(key, known.into_iter()).map(str::to_owned),
-            true => of_value(key.trim_start_matches("SNAPKEEP_"), value),
+            true => of_value(key.trim_start_matches("SNAPKEEP_"), value)
+                .filter(|text| key != POLICIES || is_policy(text, settings)),
         };
     }
     if let Some((head, part)) = key.split_once(':') {
@@ -289,11 +294,20 @@ fn meant_by(key: &str, value: &str, settings: Option<&Settings>) -> Option<Strin
     meant(value, policies.map(String::as_str).chain(words)).map(str::to_owned)
 }
 
+/// Whether a text is one entry of the named policies, and nothing is wrong with it.
+fn is_policy(text: &str, settings: Option<&Settings>) -> bool {
+    let read = settings.map(|one| Policies::read(one.policies.default.clone(), text));
+    let good = |one: &Policies| one.named.values().all(|policy| policy.problems.is_empty());
+    read.is_some_and(|read| read.problems.is_empty() && read.named.len() == 1 && good(&read))
+}
+
 /// What a value was meant to be, by what it is of.
 fn of_value(part: &str, value: &str) -> Option<String> {
     match part.to_lowercase().as_str() {
-        "schedule" => words(value, &["hourly", "every", "daily", "weekly", "monthly"], &['@', '-'])
-            .filter(|text| text.parse::<Schedule>().is_ok()),
+        "schedule" => schedule(value),
+        "grace" | "orphan_keep" | "pending_timeout" => {
+            Some(value.to_lowercase()).filter(|low| low != value && parse_duration(low).is_ok())
+        }
         "keep" | "min_keep" => rules(value),
         "timezone" => {
             let zones: Vec<String> =
@@ -313,6 +327,22 @@ fn of_value(part: &str, value: &str) -> Option<String> {
         "dry_run" => meant(value, ON_WORDS.iter().chain(&OFF_WORDS).copied()).map(str::to_owned),
         _ => None,
     }
+}
+
+/// A schedule whose first word has one or two wrong letters, in lower case, with two digits for the hour.
+fn schedule(value: &str) -> Option<String> {
+    let known = ["hourly", "every", "daily", "weekly", "monthly"];
+    let low = value.to_lowercase();
+    let named = words(&low, &known, &['@', '-']).unwrap_or(low);
+    let mut padded = named.clone();
+    if let Some(at) = named.find(':').and_then(|colon| colon.checked_sub(1)) {
+        let is_one_digit = |text: &str| !text.ends_with(|c: char| c.is_ascii_digit());
+        if named.get(..at).is_some_and(is_one_digit) {
+            padded.insert(at, '0');
+        }
+    }
+    let good = |text: &String| text != value && text.parse::<Schedule>().is_ok();
+    [named, padded].into_iter().find(good)
 }
 
 /// A word of a named policy, such as `schedule=hourly` or `keep=daily=7`, as it was meant.
@@ -372,6 +402,10 @@ mod tests {
             ("snapkeep", "glod", Some("gold")),
             ("snapkeep", "Off", Some("off")),
             ("snapkeep:schedule", "dialy@03:00", Some("daily@03:00")),
+            ("snapkeep:schedule", "daily@3:00", Some("daily@03:00")),
+            ("snapkeep:schedule", "weekly@Sun-03:00", Some("weekly@sun-03:00")),
+            ("SNAPKEEP_GRACE", "3D", Some("3d")),
+            ("SNAPKEEP_POLICIES", "silver: timzone=UTC keep=last=0", None),
             ("snapkeep:schedule", "sometimes", None),
             ("snapkeep:hold", "untill=2027-01-31", Some("until=2027-01-31")),
             ("snapkeep:timezone", "europe/berlin", Some("Europe/Berlin")),

@@ -136,16 +136,16 @@ fn main() -> ExitCode {
     });
     let outcome = match arguments.command {
         Command::Retention(arguments) => retention::run(&arguments),
-        Command::Status(arguments) => until_stopped(status::run(arguments)),
-        Command::Check(arguments) => until_stopped(check::run(arguments)),
-        Command::Lint(arguments) => until_stopped(lint::run(arguments)),
-        Command::Report(arguments) => until_stopped(report::run(arguments)),
-        Command::List(arguments) => until_stopped(list::run(arguments)),
-        Command::Plan(arguments) => until_stopped(plan::run(arguments)),
-        Command::Explain(arguments) => until_stopped(explain::run(arguments)),
-        Command::Hold(arguments) => until_stopped(tags::hold(arguments)),
-        Command::Release(arguments) => until_stopped(tags::release(arguments)),
-        Command::Confirm(arguments) => until_stopped(tags::confirm(arguments)),
+        Command::Status(arguments) => until_stopped(status::run(arguments), None),
+        Command::Check(arguments) => until_stopped(check::run(arguments), None),
+        Command::Lint(arguments) => until_stopped(lint::run(arguments), None),
+        Command::Report(arguments) => until_stopped(report::run(arguments), None),
+        Command::List(arguments) => until_stopped(list::run(arguments), None),
+        Command::Plan(arguments) => until_stopped(plan::run(arguments), None),
+        Command::Explain(arguments) => until_stopped(explain::run(arguments), None),
+        Command::Hold(arguments) => until_stopped(tags::hold(arguments), TAGGED),
+        Command::Release(arguments) => until_stopped(tags::release(arguments), TAGGED),
+        Command::Confirm(arguments) => until_stopped(tags::confirm(arguments), TAGGED),
         Command::Restore(arguments) => block_on(restore::run(arguments)),
         Command::Drill(arguments) => block_on(drill::run(arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),
@@ -186,6 +186,10 @@ const INTERRUPTED: u8 = 130;
 /// The exit status of a command that SIGTERM ended.
 const TERMINATED: u8 = 143;
 
+/// The effect of a command that sets or removes a tag.
+const TAGGED: Option<&str> =
+    Some("the tag may have been changed: look at the instance or the snapshot");
+
 /// Whatever stopped a command; it is printed.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -200,14 +204,20 @@ fn block_on(future: impl Future<Output = CommandResult>) -> CommandResult {
     outcome
 }
 
-/// Runs a command that a signal may end at any time.
-fn until_stopped(future: impl Future<Output = CommandResult>) -> CommandResult {
+/// Runs a command that a signal may end at any time, and says then which effect it may have had.
+fn until_stopped(
+    future: impl Future<Output = CommandResult>,
+    effect: Option<&str>,
+) -> CommandResult {
     block_on(async {
         tokio::select! {
             outcome = future => outcome,
             code = operate::stopped() => {
                 if is_check() {
                     say!("{}", check::unknown("a signal ended it before it had an answer"));
+                }
+                if let Some(effect) = effect {
+                    output::complain(&format!("snapkeep: interrupted; {effect}"));
                 }
                 Ok(ExitCode::from(code?))
             }

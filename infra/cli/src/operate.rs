@@ -161,7 +161,7 @@ pub(crate) fn tags_argument<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) 
 /// say that a call failed.
 pub(crate) async fn sdk() -> Result<SdkConfig, BoxError> {
     let sdk = snapkeep_aws::sdk::sdk_config().await;
-    if sdk.region().is_none() {
+    if sdk.region().is_none_or(|region| region.as_ref().trim().is_empty()) {
         return Err("no Region: set AWS_REGION to the Region of the deployment".into());
     }
     let provider = sdk.credentials_provider().ok_or("no credentials: log in to AWS first")?;

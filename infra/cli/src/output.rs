@@ -95,7 +95,10 @@ pub(crate) fn complain(text: &str) {
 /// Ends the command as clap does: help and version on stdout, an error on stderr, in lines that fit.
 pub(crate) fn refused(error: &clap::Error) -> ! {
     if !error.use_stderr() {
-        error.exit();
+        // The library would end well even if nothing could be written.
+        let written = error.print().and_then(|()| stdout().flush());
+        let failed = written.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe);
+        std::process::exit(if failed { 2 } else { 0 });
     }
     let text = error.render();
     let text = match is_coloured(stderr().is_terminal()) {
@@ -216,7 +219,6 @@ pub(crate) fn checked(result: CommandResult) -> CommandResult {
         Some((kind, error)) if *kind != ErrorKind::BrokenPipe => {
             Err(format!("cannot write to standard output: {error}").into())
         }
-        Some(_) => Ok(std::process::ExitCode::SUCCESS),
-        None => result,
+        _ => result,
     }
 }

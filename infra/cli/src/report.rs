@@ -65,7 +65,7 @@ pub(crate) struct Report {
     pub(crate) ok: bool,
     pub(crate) instances: Vec<Line>,
     deletions: Vec<Deletion>,
-    unprotected: Vec<Unprotected>,
+    unprotected: Vec<Who>,
     pub(crate) cost: Cost,
 }
 
@@ -76,8 +76,9 @@ pub(crate) struct Line {
     pub(crate) who: Who,
     pub(crate) promised: usize,
     pub(crate) served: usize,
-    pending: usize,
     missed: usize,
+    /// How many of the missed ones have a snapshot in the making.
+    pending: usize,
     missed_slots: Vec<Slot>,
     worst_age_seconds: Option<i64>,
 }
@@ -92,13 +93,6 @@ struct Deletion {
     function: Option<Function>,
     reasons: Vec<String>,
     size_gb: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct Unprotected {
-    resource: String,
-    name: String,
-    place: String,
 }
 
 #[derive(Serialize)]
@@ -142,7 +136,7 @@ impl Past {
 
     /// How many of them were served.
     pub(crate) fn served(&self) -> usize {
-        self.audit.promised - self.audit.pending - self.audit.missed.len()
+        self.audit.promised - self.audit.missed.len()
     }
 
     /// The greatest age of the newest available snapshot.
@@ -346,9 +340,9 @@ fn report(world: &World, views: &[View<'_>], pasts: &[Past], first: Date, month:
         Some(Line {
             who: who.clone(),
             promised: audit.promised,
-            served: audit.promised - audit.pending - missed,
-            pending: audit.pending,
+            served: audit.promised - missed,
             missed,
+            pending: audit.pending,
             missed_slots: audit.missed.clone(),
             worst_age_seconds: audit.worst_age.map(|age| age.as_secs()),
         })
@@ -362,9 +356,12 @@ fn report(world: &World, views: &[View<'_>], pasts: &[Past], first: Date, month:
     let mut deletions: Vec<Deletion> =
         pasts.iter().flat_map(|past| past.deletions.clone()).collect();
     deletions.sort_by(|a, b| (a.at, &a.snapshot).cmp(&(b.at, &b.snapshot)));
-    let unprotected = views
-        .iter()
-        .filter(|view| view.living.as_ref().is_some_and(|(_, one)| one.opt_in == OptIn::Untagged));
+    let unprotected = views.iter().filter(|view| {
+        view.living.as_ref().is_some_and(|(instance, protection)| {
+            let was_there = instance.created_at.is_none_or(|at| at < month.to);
+            protection.opt_in == OptIn::Untagged && was_there
+        })
+    });
     Report {
         month: first.strftime("%Y-%m").to_string(),
         from: month.from,
@@ -372,12 +369,7 @@ fn report(world: &World, views: &[View<'_>], pasts: &[Past], first: Date, month:
         ok: instances.iter().all(|line| line.missed == 0),
         instances,
         deletions,
-        unprotected: unprotected
-            .map(|view| {
-                let Who { resource, name, place, .. } = view.who.clone();
-                Unprotected { resource, name, place }
-            })
-            .collect(),
+        unprotected: unprotected.map(|view| view.who.clone()).collect(),
         cost: Cost { size_gb_max, cost_usd: (dollars * 100.0).round() / 100.0 },
     }
 }

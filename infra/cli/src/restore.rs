@@ -89,7 +89,7 @@ struct Tag {
 
 /// What is restored, and how.
 struct Prepared {
-    world: World,
+    now: Timestamp,
     source: Source,
     operator: Operator,
     restore: Restore,
@@ -101,8 +101,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         prepared = prepare(&arguments) => prepared?,
         code = stopped() => return Ok(ExitCode::from(code?)),
     };
-    let Prepared { world, source, operator, mut restore, launch } = prepared;
-    let usage = Use::new(&operator, launch, source.held, world.now);
+    let Prepared { now, source, operator, mut restore, launch } = prepared;
+    let usage = Use::new(&operator, launch, source.held, now);
     if arguments.consent.print {
         if arguments.json {
             output::json(&restore)?;
@@ -112,6 +112,8 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     let status = carry_out(&usage, &mut restore).await?;
+    // Whoever closes standard output must read what is left, too.
+    restore.messages.iter().for_each(|message| complain(&format!("snapkeep: {message}")));
     if arguments.json {
         output::json(&restore)?;
     } else {
@@ -126,12 +128,13 @@ async fn prepare(arguments: &Arguments) -> Result<Prepared, BoxError> {
     let source = source(&world, &arguments.what, arguments.as_of)?;
     let operator = Operator::new(&world.deployment.sdk, &source.place)?;
     let (mut restore, launch) = plan(&world, &operator, &source, arguments.to.as_deref()).await?;
-    restore.commands = Use::new(&operator, launch.clone(), source.held, world.now).commands(false);
+    let now = world.acting_now().await?;
+    restore.commands = Use::new(&operator, launch.clone(), source.held, now).commands(false);
     announce(&restore, &source);
     if !arguments.consent.print {
         arguments.consent.ask().await?;
     }
-    Ok(Prepared { world, source, operator, restore, launch })
+    Ok(Prepared { now, source, operator, restore, launch })
 }
 
 async fn plan(
@@ -295,17 +298,17 @@ async fn carry_out(usage: &Use<'_>, restore: &mut Restore) -> CommandResult {
         usage.hold().await?;
         usage.run().await
     };
-    let (outcome, interrupted) = tokio::select! {
+    let (outcome, mut interrupted) = tokio::select! {
         outcome = work => (outcome, None),
         code = stopped() => (Err("it was interrupted".to_owned()), Some(code?)),
     };
-    let status = interrupted.map_or(ExitCode::FAILURE, ExitCode::from);
     let mut kept = Vec::new();
     if usage.progress().hold.is_some() {
         let command = usage.operator.untag_command(&usage.launch.snapshot, HOLD);
         let cleaning = async { usage.release().await.into_iter().collect() };
-        kept = cleaned(cleaning, interrupted.is_some(), &[command]).await;
+        kept = cleaned(cleaning, &mut interrupted, &[command]).await;
     }
+    let status = interrupted.map_or(ExitCode::FAILURE, ExitCode::from);
     restore.held = usage.held || !kept.is_empty();
     restore.messages.extend(kept);
     let progress = usage.progress();
@@ -314,8 +317,8 @@ async fn carry_out(usage: &Use<'_>, restore: &mut Restore) -> CommandResult {
         Ok((_, took)) => {
             restore.state = "running";
             restore.seconds = Some(took.as_secs());
-            let well = restore.messages.is_empty();
-            Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let well = restore.messages.is_empty() && interrupted.is_none();
+            Ok(if well { ExitCode::SUCCESS } else { status })
         }
         Err(why) => {
             restore.state = "failed";
@@ -335,7 +338,7 @@ async fn carry_out(usage: &Use<'_>, restore: &mut Restore) -> CommandResult {
 }
 
 fn print(restore: &Restore) {
-    let Restore { to, state, seconds, left, messages, .. } = restore;
+    let Restore { to, state, seconds, left, .. } = restore;
     if *state == "running" {
         let took = seconds.unwrap_or_default();
         output::wrapped(&format!("{to} runs; it took {took} s."), "  ");
@@ -344,7 +347,6 @@ fn print(restore: &Restore) {
     } else {
         output::wrapped(&format!("{to} was not restored."), "  ");
     }
-    messages.iter().for_each(|message| output::wrapped(message, "  "));
 }
 
 #[cfg(test)]

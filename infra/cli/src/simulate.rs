@@ -311,13 +311,13 @@ fn print(simulation: &Simulation, zone: &Zone) {
     let rows = shown(&simulation.points, zone).map(row).collect();
     output::table(["midnight", "kept", "marked", "GB", "$ a month, at most"], rows, &[1, 2, 3, 4]);
     say!("");
-    say!("At the end there are:");
+    output::wrapped("At the end there are:", "");
     for Left { slot, state, reasons } in &simulation.last {
         output::wrapped(&format!("  {slot}  {state:<9}  {}", reasons.join(", ")), "      ");
     }
     if !simulation.dst.is_empty() {
         say!("");
-        say!("Clocks change on these nights:");
+        output::wrapped("Clocks change on these nights:", "");
     }
     for OddSlot { slot, civil, kind } in &simulation.dst {
         output::wrapped(&format!("  {civil} is {kind}: the slot is {slot}"), "      ");

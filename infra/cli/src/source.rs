@@ -77,7 +77,10 @@ fn nothing(world: &World, views: &[View<'_>], text: &str, is_unknown: bool) -> S
     }
     let mut entries = views.iter().flat_map(View::entries);
     if let Some(entry) = entries.find(|entry| entry.snapshot == text) {
-        return format!("{text} is {}, and not available: wait until it is", entry.state);
+        return match entry.state {
+            "error" | "failed" => format!("{text} failed, so nothing can be restored from it"),
+            state => format!("{text} is {state}, and not available: wait until it is"),
+        };
     }
     world.unknown(text)
 }

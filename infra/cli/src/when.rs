@@ -41,7 +41,7 @@ impl When {
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     let of_date = |date: Date| date.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     let time = || text.parse::<Timestamp>().ok();
-    date(text).and_then(of_date).or_else(time).ok_or_else(|| {
+    date(text).and_then(of_date).or_else(time).map(whole).ok_or_else(|| {
         "expected an RFC 3339 time such as 2026-11-20T03:00:00Z, or a date such as 2026-11-20"
             .to_owned()
     })

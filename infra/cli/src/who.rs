@@ -224,9 +224,9 @@ impl World {
 
 /// The message about a name that several resources have.
 fn ambiguous(text: &str, several: &[Bearer]) -> String {
-    let mut message = format!(
-        "several instances have or had the name `{text}`; choose one by its id or by --region:"
-    );
+    let one_place = several.windows(2).all(|pair| pair[0].place == pair[1].place);
+    let how = if one_place { "by its id" } else { "by its id or by --region" };
+    let mut message = format!("several instances have or had the name `{text}`; choose one {how}:");
     for Bearer { who, state, .. } in several {
         let state = state.as_str();
         message += &format!("\n  {}  {}  {}  {state}", who.name, who.place, who.resource);

@@ -59,6 +59,7 @@ pub(crate) struct Deployment {
     /// What it is set to: `create`'s variables count for schedules, `prune`'s for all else.
     pub(crate) settings: Settings,
     pub(crate) ledger: DynamoLedger,
+    clock: Clock,
     access: Access,
 }
 
@@ -111,7 +112,7 @@ impl Reading {
         let access = Access::new(&sdk, accounts, &providers, &vars);
         let client = aws_sdk_dynamodb::Client::new(&sdk);
         let ledger = DynamoLedger::new(client, settings.table.clone());
-        Ok((Deployment { sdk, settings, ledger, access }, whole(now)))
+        Ok((Deployment { sdk, settings, ledger, clock, access }, whole(now)))
     }
 
     /// Reads the world.
@@ -150,11 +151,12 @@ impl Reading {
         if survey.places.is_empty()
             && let Some(failure) = survey.report.failures.first()
         {
-            let place = failure.region.as_deref().unwrap_or("its Region");
+            let place = failure.region.as_ref().map(|place| format!(" in {place}"));
             return Err(format!(
-                "no place of the deployment {} can be read: in {place}, {} failed with {}: {}; {}",
+                "no place of the deployment {} can be read: {}{} failed with {}: {}; {}",
                 &*settings.deployment,
                 failure.operation,
+                place.unwrap_or_default(),
                 failure.code,
                 failure.message,
                 advice(failure)
@@ -243,6 +245,11 @@ fn only(region: &str, survey: &mut Survey) -> Result<(), BoxError> {
 }
 
 impl World {
+    /// The time at which something is done. An earlier `--now` says only what is looked at.
+    pub(crate) async fn acting_now(&self) -> Result<Timestamp, BoxError> {
+        Ok(whole(self.deployment.clock.now().await?).max(self.now))
+    }
+
     /// The places that cannot be read.
     pub(crate) fn unread(&self) -> BTreeSet<Place> {
         let report = &self.survey.report;

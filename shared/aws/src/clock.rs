@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use snapkeep_app::ports::Deadline;
-use snapkeep_domain::finding::Finding;
+use snapkeep_domain::finding::{Finding, without_password};
 use snapkeep_domain::policy::settings::BadSettings;
 
 /// The source of `now`.
@@ -22,9 +22,14 @@ pub enum Clock {
     Simulated(Uri),
 }
 
+/// How long the embedded cloud's clock may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// The clock did not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the clock at {url} does not answer: {why}")]
+#[error(
+    "the clock at SNAPKEEP_CLOCK_URL={url} does not answer: {why}; start the embedded cloud, or unset the variable"
+)]
 pub struct ClockError {
     url: String,
     why: String,
@@ -79,10 +84,15 @@ impl Clock {
             #[expect(clippy::disallowed_methods, reason = "the one legitimate reading of now")]
             return Ok(Timestamp::now());
         };
-        let error = |why: String| ClockError { url: url.to_string(), why };
+        let shown = without_password(&url.to_string()).into_owned();
+        let error = |why: String| ClockError { url: shown.clone(), why };
         let client: Client<_, Empty<&[u8]>> = Client::builder(TokioExecutor::new()).build_http();
-        let answer = client.get(url.clone()).await.map_err(|e| error(e.to_string()))?;
-        let body = Limited::new(answer.into_body(), 1024).collect().await;
+        let asked = tokio::time::timeout(ANSWERS_WITHIN, client.get(url.clone())).await;
+        let answer = asked.map_err(|_| error("it took too long".to_owned()))?;
+        let answer = answer.map_err(|e| error(e.to_string()))?;
+        let body = Limited::new(answer.into_body(), 1024).collect();
+        let body = tokio::time::timeout(ANSWERS_WITHIN, body).await;
+        let body = body.map_err(|_| error("it took too long".to_owned()))?;
         let body = body.map_err(|e| error(e.to_string()))?.to_bytes();
         let text = String::from_utf8_lossy(&body);
         text.trim().parse().map_err(|_| error(format!("`{}` is not RFC 3339", text.trim())))

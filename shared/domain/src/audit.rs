@@ -36,10 +36,10 @@ pub struct Subject {
 pub struct Audit {
     /// How many slots there were.
     pub promised: usize,
-    /// How many of them have a snapshot in the making, or are due just now.
-    pub pending: usize,
     /// Those without a snapshot that ever became available.
     pub missed: Vec<Slot>,
+    /// How many of those have a snapshot in the making, or are due just now.
+    pub pending: usize,
     /// The greatest age of the newest available snapshot, counted from its slot.
     pub worst_age: Option<SignedDuration>,
 }
@@ -57,11 +57,10 @@ impl Subject {
             let records = by_slot.get(slot).into_iter().flatten();
             records.copied().any(|record| available_at(record).is_some())
         };
-        let open: Vec<Slot> = promised.iter().filter(|slot| !served(slot)).copied().collect();
-        let (pending, missed): (Vec<Slot>, Vec<Slot>) =
-            open.into_iter().partition(|slot| self.under_way(*slot, by_slot.get(slot)));
-        let (promised, pending) = (promised.len(), pending.len());
-        Audit { promised, pending, missed, worst_age: self.worst_age(records) }
+        let missed: Vec<Slot> = promised.iter().filter(|slot| !served(slot)).copied().collect();
+        let under_way = |slot: &&Slot| self.under_way(**slot, by_slot.get(slot));
+        let pending = missed.iter().filter(under_way).count();
+        Audit { promised: promised.len(), missed, pending, worst_age: self.worst_age(records) }
     }
 
     /// When it began to be promised anything.
@@ -321,17 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_neither_served_nor_missed() {
+    fn what_is_under_way_is_missed_so_far() {
         let mut records = daily(10..=13);
         let of = record("2026-10-14T03:00:00Z", "daily@03:00", None);
         let fields = crate::ledger::record::Fields { state: State::Pending, ..of.into() };
         records.push(Record::stored(fields));
         let audit = subject("daily@03:00", "2026-10-14T04:00:00Z").audit(&records);
-        assert_eq!((audit.promised, audit.pending, audit.missed.len()), (5, 1, 0));
+        assert_eq!((audit.promised, audit.pending, audit.missed.len()), (5, 1, 1));
         let stuck = subject("daily@03:00", "2026-10-14T12:00:00Z").audit(&records);
-        assert_eq!((stuck.promised, stuck.missed.len()), (5, 1));
+        assert_eq!((stuck.promised, stuck.pending, stuck.missed.len()), (5, 0, 1));
         let just_due = subject("daily@03:00", "2026-10-15T03:10:00Z").audit(&daily(10..=14));
-        assert_eq!((just_due.promised, just_due.pending, just_due.missed.len()), (6, 1, 0));
+        assert_eq!((just_due.promised, just_due.pending, just_due.missed.len()), (6, 1, 1));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Findings: what a person should know, in closed lists that people can script against.
 
+use std::borrow::Cow;
+
 use crate::place::Place;
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +197,20 @@ codes! {
     DryRun = "dry-run", Info, Notify::Never;
 }
 
+/// A text without the user and the password of the URL that it may be: they are nobody's business.
+#[must_use]
+pub fn without_password(text: &str) -> Cow<'_, str> {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let at = authority.rfind('@')?;
+        Some((scheme, rest.get(at + 1..)?))
+    });
+    match parts {
+        Some((scheme, rest)) => Cow::Owned(format!("{scheme}://…@{rest}")),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// One thing that a person should know. Members that do not apply are absent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
@@ -270,6 +286,7 @@ impl Finding {
     }
 
     fn bad(code: Code, key: &str, value: &str, accepted: &str) -> Self {
+        let value = &*without_password(value);
         Finding::new(code, format!("invalid {key}=`{value}`: expected {accepted}"))
             .key(key)
             .value(value)

@@ -34,7 +34,7 @@ pub(crate) fn instance(
     let size_gb = shape.system_disk.as_ref().and_then(|disk| disk.disk_size);
     Ok(Instance {
         id: resource_id(place, &id),
-        name: shape.instance_name.filter(|name| !name.is_empty()).unwrap_or(id),
+        name: shape.instance_name.map(printable).filter(|name| !name.is_empty()).unwrap_or(id),
         place: place.clone(),
         tags: tags(shape.tags),
         disk: shape.system_disk.and_then(|disk| disk.disk_id).filter(|id| !id.is_empty()),
@@ -65,7 +65,7 @@ pub(crate) fn snapshot(
     };
     Ok(Snapshot {
         id: shape.snapshot_id,
-        name: shape.snapshot_name.unwrap_or_default(),
+        name: shape.snapshot_name.map(printable).unwrap_or_default(),
         place: place.clone(),
         source: ResourceId(String::new()),
         disk: shape.disk_id.filter(|id| !id.is_empty()),
@@ -88,4 +88,8 @@ fn tags(tags: Option<Vec<shapes::Tag>>) -> Tags {
 fn read<T: DeserializeOwned>(operation: &'static str, shape: &Value) -> Result<T, ProviderError> {
     serde_json::from_value(shape.clone())
         .map_err(|error| distrust(operation, "IncompleteAnswer", format!("{error} in {shape}")))
+}
+/// A name without control characters, because it reaches logs, mails and terminals.
+fn printable(name: String) -> String {
+    name.replace(char::is_control, "\u{fffd}")
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use http::Uri;
-use snapkeep_domain::finding::{Code, Finding};
+use snapkeep_domain::finding::{Code, Finding, without_password};
 use snapkeep_domain::function::Function;
 use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::settings::Regions;
@@ -99,10 +99,13 @@ impl LighthouseSettings {
     pub fn read(variable: impl Fn(&str) -> Option<String>, function: Function) -> Self {
         let mut problems = Vec::new();
         let mut bad = |key: &str, value: &str, form: &str| {
+            // Who writes the keys themselves there must not read them again in a log.
+            let value =
+                if value.contains(['{', '"']) { "…".into() } else { without_password(value) };
             let message = format!(
                 "invalid {key}=`{value}`: expected {form}; no place of {PROVIDER} is served meanwhile"
             );
-            let finding = Finding::new(Code::BadProvider, message).key(key).value(value);
+            let finding = Finding::new(Code::BadProvider, message).key(key).value(value.clone());
             problems.push(finding.fix(format!("set {key} to {form}, or unset it")));
         };
         let text = variable(ENDPOINT).unwrap_or_else(|| ENDPOINT_DEFAULT.to_owned());
@@ -182,13 +185,22 @@ mod tests {
             (ENDPOINT, "lighthouse.tencentcloudapi.com"),
             (ENDPOINT, "http://lighthouse.tencentcloudapi.com"),
             (ENDPOINT, "https://lighthouse.tencentcloudapi.com/v3"),
-            (ENDPOINT, "https://user@lighthouse.tencentcloudapi.com"),
         ] {
             let [problem] = &read(&[(key, bad)], Function::Create).problems[..] else {
                 panic!("{key}={bad}");
             };
             assert!(problem.message.contains(&format!("{key}=`{bad}`")), "{}", problem.message);
             assert_eq!(problem.code, Code::BadProvider);
+        }
+        for (key, bad, secret) in [
+            (SECRET, r#"{"secretId": "AKID", "secretKey": "hush"}"#, "hush"),
+            (ENDPOINT, "https://user:hush@lighthouse.tencentcloudapi.com", "hush"),
+        ] {
+            let problems = read(&[(key, bad)], Function::Create).problems;
+            assert!(
+                !problems.is_empty() && !format!("{problems:?}").contains(secret),
+                "{problems:?}"
+            );
         }
         assert_eq!(read(&[(REGIONS, "guangzhou")], Function::Poll).problems, []);
         for good in

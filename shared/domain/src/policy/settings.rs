@@ -308,6 +308,10 @@ fn nameless(regions: Regions) -> Provider {
 
 fn unknown_variables(vars: &BTreeMap<String, String>) -> impl Iterator<Item = Finding> {
     let ours = vars.iter().filter(|(key, value)| key.starts_with("SNAPKEEP_") && !value.is_empty());
+    // What is not known may be a secret.
+    let secret =
+        |key: &str| ["SECRET", "KEY", "TOKEN", "PASSW"].iter().any(|part| key.contains(part));
+    let ours = ours.map(move |(key, value)| (key, if secret(key) { "…" } else { value.as_str() }));
     ours.filter(|(key, _)| !VARIABLES.contains(&key.as_str())).map(|(key, value)| Finding {
         message: format!("{key} is not a variable of snapkeep and does nothing"),
         fix: Some(format!("use a variable that docs/CONFIGURATION.md lists, or remove {key}")),
