@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use snapkeep_cloud::knobs::Fault;
+use snapkeep_cloud::knobs::{Fault, FaultKind};
 
 use crate::harness::*;
 use crate::operating::{VARS, list, read, refused};
@@ -188,6 +188,49 @@ async fn a_drill_cleans_up_after_every_failure_and_signal() {
     }
     let status = read(&world, &["status"], 1);
     assert_eq!(status["instances"][0]["proven"]["ok"], json!(false), "failures are noted, too");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_without_an_answer_is_never_called_removed() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.quiet_nights(1).await;
+    world.faults(&[Fault::on("CreateInstancesFromSnapshot", FaultKind::Dropped)]);
+    let (code, out, err) = world.command(&["drill", "web", "--yes", "--json"], &VARS);
+    let drills: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &drills["drills"][0]["removed"]), (1, &json!(false)), "{drills:#}");
+    let name = drills["drills"][0]["instance"].as_str().unwrap();
+    let command = format!("aws lightsail delete-instance --instance-name {name}");
+    let message = drills["drills"][0]["message"].as_str().unwrap();
+    // Whoever reads no answer reads it, too.
+    assert!(message.contains(&command) && err.contains(&command), "{message}\n{err}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_it_cleans_up_does_not_end_the_cleaning() {
+    let world = World::start(&VARS).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.quiet_nights(1).await;
+    world.faults(&[Fault::hang("DeleteInstance", 3).times(1)]);
+    let clock = world.cloud.clock().clone();
+    let ran = world.command_with(&["drill", "web", "--yes", "--json"], &VARS, |child| {
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_millis(100));
+            clock.advance(SignedDuration::from_secs(10));
+            if world.lightsail().calls.contains_key("DeleteInstance") {
+                break;
+            }
+        }
+        let kill = std::process::Command::new("kill").args(["-INT", &child.to_string()]).status();
+        assert!(kill.unwrap().success());
+    });
+    assert_eq!(ran.0, 130, "{ran:?}");
+    let drills: Value = serde_json::from_str(&ran.1).unwrap();
+    assert_eq!(drills["drills"][0]["removed"], json!(true), "{drills:#}");
+    let all = world.call("GetInstances", &json!({})).to_string();
+    assert!(!all.contains("-drill-"), "{all}");
     world.end().await;
 }
 

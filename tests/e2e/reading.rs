@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::{Value, json};
+use snapkeep_cloud::knobs::{Fault, FaultKind};
 
 use crate::harness::*;
 
@@ -133,6 +134,72 @@ async fn what_cannot_be_read_is_said_and_nothing_is_printed() {
         let (code, out, err) = world.command(arguments, vars);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
         assert!(err.contains(says), "{arguments:?}: {err}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_create_and_poll_would_report_is_found_without_them() {
+    let vars = [&VARS[..], &[("SNAPKEEP_SCHEDULE", "weekly@sun-03:00")]].concat();
+    let world = World::start(&vars).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    world.faults(&[Fault::on("CreateInstanceSnapshot", FaultKind::FailSnapshot)]);
+    for attempt in 0..5 {
+        fine(world.tick("create").await);
+        world.advance(10);
+        fine(world.tick("poll").await);
+        world.advance(61 << attempt);
+    }
+    world.launch(&["db"], &[("snapkeep", "")]);
+    world.faults(&[Fault::on("CreateInstanceSnapshot", FaultKind::StuckPending)]);
+    fine(world.tick("create").await);
+    world.advance(10);
+    fine(world.tick("poll").await);
+    world.advance(7 * 60);
+    let (code, out, err) = world.command(&["status", "--json"], &vars);
+    let status: Value =
+        serde_json::from_str(&out).unwrap_or_else(|why| panic!("{why}: {out}{err}"));
+    let found = |code: &str| {
+        let findings = status["findings"].as_array().unwrap();
+        let one = findings.iter().find(|one| one["code"] == code);
+        one.unwrap_or_else(|| panic!("{code}: {status:#}")).clone()
+    };
+    assert_eq!((code, &found("attempts-exhausted")["name"]), (1, &json!("web")));
+    let long = found("pending-too-long");
+    assert_eq!((&long["name"], &long["snapshot"]), (&json!("db"), &long["value"]));
+    let (code, out, _) = world.command(&["check"], &vars);
+    assert!(code == 2 && out.contains("web (attempts-exhausted)"), "{out}");
+    // Neither is overdue: a week is not over.
+    assert_eq!(status["totals"]["overdue"], json!(0), "{status:#}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_out_without_the_names_of_the_regions_is_said() {
+    let vars = [&VARS[..], &[("SNAPKEEP_REGIONS", "all")]].concat();
+    let world = World::start(&vars).await;
+    world.launch(&["web"], &[("snapkeep", "")]);
+    for _ in 0..2 {
+        world.night().await;
+    }
+    world.faults(&[Fault::on("GetRegions", FaultKind::Denied)]);
+    let (code, out, _) = world.command(&["status", "--json"], &vars);
+    let status: Value = serde_json::from_str(&out).unwrap();
+    let first = &status["findings"][0];
+    assert_eq!((code, &first["code"]), (1, &json!("region-unreachable")), "{status:#}");
+    assert!(first["message"].as_str().unwrap().contains("GetRegions"), "{first:#}");
+    assert_eq!(row(&status, "web")["state"], "protected");
+    // A place that cannot be read keeps what the ledger knows of it.
+    world.faults(&[Fault::on("GetInstances", FaultKind::Denied).in_region("eu-west-1")]);
+    let late = ["status", "--json", "--now", "2026-01-20"];
+    let (_, out, _) = world.command(&late, &vars);
+    let status: Value = serde_json::from_str(&out).unwrap();
+    for code in ["overdue", "silent", "region-unreachable"] {
+        let here = |one: &&Value| one["code"] == code && one["place"] == "eu-west-1";
+        assert!(
+            status["findings"].as_array().unwrap().iter().any(|one| here(&one)),
+            "{code}: {status:#}"
+        );
     }
     world.end().await;
 }

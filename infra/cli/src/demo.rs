@@ -120,6 +120,10 @@ pub(crate) async fn run(arguments: Arguments) -> CommandResult {
     };
     cloud.shutdown().await;
     drawn?;
+    // Who closed standard output has seen enough.
+    if output::is_broken() {
+        return Ok(ExitCode::SUCCESS);
+    }
     if story.stopped.is_some() {
         say!("\nStopped before the end; the promises were not checked.");
         return Ok(ExitCode::from(INTERRUPTED));

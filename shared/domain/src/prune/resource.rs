@@ -102,10 +102,7 @@ pub(super) fn judge(
         let floor = (verdict == Verdict::Guarded(Guard::Floor)).then(|| floor_keeps(c));
         plan.findings.extend(floor.map(|finding| finding.of(id, name)));
         let kept_by = if c.is_available() { rules.next().unwrap_or_default() } else { Vec::new() };
-        let own = c.seen.hold.as_deref().is_some_and(|hold| hold.holds(now, &effective.zone));
-        let orphan_held = effective.orphan && held(c) && !own;
-        let judged = judged(c, verdict, kept_by, held(c), effective.guard);
-        plan.verdicts.push(Judged { orphan_held, ..judged });
+        plan.verdicts.push(judged(c, verdict, kept_by, held(c), &effective, now));
         plan.steps.extend(step);
     }
 }
@@ -152,15 +149,18 @@ fn judged(
     verdict: Verdict,
     kept_by: Vec<KeptBy>,
     held: bool,
-    guard: Option<Guard>,
+    effective: &EffectivePolicy,
+    now: Timestamp,
 ) -> Judged {
+    let own = c.seen.hold.as_deref().is_some_and(|hold| hold.holds(now, &effective.zone));
+    let orphan_held = effective.orphan && held && !own;
     let guard = match verdict {
-        Verdict::Guarded(Guard::Held) => guard,
+        Verdict::Guarded(Guard::Held) => effective.guard,
         Verdict::Guarded(guard) => Some(guard),
         _ => None,
     };
     let (key, name, slot) = (c.key.to_owned(), c.name.to_owned(), c.seen.slot);
-    Judged { key, name, slot, verdict, kept_by, held, orphan_held: false, guard }
+    Judged { key, name, slot, verdict, kept_by, held, orphan_held, guard }
 }
 
 /// The decision about a snapshot, with the step and the finding that follow from it.
