@@ -81,6 +81,13 @@ async fn a_restore_says_what_it_does_and_leaves_nothing_but_the_instance() {
     world.end().await;
 }
 
+/// Sends a signal to a command that runs.
+fn send(signal: &str, child: u32) {
+    let mut kill = std::process::Command::new("kill");
+    let sent = kill.args([format!("-{signal}"), child.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
 /// Runs a command while time passes in the cloud.
 async fn running(world: &World, arguments: &[&str]) -> (i32, String, String) {
     let clock = world.cloud.clock().clone();
@@ -172,10 +179,7 @@ async fn a_drill_cleans_up_after_every_failure_and_signal() {
             }
             world.lightsail().calls.remove("CreateInstancesFromSnapshot");
             std::thread::sleep(Duration::from_millis(300));
-            let kill = std::process::Command::new("kill")
-                .args([&format!("-{signal}"), &child.to_string()])
-                .status();
-            assert!(kill.unwrap().success());
+            send(signal, child);
         });
         assert_eq!(ran.0, code, "{ran:?}");
         let drills: Value = serde_json::from_str(&ran.1).unwrap();
@@ -223,8 +227,7 @@ async fn a_signal_while_it_cleans_up_does_not_end_the_cleaning() {
                 break;
             }
         }
-        let kill = std::process::Command::new("kill").args(["-INT", &child.to_string()]).status();
-        assert!(kill.unwrap().success());
+        send("INT", child);
     });
     assert_eq!(ran.0, 130, "{ran:?}");
     let drills: Value = serde_json::from_str(&ran.1).unwrap();
@@ -255,10 +258,7 @@ async fn a_signal_ends_what_waits_for_an_answer() {
                     break;
                 }
             }
-            let kill = std::process::Command::new("kill")
-                .args([&format!("-{signal}"), &child.to_string()])
-                .status();
-            assert!(kill.unwrap().success());
+            send(signal, child);
         });
         assert_eq!(ran.0, code, "{arguments:?}: {ran:?}");
         let line = if arguments[0] == "check" { "SNAPKEEP UNKNOWN" } else { "" };

@@ -51,21 +51,8 @@ struct Story {
 #[derive(Serialize)]
 struct Life {
     #[serde(flatten)]
-    who: Who,
-    snapshot: String,
-    slot: Slot,
-    created_at: Option<Timestamp>,
-    state: &'static str,
+    entry: Entry,
     attempt: u32,
-    policy: String,
-    size_gb: Option<u32>,
-    cost_usd_month: Option<f64>,
-    keep: Option<bool>,
-    reasons: Vec<String>,
-    marked_at: Option<Timestamp>,
-    execute_at: Option<Timestamp>,
-    held: bool,
-    held_until: Option<String>,
     history: Vec<Event>,
 }
 
@@ -176,7 +163,7 @@ async fn story(world: &World, subject: &Subject) -> Result<Story, BoxError> {
         let attempt = slot.and_then(|slot| Some((slot, attempt_of(world, id, slot, name)?)));
         lives.extend(attempt.and_then(|attempt| replaced(who, name, attempt, &records)));
     }
-    lives.sort_by_key(|life| std::cmp::Reverse((life.slot, life.attempt)));
+    lives.sort_by_key(|life| std::cmp::Reverse((life.entry.slot, life.attempt)));
     if let Some(name) = snapshot.as_ref().filter(|_| lives.is_empty()) {
         return Err(format!(
             "the ledger knows nothing of the snapshot `{name}` of {} any more, and it does not exist",
@@ -228,25 +215,11 @@ fn life(who: &Who, record: &Record, all: &[Record], entry: Option<&Entry>) -> Li
     if history.is_empty() {
         history = before_histories(record);
     }
-    let mark = record.mark.as_deref();
-    Life {
-        who: who.clone(),
-        snapshot: record.name.clone(),
-        slot: record.slot,
-        created_at: entry.and_then(|entry| entry.created_at),
-        state: record.state.as_str(),
-        attempt: record.attempt,
-        policy: record.policy.name.clone(),
-        size_gb: entry.and_then(|entry| entry.size_gb),
-        cost_usd_month: entry.and_then(|entry| entry.cost_usd_month),
-        keep: entry.and_then(|entry| entry.keep),
-        reasons: entry.map(|entry| entry.reasons.clone()).unwrap_or_default(),
-        marked_at: mark.map(|mark| whole(mark.at)),
-        execute_at: mark.map(|mark| whole(mark.execute_at)),
-        held: entry.is_some_and(|entry| entry.held),
-        held_until: entry.and_then(|entry| entry.held_until.clone()),
-        history,
-    }
+    let known = entry.cloned().unwrap_or_else(|| Entry::recorded(who, record));
+    // Where the provider says more than the ledger, the story is the ledger's.
+    let Entry { marked_at, execute_at, .. } = Entry::recorded(who, record);
+    let entry = Entry { state: record.state.as_str(), marked_at, execute_at, ..known };
+    Life { entry, attempt: record.attempt, history }
 }
 
 /// What happened to a failed attempt until the next one took its place in the slot's record, which
@@ -261,48 +234,17 @@ fn before_the_next(all: &[Record], slot: Slot, attempt: u32) -> Vec<Event> {
 /// A failed attempt that left nothing behind.
 fn replaced(who: &Who, name: &str, (slot, attempt): (Slot, u32), all: &[Record]) -> Option<Life> {
     let history = before_the_next(all, slot, attempt);
-    let last = history.last()?;
-    let own = all.iter().find(|record| record.slot == slot);
-    Some(Life {
-        who: who.clone(),
-        snapshot: name.to_owned(),
-        slot,
-        created_at: None,
-        state: last.to,
-        attempt,
-        policy: own.map(|record| record.policy.name.clone()).unwrap_or_default(),
-        size_gb: None,
-        cost_usd_month: None,
-        keep: None,
-        reasons: Vec::new(),
-        marked_at: None,
-        execute_at: None,
-        held: false,
-        held_until: None,
-        history,
-    })
+    let state = history.last()?.to;
+    let record = all.iter().find(|record| record.slot == slot)?;
+    let known = Entry::recorded(who, record);
+    let snapshot = name.to_owned();
+    let entry = Entry { snapshot, state, marked_at: None, execute_at: None, ..known };
+    Some(Life { entry, attempt, history })
 }
 
 /// A snapshot of ours that the ledger does not know yet.
 fn unrecorded(entry: &Entry) -> Life {
-    Life {
-        who: entry.who.clone(),
-        snapshot: entry.snapshot.clone(),
-        slot: entry.slot,
-        created_at: entry.created_at,
-        state: entry.state,
-        attempt: 1,
-        policy: entry.policy.clone(),
-        size_gb: entry.size_gb,
-        cost_usd_month: entry.cost_usd_month,
-        keep: entry.keep,
-        reasons: entry.reasons.clone(),
-        marked_at: None,
-        execute_at: None,
-        held: entry.held,
-        held_until: entry.held_until.clone(),
-        history: Vec::new(),
-    }
+    Life { entry: entry.clone(), attempt: 1, history: Vec::new() }
 }
 
 /// What a record tells that was written before histories were: when it entered each state.
@@ -357,15 +299,15 @@ fn print(story: &Story) {
     }
     for one in &story.snapshots {
         say!("");
-        let stays = match (one.keep, one.execute_at) {
-            (Some(true), _) => format!(", and stays: {}", one.reasons.join(", ")),
-            (Some(false), Some(at)) => {
-                format!(", and goes after {at}: {}", one.reasons.join(", "))
-            }
-            (Some(false), None) => format!(", and goes: {}", one.reasons.join(", ")),
+        let Entry { snapshot, state, keep, reasons, execute_at, .. } = &one.entry;
+        let reasons = reasons.join(", ");
+        let stays = match (keep, execute_at) {
+            (Some(true), _) => format!(", and stays: {reasons}"),
+            (Some(false), Some(at)) => format!(", and goes after {at}: {reasons}"),
+            (Some(false), None) => format!(", and goes: {reasons}"),
             (None, _) => String::new(),
         };
-        output::wrapped(&format!("{} is {}{stays}", one.snapshot, one.state), "  ");
+        output::wrapped(&format!("{snapshot} is {state}{stays}"), "  ");
         for Event { at, function, from, to, attempt, reason } in &one.history {
             let by = function.map_or("–", Function::as_str);
             let from = from.map_or(String::new(), |from| format!("{from} → "));

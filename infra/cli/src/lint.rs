@@ -405,7 +405,7 @@ mod tests {
             ("snapkeep:schedule", "daily@3:00", Some("daily@03:00")),
             ("snapkeep:schedule", "weekly@Sun-03:00", Some("weekly@sun-03:00")),
             ("SNAPKEEP_GRACE", "3D", Some("3d")),
-            ("SNAPKEEP_POLICIES", "silver: timzone=UTC keep=last=0", None),
+            ("SNAPKEEP_POLICIES", "silver: schedule=hourli keep=last=0", None),
             ("snapkeep:schedule", "sometimes", None),
             ("snapkeep:hold", "untill=2027-01-31", Some("until=2027-01-31")),
             ("snapkeep:timezone", "europe/berlin", Some("Europe/Berlin")),

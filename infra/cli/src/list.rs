@@ -87,7 +87,8 @@ impl View<'_> {
         };
         let coming = [State::Intended, State::Requested, State::Pending];
         let coming = self.records.iter().filter(|record| coming.contains(&record.state));
-        all.extend(coming.filter(|record| !listed(record)).map(|record| self.intended(record)));
+        let coming = coming.filter(|record| !listed(record));
+        all.extend(coming.map(|record| Entry::recorded(&self.who, record)));
         all.sort_by(|a, b| (b.slot, &b.snapshot).cmp(&(a.slot, &a.snapshot)));
         all
     }
@@ -126,22 +127,25 @@ impl View<'_> {
             key: judged.key.clone(),
         })
     }
+}
 
-    /// A snapshot that is not there yet.
-    fn intended(&self, record: &Record) -> Entry {
+impl Entry {
+    /// A snapshot that the ledger alone knows: it is not there yet, or not any more.
+    pub(crate) fn recorded(who: &Who, record: &Record) -> Self {
+        let mark = record.mark.as_deref();
         Entry {
-            who: self.who.clone(),
+            who: who.clone(),
             snapshot: record.name.clone(),
             slot: record.slot,
             created_at: None,
             state: record.state.as_str(),
             policy: record.policy.name.clone(),
-            size_gb: None,
+            size_gb: mark.and_then(|mark| mark.size_gb),
             cost_usd_month: None,
             keep: None,
             reasons: Vec::new(),
-            marked_at: None,
-            execute_at: None,
+            marked_at: mark.map(|mark| whole(mark.at)),
+            execute_at: mark.map(|mark| whole(mark.execute_at)),
             held: false,
             held_until: None,
             key: record.snapshot_key().to_owned(),
