@@ -105,7 +105,10 @@ impl World {
         for place in self.unread() {
             let text = place.to_string();
             // A Region that is not enabled is reported already.
-            let is_told = |one: &Shown| one.json["place"] == *text;
+            let codes = [Code::RegionNotEnabled, Code::RegionUnreachable].map(Code::as_str);
+            let is_told = |one: &Shown| {
+                one.json["place"] == *text && codes.iter().any(|code| one.json["code"] == *code)
+            };
             let failed = report.failures.iter().any(|one| one.region.as_ref() == Some(&text));
             if failed && !all.iter().any(is_told) {
                 let message = format!("{place} cannot be read: {}", self.why_unread(&place));
