@@ -166,7 +166,7 @@ async fn a_drill_cleans_up_after_every_failure_and_signal() {
     // Time stands still, so that the instance never runs; then a signal comes.
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let ran = world.command_with(&["drill", "web", "--yes", "--json"], &VARS, |child| {
-            for _ in 0..100 {
+            for _ in 0..600 {
                 std::thread::sleep(Duration::from_millis(100));
                 if world
                     .lightsail()
@@ -220,7 +220,7 @@ async fn a_signal_while_it_cleans_up_does_not_end_the_cleaning() {
     world.faults(&[Fault::hang("DeleteInstance", 3).times(1)]);
     let clock = world.cloud.clock().clone();
     let ran = world.command_with(&["drill", "web", "--yes", "--json"], &VARS, |child| {
-        for _ in 0..200 {
+        for _ in 0..600 {
             std::thread::sleep(Duration::from_millis(100));
             clock.advance(SignedDuration::from_secs(10));
             if world.lightsail().calls.contains_key("DeleteInstance") {
@@ -252,7 +252,7 @@ async fn a_signal_ends_what_waits_for_an_answer() {
         let asked = |world: &World| world.lightsail().calls.get("GetInstances").copied();
         let before = asked(&world);
         let ran = world.command_with(arguments, &VARS, |child| {
-            for _ in 0..100 {
+            for _ in 0..600 {
                 std::thread::sleep(Duration::from_millis(100));
                 if asked(&world) > before {
                     break;
