@@ -81,6 +81,16 @@ async fn a_restore_says_what_it_does_and_leaves_nothing_but_the_instance() {
     world.end().await;
 }
 
+/// Waits for what a command does, for a minute at most.
+fn wait_until(mut done: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        std::thread::sleep(Duration::from_millis(100));
+        if done() {
+            break;
+        }
+    }
+}
+
 /// Sends a signal to a command that runs.
 fn send(signal: &str, child: u32) {
     let mut kill = std::process::Command::new("kill");
@@ -166,17 +176,7 @@ async fn a_drill_cleans_up_after_every_failure_and_signal() {
     // Time stands still, so that the instance never runs; then a signal comes.
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let ran = world.command_with(&["drill", "web", "--yes", "--json"], &VARS, |child| {
-            for _ in 0..600 {
-                std::thread::sleep(Duration::from_millis(100));
-                if world
-                    .lightsail()
-                    .calls
-                    .get("CreateInstancesFromSnapshot")
-                    .is_some_and(|n| *n > 0)
-                {
-                    break;
-                }
-            }
+            wait_until(|| world.lightsail().calls.contains_key("CreateInstancesFromSnapshot"));
             world.lightsail().calls.remove("CreateInstancesFromSnapshot");
             std::thread::sleep(Duration::from_millis(300));
             send(signal, child);
@@ -220,13 +220,10 @@ async fn a_signal_while_it_cleans_up_does_not_end_the_cleaning() {
     world.faults(&[Fault::hang("DeleteInstance", 3).times(1)]);
     let clock = world.cloud.clock().clone();
     let ran = world.command_with(&["drill", "web", "--yes", "--json"], &VARS, |child| {
-        for _ in 0..600 {
-            std::thread::sleep(Duration::from_millis(100));
+        wait_until(|| {
             clock.advance(SignedDuration::from_secs(10));
-            if world.lightsail().calls.contains_key("DeleteInstance") {
-                break;
-            }
-        }
+            world.lightsail().calls.contains_key("DeleteInstance")
+        });
         send("INT", child);
     });
     assert_eq!(ran.0, 130, "{ran:?}");
@@ -252,12 +249,7 @@ async fn a_signal_ends_what_waits_for_an_answer() {
         let asked = |world: &World| world.lightsail().calls.get("GetInstances").copied();
         let before = asked(&world);
         let ran = world.command_with(arguments, &VARS, |child| {
-            for _ in 0..600 {
-                std::thread::sleep(Duration::from_millis(100));
-                if asked(&world) > before {
-                    break;
-                }
-            }
+            wait_until(|| asked(&world) > before);
             send(signal, child);
         });
         assert_eq!(ran.0, code, "{arguments:?}: {ran:?}");

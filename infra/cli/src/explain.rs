@@ -215,10 +215,15 @@ fn life(who: &Who, record: &Record, all: &[Record], entry: Option<&Entry>) -> Li
     if history.is_empty() {
         history = before_histories(record);
     }
-    let known = entry.cloned().unwrap_or_else(|| Entry::recorded(who, record));
-    // Where the provider says more than the ledger, the story is the ledger's.
-    let Entry { marked_at, execute_at, .. } = Entry::recorded(who, record);
-    let entry = Entry { state: record.state.as_str(), marked_at, execute_at, ..known };
+    let recorded = Entry::recorded(who, record);
+    let entry = match entry {
+        // Where the provider says more than the ledger, the story is the ledger's.
+        Some(known) => {
+            let Entry { state, marked_at, execute_at, .. } = recorded;
+            Entry { state, marked_at, execute_at, ..known.clone() }
+        }
+        None => recorded,
+    };
     Life { entry, attempt: record.attempt, history }
 }
 

@@ -13,7 +13,7 @@ use snapkeep_domain::place::Place;
 use snapkeep_domain::policy::keep::Keep;
 use snapkeep_domain::policy::schedule::Schedule;
 use snapkeep_domain::policy::settings::{BadSettings, Settings, VARIABLES};
-use snapkeep_domain::policy::{OFF_WORDS, ON_WORDS, Policies};
+use snapkeep_domain::policy::{OFF_WORDS, ON_WORDS, POLICIES_VARIABLE, Policies};
 use snapkeep_domain::snapshot::{HOLD, Hold, Instance};
 use snapkeep_domain::time::{Zone, parse_duration};
 
@@ -25,8 +25,6 @@ use crate::who::meant;
 use crate::world::{Reading, World};
 use crate::{BoxError, CommandResult};
 
-/// The variable whose value is a list of named policies.
-const POLICIES: &str = "SNAPKEEP_POLICIES";
 /// The variable that only the embedded cloud sets.
 const CLOCK: &str = "SNAPKEEP_CLOCK_URL";
 
@@ -251,7 +249,9 @@ fn explained(mut one: Shown, settings: &Option<Settings>) -> Shown {
         let fix = match key_is_wrong(&key, &meant) {
             true => format!("rename {key} to {meant}"),
             // The value is one entry of several.
-            false if key == POLICIES => format!("write `{meant}` instead of `{value}` in {key}"),
+            false if key == POLICIES_VARIABLE => {
+                format!("write `{meant}` instead of `{value}` in {key}")
+            }
             false => format!("set {key} to {meant}"),
         };
         one.json["fix"] = json!(fix);
@@ -276,7 +276,7 @@ fn meant_by(key: &str, value: &str, settings: Option<&Settings>) -> Option<Strin
         return match known.contains(&key) {
             false => meant(key, known.into_iter()).map(str::to_owned),
             true => of_value(key.trim_start_matches("SNAPKEEP_"), value)
-                .filter(|text| key != POLICIES || is_policy(text, settings)),
+                .filter(|text| key != POLICIES_VARIABLE || is_policy(text, settings)),
         };
     }
     if let Some((head, part)) = key.split_once(':') {

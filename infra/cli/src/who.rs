@@ -191,7 +191,7 @@ impl World {
         }
         let lives = |one: &&Bearer| one.state == BearerState::Living;
         let mut living = named.iter().filter(lives);
-        let one_place = named.windows(2).all(|pair| pair[0].place == pair[1].place);
+        let one_place = are_in_one_place(&named);
         match (named.as_slice(), living.next(), living.next()) {
             ([], ..) => Ok(None),
             ([only], ..) => Ok(Some(only.clone())),
@@ -215,17 +215,20 @@ impl World {
             return Ok(vec![found.clone()]);
         }
         let named: Vec<Bearer> = all.into_iter().filter(|one| one.names.contains(text)).collect();
-        if named.windows(2).all(|pair| pair[0].place == pair[1].place) {
+        if are_in_one_place(&named) {
             return Ok(named);
         }
         Err(ambiguous(text, &named).into())
     }
 }
 
+fn are_in_one_place(bearers: &[Bearer]) -> bool {
+    bearers.windows(2).all(|pair| pair[0].place == pair[1].place)
+}
+
 /// The message about a name that several resources have.
 fn ambiguous(text: &str, several: &[Bearer]) -> String {
-    let one_place = several.windows(2).all(|pair| pair[0].place == pair[1].place);
-    let how = if one_place { "by its id" } else { "by its id or by --region" };
+    let how = if are_in_one_place(several) { "by its id" } else { "by its id or by --region" };
     let mut message = format!("several instances have or had the name `{text}`; choose one {how}:");
     for Bearer { who, state, .. } in several {
         let state = state.as_str();

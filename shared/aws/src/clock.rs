@@ -87,13 +87,13 @@ impl Clock {
         let shown = without_password(&url.to_string()).into_owned();
         let error = |why: String| ClockError { url: shown.clone(), why };
         let client: Client<_, Empty<&[u8]>> = Client::builder(TokioExecutor::new()).build_http();
-        let asked = tokio::time::timeout(ANSWERS_WITHIN, client.get(url.clone())).await;
-        let answer = asked.map_err(|_| error("it took too long".to_owned()))?;
-        let answer = answer.map_err(|e| error(e.to_string()))?;
-        let body = Limited::new(answer.into_body(), 1024).collect();
-        let body = tokio::time::timeout(ANSWERS_WITHIN, body).await;
-        let body = body.map_err(|_| error("it took too long".to_owned()))?;
-        let body = body.map_err(|e| error(e.to_string()))?.to_bytes();
+        let read = async {
+            let answer = client.get(url.clone()).await.map_err(|e| error(e.to_string()))?;
+            let body = Limited::new(answer.into_body(), 1024).collect().await;
+            Ok(body.map_err(|e| error(e.to_string()))?.to_bytes())
+        };
+        let read = tokio::time::timeout(ANSWERS_WITHIN, read).await;
+        let body = read.unwrap_or_else(|_| Err(error("it took too long".to_owned())))?;
         let text = String::from_utf8_lossy(&body);
         text.trim().parse().map_err(|_| error(format!("`{}` is not RFC 3339", text.trim())))
     }

@@ -176,8 +176,7 @@ pub fn waiting(facts: &Facts, cx: &Context<'_>) -> Option<Finding> {
         }
         false => format!("slot {slot} is tried again at the next tick: {}", old.reason),
     };
-    let fix = "do nothing unless it lasts: the request is retried at every tick until the next slot is due";
-    Some(Finding::new(Code::CreateDeferred, message).of(id, name).fix(fix))
+    Some(Finding::new(Code::CreateDeferred, message).of(id, name).fix(RETRIED_FIX))
 }
 
 /// What follows from the look that comes before a request which cannot be repeated; `None` if the
@@ -216,35 +215,27 @@ fn looked_first(
 /// The next attempt of a slot whose last one failed, unless it is too early or all are used up.
 fn retry(facts: &Facts, failed: &Record, cx: &Context<'_>) -> Verdict {
     let Fields { slot, attempt, reason, .. } = &**failed;
-    let wait = |code, message: String| {
-        let Instance { id, name, .. } = &facts.instance;
-        Verdict::Wait(Finding::new(code, message).of(id, name))
-    };
+    let Instance { id, name, .. } = &facts.instance;
+    let about = |code, message: String| Finding::new(code, message).of(id, name);
     if failed.refused_for_good {
         let message = format!("slot {slot} gets no snapshot: {reason}");
-        let finding = Finding::new(Code::NotSupported, message);
-        let Instance { id, name, .. } = &facts.instance;
-        return Verdict::Wait(finding.of(id, name).fix(NOT_SUPPORTED_FIX));
+        return Verdict::Wait(about(Code::NotSupported, message).fix(NOT_SUPPORTED_FIX));
     }
     if *attempt >= ATTEMPTS_MAX {
         let message = format!(
             "all {ATTEMPTS_MAX} attempts of slot {slot} failed ({reason}); the next slot comes"
         );
-        let Instance { id, name, .. } = &facts.instance;
-        let finding = Finding::new(Code::AttemptsExhausted, message).of(id, name);
-        return Verdict::Wait(finding.fix(
+        return Verdict::Wait(about(Code::AttemptsExhausted, message).fix(
             "look at the failed snapshots in the provider's console, or make a snapshot by hand",
         ));
     }
     let at = next_attempt_at(failed);
     if cx.now < at {
         let pause = format_duration(elapsed(cx.now, at));
-        return wait(
-            Code::RetryLater,
-            format!(
-                "attempt {attempt} of slot {slot} failed ({reason}); the next is made in {pause}"
-            ),
+        let message = format!(
+            "attempt {attempt} of slot {slot} failed ({reason}); the next is made in {pause}"
         );
+        return Verdict::Wait(about(Code::RetryLater, message));
     }
     let intent = failed.replaced_by(&intent(facts, *slot, attempt + 1, 0, cx));
     let superseded = failed.has_residue.then(|| failed.left_behind());
@@ -314,6 +305,10 @@ fn missed(facts: &Facts, due: Slot) -> u32 {
     let count = newest.map_or(0, |newest| policy.schedule.slots_between(&policy.zone, newest, due));
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+/// What to do about a slot that is tried again.
+const RETRIED_FIX: &str =
+    "do nothing unless it lasts: the request is retried at every tick until the next slot is due";
 
 /// What to do about a resource that the provider makes no snapshots of.
 const NOT_SUPPORTED_FIX: &str =

@@ -89,6 +89,7 @@ fn read<T: DeserializeOwned>(operation: &'static str, shape: &Value) -> Result<T
     serde_json::from_value(shape.clone())
         .map_err(|error| distrust(operation, "IncompleteAnswer", format!("{error} in {shape}")))
 }
+
 /// A name without control characters, because it reaches logs, mails and terminals.
 fn printable(name: String) -> String {
     name.replace(char::is_control, "\u{fffd}")

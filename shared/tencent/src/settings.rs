@@ -195,12 +195,14 @@ mod tests {
         for (key, bad, secret) in [
             (SECRET, r#"{"secretId": "AKID", "secretKey": "hush"}"#, "hush"),
             (ENDPOINT, "https://user:hush@lighthouse.tencentcloudapi.com", "hush"),
+            (ENDPOINT, "https://user@lighthouse.tencentcloudapi.com", "user"),
         ] {
-            let problems = read(&[(key, bad)], Function::Create).problems;
-            assert!(
-                !problems.is_empty() && !format!("{problems:?}").contains(secret),
-                "{problems:?}"
-            );
+            let [problem] = &read(&[(key, bad)], Function::Create).problems[..] else {
+                panic!("{key}={bad}");
+            };
+            assert!(problem.message.contains(&format!("invalid {key}=")), "{}", problem.message);
+            assert_eq!(problem.code, Code::BadProvider);
+            assert!(!format!("{problem:?}").contains(secret), "{problem:?}");
         }
         assert_eq!(read(&[(REGIONS, "guangzhou")], Function::Poll).problems, []);
         for good in

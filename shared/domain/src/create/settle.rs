@@ -1,7 +1,7 @@
 //! What the provider's answer to a request for a snapshot means for its intent.
 
 use crate::answer::{ErrorKind, Lookup, ProviderError};
-use crate::create::NOT_SUPPORTED_FIX;
+use crate::create::{NOT_SUPPORTED_FIX, RETRIED_FIX};
 use crate::finding::{Code, Finding};
 use crate::ledger::lease::Lease;
 use crate::ledger::record::{Recognition, Record, State};
@@ -165,7 +165,7 @@ pub fn defer(intent: &Record, error: &ProviderError, lost: bool, cx: &Context<'_
         ErrorKind::NameTaken => {
             "rename or remove the resource that has this name, unless it is a snapshot of ours"
         }
-        _ => "do nothing unless it lasts: the request is retried at every tick until the next slot is due",
+        _ => RETRIED_FIX,
     });
     Settlement { next, outcome: Outcome::Deferred, finding: Some(finding) }
 }
